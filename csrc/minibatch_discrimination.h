@@ -1,6 +1,7 @@
 // Minibatch discrimination (Salimans et al. 2016, section 3.2) and its first two derivatives.
 //
-// With m of shape [B, K, C], contiguous, and c_ijk = exp(-sum_c |m_ikc - m_jkc|), S_ijkc = sign(m_ikc - m_jkc):
+// With m of shape [B, K, C], contiguous, and c_ijk = exp(-sum_c |m_ikc - m_jkc|), S_ijkc = sign(m_ikc -
+// m_jkc):
 //
 //   forward   o_ik   =  sum_{j != i} c_ijk
 //   grad      dm_ikc = -sum_j (g_ik + g_jk) c_ijk S_ijkc                  g: cotangent of o
@@ -17,24 +18,25 @@
 
 namespace fastgan {
 
-#define FASTGAN_DECLARE(ISA)                                                                                 \
-  namespace ISA {                                                                                            \
-  Error minibatch_discrimination(const void* m, void* o, int64_t B, int64_t K, int64_t C, DType dtype,       \
-                                 int threads);                                                               \
-  Error minibatch_discrimination_grad(const void* g, const void* m, void* dm, int64_t B, int64_t K,          \
-                                      int64_t C, DType dtype, int threads);                                  \
-  Error minibatch_discrimination_grad2(const void* v, const void* g, const void* m, void* gg, void* mm,      \
-                                       int64_t B, int64_t K, int64_t C, DType dtype, int threads);           \
+#define FASTGAN_DECLARE(ISA)                                                                            \
+  namespace ISA {                                                                                       \
+  Error minibatch_discrimination(const void* m, void* o, int64_t B, int64_t K, int64_t C, DType dtype,  \
+                                 int threads);                                                          \
+  Error minibatch_discrimination_grad(const void* g, const void* m, void* dm, int64_t B, int64_t K,     \
+                                      int64_t C, DType dtype, int threads);                             \
+  Error minibatch_discrimination_grad2(const void* v, const void* g, const void* m, void* gg, void* mm, \
+                                       int64_t B, int64_t K, int64_t C, DType dtype, int threads);      \
   }
 FASTGAN_EACH_ISA(FASTGAN_DECLARE)
 #undef FASTGAN_DECLARE
 
 namespace cuda {
-Error minibatch_discrimination(const void* m, void* o, int64_t B, int64_t K, int64_t C, DType dtype, void* stream);
+Error minibatch_discrimination(const void* m, void* o, int64_t B, int64_t K, int64_t C, DType dtype,
+                               void* stream);
 Error minibatch_discrimination_grad(const void* g, const void* m, void* dm, int64_t B, int64_t K, int64_t C,
                                     DType dtype, void* stream);
-Error minibatch_discrimination_grad2(const void* v, const void* g, const void* m, void* gg, void* mm, int64_t B,
-                                     int64_t K, int64_t C, DType dtype, void* stream);
+Error minibatch_discrimination_grad2(const void* v, const void* g, const void* m, void* gg, void* mm,
+                                     int64_t B, int64_t K, int64_t C, DType dtype, void* stream);
 }  // namespace cuda
 
 }  // namespace fastgan

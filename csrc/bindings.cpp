@@ -1,0 +1,100 @@
+// The Python module fastgan._C: plain functions over addresses and sizes.
+//
+// Tensors cross as integers (data_ptr), so this file knows nothing of torch. The GIL is released while a
+// kernel runs.
+
+#include <pybind11/pybind11.h>
+
+#include <stdexcept>
+
+#include "bias_act.h"
+#include "isa.h"
+#include "minibatch_discrimination.h"
+
+namespace py = pybind11;
+using namespace fastgan;
+
+using Address = uintptr_t;  // of a tensor's first element, or of a CUDA stream; 0 where there is none
+
+static void* at(Address address) { return reinterpret_cast<void*>(address); }
+
+static void check(Error error) {
+  if (error) throw std::runtime_error(error);
+}
+
+PYBIND11_MODULE(_C, module) {
+  module.doc() = "fastgan's compiled kernels; call them through fastgan.ops.";
+  module.attr("has_cuda") = FASTGAN_WITH_CUDA != 0;
+  module.attr("instruction_set") = isa_name();
+
+  using release_gil = py::call_guard<py::gil_scoped_release>;
+
+  py::class_<BiasActArgs>(module, "BiasActArgs")
+      .def(py::init([](int64_t outer, int64_t channels, int64_t inner, int act, double alpha, double gain,
+                       double clamp, int dtype, int threads) {
+        return BiasActArgs{outer, channels, inner, Act(act), alpha, gain, clamp, DType(dtype), threads};
+      }));
+  module.def(
+      "bias_act",
+      [](Address x, Address b, Address y, const BiasActArgs& args) {
+        check(FASTGAN_CPU(bias_act)(at(x), at(b), at(y), args));
+      },
+      release_gil());
+  module.def(
+      "bias_act_grad",
+      [](Address dy, Address s, Address b, Address dx, Address db, const BiasActArgs& args) {
+        check(FASTGAN_CPU(bias_act_grad)(at(dy), at(s), at(b), at(dx), at(db), args));
+      },
+      release_gil());
+  module.def(
+      "bias_act_grad2",
+      [](Address u, Address dy, Address s, Address b, Address t, const BiasActArgs& args) {
+        check(FASTGAN_CPU(bias_act_grad2)(at(u), at(dy), at(s), at(b), at(t), args));
+      },
+      release_gil());
+
+  module.def(
+      "minibatch_discrimination",
+      [](Address m, Address o, int64_t B, int64_t K, int64_t C, int dtype, int threads) {
+        check(FASTGAN_CPU(minibatch_discrimination)(at(m), at(o), B, K, C, DType(dtype), threads));
+      },
+      release_gil());
+  module.def(
+      "minibatch_discrimination_grad",
+      [](Address g, Address m, Address dm, int64_t B, int64_t K, int64_t C, int dtype, int threads) {
+        check(
+            FASTGAN_CPU(minibatch_discrimination_grad)(at(g), at(m), at(dm), B, K, C, DType(dtype), threads));
+      },
+      release_gil());
+  module.def(
+      "minibatch_discrimination_grad2",
+      [](Address v, Address g, Address m, Address gg, Address mm, int64_t B, int64_t K, int64_t C, int dtype,
+         int threads) {
+        check(FASTGAN_CPU(minibatch_discrimination_grad2)(at(v), at(g), at(m), at(gg), at(mm), B, K, C,
+                                                          DType(dtype), threads));
+      },
+      release_gil());
+
+#if FASTGAN_WITH_CUDA
+  module.def(
+      "minibatch_discrimination_cuda",
+      [](Address m, Address o, int64_t B, int64_t K, int64_t C, int dtype, Address stream) {
+        check(cuda::minibatch_discrimination(at(m), at(o), B, K, C, DType(dtype), at(stream)));
+      },
+      release_gil());
+  module.def(
+      "minibatch_discrimination_grad_cuda",
+      [](Address g, Address m, Address dm, int64_t B, int64_t K, int64_t C, int dtype, Address stream) {
+        check(cuda::minibatch_discrimination_grad(at(g), at(m), at(dm), B, K, C, DType(dtype), at(stream)));
+      },
+      release_gil());
+  module.def(
+      "minibatch_discrimination_grad2_cuda",
+      [](Address v, Address g, Address m, Address gg, Address mm, int64_t B, int64_t K, int64_t C, int dtype,
+         Address stream) {
+        check(cuda::minibatch_discrimination_grad2(at(v), at(g), at(m), at(gg), at(mm), B, K, C, DType(dtype),
+                                                   at(stream)));
+      },
+      release_gil());
+#endif
+}

@@ -1,0 +1,50 @@
+"""Loads the compiled extension `fastgan._C`, or remembers why it is not there."""
+
+import ctypes
+from types import ModuleType
+
+import torch  # makes torch's OpenMP runtime visible to the extension, which links none
+
+
+def _load() -> tuple[ModuleType | None, str | None]:
+    """Returns the extension and None, or None and the reason in one sentence."""
+    try:
+        from fastgan import _C
+
+        return _C, None
+    except ModuleNotFoundError:
+        return None, "fastgan._C is not built: run `pip install .` in the source folder"
+    except ImportError as error:
+        message = str(error)
+    if "GOMP" not in message and "kmpc" not in message:
+        return None, f"fastgan._C does not load: {message}"
+    try:  # this torch keeps its OpenMP runtime private: use the system's
+        ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
+        from fastgan import _C
+
+        return _C, None
+    except (OSError, ImportError):
+        return (
+            None,
+            "fastgan._C needs an OpenMP runtime: install libgomp1 (Debian/Ubuntu: apt-get install libgomp1)",
+        )
+
+
+_extension, reason_missing = _load()
+"""The extension module (None when it cannot be loaded), and the reason (None when it can)."""
+
+
+def extension() -> ModuleType:
+    """The module `fastgan._C`; the callers have checked that the backend that needs it is there."""
+    if _extension is None:
+        raise RuntimeError(reason_missing)
+    return _extension
+
+
+def address(x: torch.Tensor | None) -> int:
+    """Where the first element of x lies; 0 for None, which the kernels take for "not given"."""
+    return 0 if x is None else x.data_ptr()
+
+
+DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
+"""torch dtype -> `fastgan::DType` of csrc/common.h."""

@@ -1,0 +1,38 @@
+"""The biased activation between two convolutions, as a layer."""
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.ops.bias_act import bias_act
+
+
+class BiasAct(nn.Module):
+    """A learned bias, an activation, a gain and a clamp: what follows a convolution built with `bias=False`.
+
+    Args:
+        num_features: channels of the input, along dimension `dim`.
+        act, alpha, gain, clamp, dim: as in `fastgan.ops.bias_act`.
+
+    Shape: any shape with `num_features` along `dim` -> the same.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        act: str = "lrelu",
+        alpha: float | None = None,
+        gain: float | None = None,
+        clamp: float | None = None,
+        dim: int = 1,
+    ) -> None:
+        super().__init__()
+        self.act, self.alpha, self.gain, self.clamp, self.dim = act, alpha, gain, clamp, dim
+        self.bias = nn.Parameter(torch.zeros(num_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return bias_act(x, self.bias, self.dim, self.act, self.alpha, self.gain, self.clamp)
+
+    def extra_repr(self) -> str:
+        given = {"alpha": self.alpha, "gain": self.gain, "clamp": self.clamp}
+        options = "".join(f", {name}={value}" for name, value in given.items() if value is not None)
+        return f"{self.bias.numel()}, act={self.act!r}{options}" + (f", dim={self.dim}" if self.dim != 1 else "")

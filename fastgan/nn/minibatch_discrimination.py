@@ -1,0 +1,46 @@
+"""Minibatch discrimination as a layer of the critic."""
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.ops.minibatch_discrimination import minibatch_discrimination
+
+
+class MinibatchDiscrimination(nn.Module):
+    """Concatenates to each sample's features how close they are to those of the rest of the batch.
+
+    A critic that sees one sample at a time cannot notice that all of them look alike; with these features it can.
+    Salimans et al. 2016, Improved Techniques for Training GANs, section 3.2.
+
+    Args:
+        in_features: A, features of a sample.
+        out_features: B in the paper: how many similarities are appended.
+        kernel_dims: C in the paper: dimensions in which each of them measures its L1 distance.
+
+    Shape: [batch, in_features] -> [batch, in_features + out_features]
+    """
+
+    def __init__(self, in_features: int, out_features: int, kernel_dims: int) -> None:
+        super().__init__()
+        for name, value in (
+            ("in_features", in_features),
+            ("out_features", out_features),
+            ("kernel_dims", kernel_dims),
+        ):
+            if value < 1:
+                raise ValueError(f"MinibatchDiscrimination: {name} is {value}, expected at least 1")
+        self.in_features, self.out_features, self.kernel_dims = in_features, out_features, kernel_dims
+        # Distances of order one for features of order one, so that exp(-distance) starts neither at 0 nor at 1.
+        std = 1.0 / (kernel_dims * in_features**0.5)
+        self.weight = nn.Parameter(torch.randn(in_features, out_features * kernel_dims) * std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 2 or x.shape[1] != self.in_features:
+            raise ValueError(
+                f"MinibatchDiscrimination: x has shape {list(x.shape)}, expected [batch, {self.in_features}]"
+            )
+        m = (x @ self.weight).view(-1, self.out_features, self.kernel_dims)
+        return torch.cat([x, minibatch_discrimination(m)], dim=1)
+
+    def extra_repr(self) -> str:
+        return f"{self.in_features}, {self.out_features}, kernel_dims={self.kernel_dims}"

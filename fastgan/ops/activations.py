@@ -1,0 +1,70 @@
+"""The one table of the activations that `bias_act` knows, with their slopes and curvatures.
+
+Every activation y = gain * f(z) is differentiated through a single saved tensor s: the pre-activation z, or, where the
+derivative is an accurate function of the result, the result itself (then a = y / gain = f(z) stands for s). The table
+gives the slope h = f'(z) and its derivative h' with respect to s, both written in s.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+SELU_SCALE = 1.0507009873554804934193349852946
+SELU_ALPHA = 1.6732632423543772848170429916717
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One row of the table.
+
+    Attributes:
+        code: the number by which the compiled kernels know it (csrc/bias_act.h, kernels/bias_act.py).
+        f: (z, alpha) -> f(z) in plain PyTorch.
+        saves: what the slope is written in: "nothing" (constant slope), "result" or "input".
+        curvature: (s, alpha) -> dh/ds in plain PyTorch, or None where it is zero almost everywhere.
+        default_alpha: the negative slope of lrelu; None where the activation has no parameter.
+        default_gain: what keeps the variance of a normal input, as in StyleGAN.
+    """
+
+    code: int
+    f: Callable[[Tensor, float], Tensor]
+    saves: str
+    curvature: Callable[[Tensor, float], Tensor] | None = None
+    default_alpha: float | None = None
+    default_gain: float = 1.0
+
+
+def _elu_curvature(z: Tensor, alpha: float) -> Tensor:
+    return torch.where(z > 0, 0.0, torch.exp(z.clamp(max=0)))
+
+
+def _selu_curvature(z: Tensor, alpha: float) -> Tensor:
+    return SELU_SCALE * SELU_ALPHA * _elu_curvature(z, alpha)
+
+
+def _softplus_curvature(z: Tensor, alpha: float) -> Tensor:
+    return torch.sigmoid(z) * torch.sigmoid(-z)
+
+
+def _swish_curvature(z: Tensor, alpha: float) -> Tensor:
+    p, q = torch.sigmoid(z), torch.sigmoid(-z)
+    return p * q * (2 + z * (q - p))
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "linear": Activation(0, lambda z, alpha: z, "nothing"),
+    "relu": Activation(1, lambda z, alpha: F.relu(z), "result", default_gain=math.sqrt(2)),
+    "lrelu": Activation(2, F.leaky_relu, "result", default_alpha=0.2, default_gain=math.sqrt(2)),
+    "tanh": Activation(3, lambda z, alpha: torch.tanh(z), "result", lambda a, alpha: -2 * a),
+    "sigmoid": Activation(4, lambda z, alpha: torch.sigmoid(z), "result", lambda a, alpha: 1 - 2 * a),
+    "elu": Activation(5, lambda z, alpha: F.elu(z), "input", _elu_curvature),
+    "selu": Activation(6, lambda z, alpha: F.selu(z), "input", _selu_curvature),
+    # softplus(z) = -log(sigmoid(-z)); F.softplus is linear above its threshold of 20, this one is exact everywhere.
+    "softplus": Activation(7, lambda z, alpha: -F.logsigmoid(-z), "input", _softplus_curvature),
+    "swish": Activation(8, lambda z, alpha: F.silu(z), "input", _swish_curvature, default_gain=math.sqrt(2)),
+}
+"""Name -> activation. All are twice differentiable almost everywhere; relu and lrelu are piecewise linear."""

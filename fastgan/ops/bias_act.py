@@ -1,0 +1,403 @@
+"""bias_act: bias, activation, gain and clamp in one pass over memory.
+
+The four steps between two convolutions of a GAN are memory-bound: eager PyTorch reads and writes the tensor once for
+each. The derivatives are kernels too, to the second order; the third is composed of torch operations. One tensor of the
+size of the activations is saved at most (fastgan/ops/activations.py says which).
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastgan import allocation, backends
+from fastgan.library import define
+from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.ops.activations import ACTIVATIONS
+from fastgan.ops.layout import along, dense, like, outer_channels_inner
+from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
+
+
+class Config(NamedTuple):
+    """The arguments that are not tensors, with every default resolved."""
+
+    dim: int
+    act: str
+    alpha: float
+    gain: float
+    clamp: float | None
+    backend: str
+
+
+def bias_act(
+    x: Tensor,  # [..., channels, ...]
+    b: Tensor | None = None,  # [channels]
+    dim: int = 1,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:  # like x
+    """Adds a bias, applies an activation, scales by a gain and clamps, in that order.
+
+        y = clamp(gain * act(x + b), -clamp, clamp)
+
+    The signature and the defaults are those that users of StyleGAN know. Differentiable to any order: the first two by
+    compiled kernels, with no gradient at all (None) from the second derivative of linear, relu and lrelu to x, where it
+    is zero almost everywhere. Where the clamp is reached (|y| >= clamp) the slope is zero.
+
+    Args:
+        x: float32, float64, float16 or bfloat16, of any shape, contiguous or channels_last without a copy.
+        b: one value for each index of dimension `dim` of x, in any floating dtype; None adds nothing.
+        dim: the dimension of x that b runs along.
+        act: linear, relu, lrelu, tanh, sigmoid, elu, selu, softplus or swish.
+        alpha: negative slope of lrelu (default 0.2), >= 0; None for every other activation.
+        gain: scale after the activation; default sqrt(2) for relu, lrelu and swish, 1 for the others.
+        clamp: bound of the absolute value of the result, >= 0; None for no bound.
+
+    Returns:
+        A tensor of the shape and dtype of x; the arithmetic is float32 (float64 for float64).
+
+    Raises:
+        TypeError: an argument is not a floating tensor.
+        ValueError: an argument has a wrong shape, name or range.
+        fastgan.BackendError: a backend was forced that cannot take these arguments.
+    """
+    _check(x, b, dim, act, alpha, clamp)
+    row = ACTIVATIONS[act]
+    config = Config(
+        dim % x.ndim,
+        act,
+        float(alpha if alpha is not None else row.default_alpha or 0.0),
+        float(gain if gain is not None else row.default_gain),
+        None if clamp is None else float(clamp),
+        backends.select(SPEC, x),
+    )
+    if config.backend == "reference":
+        return bias_act_reference(x, b, dim, act, alpha, gain, clamp)
+    return _BiasAct.apply(x, b, config)
+
+
+def _check(x: Any, b: Any, dim: int, act: str, alpha: float | None, clamp: float | None) -> None:
+    for name, tensor in (("x", x), ("b", b)):
+        if tensor is None and name == "b":
+            continue
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"bias_act: {name} is {what}, expected a floating-point tensor")
+    if x.ndim == 0:
+        raise ValueError("bias_act: x has no dimensions, expected at least one")
+    if not -x.ndim <= dim < x.ndim:
+        raise ValueError(f"bias_act: dim is {dim}, expected a dimension of x, which has {x.ndim}")
+    if b is not None and (b.ndim != 1 or b.shape[0] != x.shape[dim]):
+        raise ValueError(f"bias_act: b has shape {list(b.shape)}, expected [{x.shape[dim]}] (dimension {dim} of x)")
+    if b is not None and b.device != x.device:
+        raise ValueError(f"bias_act: b is on {b.device}, expected {x.device} like x")
+    if act not in ACTIVATIONS:
+        raise ValueError(f"bias_act: act is {act!r}, expected one of {', '.join(ACTIVATIONS)}")
+    if alpha is not None and ACTIVATIONS[act].default_alpha is None:
+        raise ValueError(f"bias_act: alpha is {alpha}, but {act} has no parameter: expected None")
+    if alpha is not None and not alpha >= 0:
+        raise ValueError(f"bias_act: alpha is {alpha}, expected a slope >= 0")
+    if clamp is not None and not clamp >= 0:
+        raise ValueError(f"bias_act: clamp is {clamp}, expected a bound >= 0 or None")
+
+
+def bias_act_reference(
+    x: Tensor,
+    b: Tensor | None = None,
+    dim: int = 1,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """`bias_act` in plain PyTorch: the oracle, the fallback and what the benchmarks call eager."""
+    row = ACTIVATIONS[act]
+    alpha = float(alpha if alpha is not None else row.default_alpha or 0.0)
+    gain = float(gain if gain is not None else row.default_gain)
+    if b is not None:
+        x = x + along(b.to(x.dtype), dim % x.ndim, x.ndim)
+    y = row.f(x, alpha)
+    if gain != 1:
+        y = y * gain
+    if clamp is not None:
+        y = y.clamp(-clamp, clamp)
+    return y
+
+
+# --- differentiable functions -------------------------------------------------------------------------------------
+
+
+class _BiasAct(torch.autograd.Function):
+    """y = clamp(gain f(x + b)); saves x or y, whichever the slope is written in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, b: Tensor | None, config: Config) -> Tensor:
+        y = _bias_act(x, b, *config)
+        saves = ACTIVATIONS[config.act].saves
+        if saves == "nothing" and config.clamp is None:
+            ctx.save_for_backward(None, None)
+        elif saves == "input":
+            ctx.save_for_backward(x, b)
+        else:
+            ctx.save_for_backward(y, None)
+        ctx.config = config
+        ctx.bias_dtype = None if b is None else b.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        saved, b = ctx.saved_tensors
+        dx, db = _BiasActGrad.apply(dy, saved, b, ctx.config, ctx.needs_input_grad[1])
+        if db is not None:
+            db = db.to(ctx.bias_dtype)
+        return dx if ctx.needs_input_grad[0] else None, db, None
+
+
+class _BiasActGrad(torch.autograd.Function):
+    """dx = dy p(s) and db = the sums of dx over each channel, as a function of dy and of the saved tensor s."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, dy: Tensor, saved: Tensor | None, b: Tensor | None, config: Config, bias_grad: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        dx, db = _bias_act_grad(dy, saved, b, *config, bias_grad)
+        ctx.save_for_backward(dy, saved, b)
+        ctx.config = config
+        ctx.set_materialize_grads(False)
+        return dx, db if bias_grad else None
+
+    @staticmethod
+    def backward(ctx: Any, ddx: Tensor | None, ddb: Tensor | None) -> tuple[Tensor | None, ...]:
+        dy, saved, b = ctx.saved_tensors
+        config: Config = ctx.config
+        if ddb is not None:  # db sums dx, so its cotangent spreads over the channel
+            spread = along(ddb.to(dy.dtype), config.dim, dy.ndim)
+            ddx = spread.expand_as(dy) if ddx is None else ddx + spread
+        if ddx is None:
+            return None, None, None, None, None
+        grad_dy = grad_saved = grad_b = None
+        if ctx.needs_input_grad[0]:
+            grad_dy, _ = _BiasActGrad.apply(ddx, saved, b, config, False)
+        # Piecewise linear: the slope is locally constant and nothing flows to s. A tensor of zeros would drag a whole
+        # backward pass of zeros through the network below.
+        if ACTIVATIONS[config.act].curvature is not None and (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
+            grad_saved = _BiasActGrad2.apply(ddx, dy, saved, b, config)
+            if b is not None and ctx.needs_input_grad[2]:
+                others = [i for i in range(dy.ndim) if i != config.dim]
+                grad_b = (grad_saved.sum(others) if others else grad_saved).to(b.dtype)
+        return grad_dy, grad_saved, grad_b, None, None
+
+
+class _BiasActGrad2(torch.autograd.Function):
+    """t = u dy p'(s), the part of the double backward that flows to the saved tensor s."""
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, dy: Tensor, saved: Tensor, b: Tensor | None, config: Config) -> Tensor:
+        ctx.save_for_backward(u, dy, saved, b)
+        ctx.config = config
+        return _bias_act_grad2(u, dy, saved, b, *config)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        tensors = ctx.saved_tensors
+        needed = [i for i in range(4) if ctx.needs_input_grad[i] and tensors[i] is not None]
+        create_graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            t = _grad2_composed(*tensors, ctx.config)
+            wanted = [tensors[i] for i in needed]
+            found = torch.autograd.grad(t, wanted, grad, create_graph=create_graph, allow_unused=True)
+        result: list[Tensor | None] = [None] * 5
+        for i, gradient in zip(needed, found, strict=True):
+            result[i] = gradient
+        return tuple(result)
+
+
+def _grad2_composed(u: Tensor, dy: Tensor, saved: Tensor, b: Tensor | None, config: Config) -> Tensor:
+    """u dy p'(s) in plain PyTorch, differentiable to any order."""
+    row = ACTIVATIONS[config.act]
+    assert row.curvature is not None
+    s = saved
+    if row.saves == "input":
+        if b is not None:
+            s = s + along(b.to(s.dtype), config.dim, s.ndim)
+        y = config.gain * row.f(s, config.alpha)
+        t = u * dy * config.gain * row.curvature(s, config.alpha)
+    else:
+        y = s
+        t = u * dy * row.curvature(s / config.gain, config.alpha) if config.gain else u * dy * 0
+    return t if config.clamp is None else torch.where(y.abs() >= config.clamp, 0, t)
+
+
+# --- private operators, opaque to torch.compile ---------------------------------------------------------------------
+
+_ARGUMENTS = "int dim, str act, float alpha, float gain, float? clamp, str backend"
+
+
+def _forward(
+    x: Tensor,
+    b: Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float | None,
+    backend: str,
+) -> Tensor:
+    x = dense(x, dim)
+    y = allocation.empty_like(x)
+    sizes = outer_channels_inner(x, dim)
+    _kernels(backend).forward(x, b, y, sizes, act, alpha, gain, clamp)
+    return y
+
+
+def _grad(
+    dy: Tensor, saved: Tensor | None, b: Tensor | None,
+    dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str, bias_grad: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    order = dense(dy if saved is None else saved, dim)
+    dy, saved = like(dy, order), None if saved is None else order
+    dx = allocation.empty_like(order)
+    db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=_compute_dtype(dy))
+    sizes = outer_channels_inner(order, dim)
+    _kernels(backend).grad(dy, saved, b, dx, db if bias_grad else None, sizes, act, alpha, gain, clamp)
+    return dx, db
+
+
+def _grad2(
+    u: Tensor, dy: Tensor, saved: Tensor, b: Tensor | None,
+    dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str,
+) -> Tensor:  # fmt: skip
+    saved = dense(saved, dim)
+    u, dy = like(u, saved), like(dy, saved)
+    t = allocation.empty_like(saved)
+    sizes = outer_channels_inner(saved, dim)
+    _kernels(backend).grad2(u, dy, saved, b, t, sizes, act, alpha, gain, clamp)
+    return t
+
+
+def _fake_grad(
+    dy: Tensor, saved: Tensor | None, b: Tensor | None,
+    dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str, bias_grad: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    db = dy.new_empty((dy.shape[dim] if bias_grad else 0,), dtype=_compute_dtype(dy))
+    return torch.empty_like(dense(dy if saved is None else saved, dim)), db
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+_bias_act = define(
+    f"bias_act(Tensor x, Tensor? b, {_ARGUMENTS}) -> Tensor",
+    _forward,
+    lambda x, b, dim, *rest: torch.empty_like(dense(x, dim)),
+)
+_bias_act_grad = define(
+    f"bias_act_grad(Tensor dy, Tensor? saved, Tensor? b, {_ARGUMENTS}, bool bias_grad) -> (Tensor, Tensor)",
+    _grad,
+    _fake_grad,
+)
+_bias_act_grad2 = define(
+    f"bias_act_grad2(Tensor u, Tensor dy, Tensor saved, Tensor? b, {_ARGUMENTS}) -> Tensor",
+    _grad2,
+    lambda u, dy, saved, b, dim, *rest: torch.empty_like(dense(saved, dim)),
+)
+
+
+def _kernels(backend: str) -> Any:
+    """The functions forward, grad and grad2 of a backend; they fill outputs that are allocated here."""
+    if backend == "cpu":
+        return _Cpu
+    from fastgan.kernels import bias_act as triton_kernels  # imports triton: only when it is used
+
+    return triton_kernels
+
+
+class _Cpu:
+    """Calls csrc/bias_act.cpp with addresses."""
+
+    @staticmethod
+    def forward(x: Tensor, b: Tensor | None, y: Tensor, *config: Any) -> None:
+        bias = _Cpu.bias(b, x)
+        extension().bias_act(x.data_ptr(), address(bias), y.data_ptr(), _Cpu.arguments(x, *config))
+
+    @staticmethod
+    def grad(dy: Tensor, s: Tensor | None, b: Tensor | None, dx: Tensor, db: Tensor | None, *config: Any) -> None:
+        bias = _Cpu.bias(b, dy)
+        args = _Cpu.arguments(dy, *config)
+        extension().bias_act_grad(dy.data_ptr(), address(s), address(bias), dx.data_ptr(), address(db), args)
+
+    @staticmethod
+    def grad2(u: Tensor, dy: Tensor, s: Tensor, b: Tensor | None, t: Tensor, *config: Any) -> None:
+        bias = _Cpu.bias(b, dy)
+        args = _Cpu.arguments(dy, *config)
+        extension().bias_act_grad2(u.data_ptr(), dy.data_ptr(), s.data_ptr(), address(bias), t.data_ptr(), args)
+
+    @staticmethod
+    def bias(b: Tensor | None, x: Tensor) -> Tensor | None:
+        return None if b is None else b.to(_compute_dtype(x)).contiguous()
+
+    @staticmethod
+    def arguments(
+        x: Tensor, sizes: tuple[int, int, int], act: str, alpha: float, gain: float, clamp: float | None
+    ) -> Any:
+        bound = math.nan if clamp is None else clamp  # no comparison with NaN holds: no clamp
+        code, dtype = ACTIVATIONS[act].code, DTYPE_CODES[x.dtype]
+        return extension().BiasActArgs(*sizes, code, alpha, gain, bound, dtype, torch.get_num_threads())
+
+
+# --- what the tests and the benchmarks call it with ------------------------------------------------------------------
+
+
+def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
+    def normal(*shape: int) -> Tensor:
+        x = torch.randn(shape, generator=generator, dtype=torch.float64)
+        # Away from the kinks at 0, so that finite differences and rounding do not cross them.
+        return (x + 0.05 * torch.sign(x)).to(device, dtype)
+
+    bias = torch.linspace(-0.02, 0.02, 6, dtype=torch.float64).to(device, dtype)
+    for act in ACTIVATIONS:
+        yield Sample((normal(2, 6, 3, 3), bias), {"act": act}, label=act)
+        yield Sample((normal(2, 6, 5), bias), {"act": act, "gain": 0.7, "clamp": 1.3}, label=f"{act}-clamp")
+    yield Sample((normal(3, 6), None), {"act": "swish", "gain": -1.5}, label="no-bias")
+    yield Sample((normal(4, 6), bias), {"act": "lrelu", "alpha": 0.0}, label="alpha-0")
+    yield Sample((normal(2, 3, 6), bias), {"dim": -1, "act": "elu"}, label="last-dim")
+    yield Sample((normal(6, 2, 3), bias), {"dim": 0, "act": "tanh", "gain": 2.0}, label="first-dim")
+    image = normal(2, 6, 4, 3).to(memory_format=torch.channels_last)
+    yield Sample((image, bias), {"act": "softplus", "clamp": 1.0}, label="channels-last")
+    yield Sample((normal(2, 6, 4, 6)[..., ::2], bias), {"act": "sigmoid"}, label="strided")
+    yield Sample((normal(6, 2, 3).transpose(0, 1), bias), {"act": "lrelu"}, label="transposed")
+    yield Sample((normal(0, 6, 4), bias), {"act": "lrelu"}, label="empty-batch")
+
+
+def _bench_shape(label: str, shape: tuple[int, ...], act: str, clamp: float | None = None) -> BenchShape:
+    def make(device: torch.device, dtype: torch.dtype) -> Sample:
+        x = torch.randn(shape, device=device, dtype=dtype)
+        b = torch.randn(shape[1], device=device, dtype=dtype)
+        return Sample((x, b), {"act": act, "clamp": clamp}, label=label)
+
+    elements = math.prod(shape)
+    return BenchShape(label, make, lambda size: 2 * size * elements, 4 * elements)
+
+
+SPEC = register(
+    OpSpec(
+        name="bias_act",
+        function=bias_act,
+        reference=bias_act_reference,
+        backends={"cpu": FLOATING, "triton": FLOATING},
+        order=None,
+        samples=_samples,
+        bench=(
+            _bench_shape("lrelu 64x128x8x8", (64, 128, 8, 8), "lrelu"),
+            _bench_shape("lrelu+clamp 32x64x32x32", (32, 64, 32, 32), "lrelu", 256.0),
+            _bench_shape("lrelu+clamp 16x128x64x64", (16, 128, 64, 64), "lrelu", 256.0),
+            _bench_shape("swish 32x64x32x32", (32, 64, 32, 32), "swish"),
+        ),
+        paper="Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN",
+    )
+)

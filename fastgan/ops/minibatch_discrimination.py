@@ -1,0 +1,196 @@
+"""minibatch_discrimination: how close each sample's features are to those of the rest of the batch.
+
+The eager composition materialises B x B x K x C differences and their signs. The kernels keep them in registers, in
+forward, backward and double backward, so that the extra memory is O(B K C).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan import allocation, backends
+from fastgan.library import define
+from fastgan.native import DTYPE_CODES, extension
+from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
+
+
+def minibatch_discrimination(m: Tensor) -> Tensor:  # [B, K, C] -> [B, K]
+    """Sums, for every sample and kernel, the similarities to the other samples of the batch.
+
+        o_ik = sum over j != i of exp(-||m_ik - m_jk||_1)
+
+    Salimans et al. 2016, Improved Techniques for Training GANs, section 3.2 (whose sum has the constant term j = i too).
+    Differentiable twice; a third derivative raises. The norm's subgradient at 0 is 0, as in PyTorch.
+
+    Args:
+        m: [B, K, C], the features after the layer's projection: batch, kernels, dimensions of a kernel; float32,
+            float64, float16 or bfloat16. Sums are float32 (float64 for float64).
+
+    Returns:
+        [B, K] in the dtype of m.
+
+    Raises:
+        TypeError: m is not a floating tensor.
+        ValueError: m does not have three dimensions.
+        fastgan.BackendError: a backend was forced that cannot take m.
+    """
+    if not isinstance(m, Tensor) or not m.is_floating_point():
+        what = str(m.dtype) if isinstance(m, Tensor) else type(m).__name__
+        raise TypeError(f"minibatch_discrimination: m is {what}, expected a floating-point tensor")
+    if m.ndim != 3:
+        raise ValueError(f"minibatch_discrimination: m has shape {list(m.shape)}, expected [batch, kernels, dims]")
+    backend = backends.select(SPEC, m)
+    if backend == "reference":
+        return minibatch_discrimination_reference(m)
+    return _MinibatchDiscrimination.apply(m, backend)
+
+
+def minibatch_discrimination_reference(m: Tensor) -> Tensor:
+    """The same in plain PyTorch, as it is usually written; O(B B K C) memory."""
+    distance = (m.unsqueeze(0) - m.unsqueeze(1)).abs().sum(3)  # [B, B, K]
+    itself = torch.eye(m.shape[0], dtype=torch.bool, device=m.device).unsqueeze(2)
+    return torch.exp(-distance).masked_fill(itself, 0).sum(0)
+
+
+# --- differentiable functions -------------------------------------------------------------------------------------
+
+
+class _MinibatchDiscrimination(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, m: Tensor, backend: str) -> Tensor:
+        ctx.save_for_backward(m)
+        ctx.backend = backend
+        return _op(m, backend)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
+        (m,) = ctx.saved_tensors
+        return _MinibatchDiscriminationGrad.apply(g, m, ctx.backend), None
+
+
+class _MinibatchDiscriminationGrad(torch.autograd.Function):
+    """dm_ikc = -sum_j (g_ik + g_jk) c_ijk sign(m_ikc - m_jkc), c_ijk the similarity of samples i and j."""
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, m: Tensor, backend: str) -> Tensor:
+        ctx.save_for_backward(g, m)
+        ctx.backend = backend
+        return _op_grad(g, m, backend)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        grad_g, grad_m = _MinibatchDiscriminationGrad2.apply(v, *ctx.saved_tensors, ctx.backend)
+        return grad_g, grad_m, None
+
+
+class _MinibatchDiscriminationGrad2(torch.autograd.Function):
+    """The cotangents of g and m for a cotangent v of dm (csrc/minibatch_discrimination.h)."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, g: Tensor, m: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+        return _op_grad2(v, g, m, backend)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        raise RuntimeError(
+            "minibatch_discrimination: the third derivative is not implemented; "
+            'use `with fastgan.backend("reference"):` where one is needed'
+        )
+
+
+# --- private operators, opaque to torch.compile ---------------------------------------------------------------------
+
+
+def _forward(m: Tensor, backend: str) -> Tensor:
+    m = m.contiguous()
+    o = allocation.empty(m.shape[:2], like=m)
+    _call("minibatch_discrimination", backend, m, (m, o))
+    return o
+
+
+def _grad(g: Tensor, m: Tensor, backend: str) -> Tensor:
+    m = m.contiguous()
+    dm = allocation.empty_like(m)
+    _call("minibatch_discrimination_grad", backend, m, (g.contiguous(), m, dm))
+    return dm
+
+
+def _grad2(v: Tensor, g: Tensor, m: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+    m, g = m.contiguous(), g.contiguous()
+    grad_g, grad_m = allocation.empty_like(g), allocation.empty_like(m)
+    _call("minibatch_discrimination_grad2", backend, m, (v.contiguous(), g, m, grad_g, grad_m))
+    return grad_g, grad_m
+
+
+def _call(name: str, backend: str, m: Tensor, tensors: tuple[Tensor, ...]) -> None:
+    """Calls csrc/minibatch_discrimination.cpp or .cu with addresses; the outputs come last in `tensors`."""
+    addresses = [tensor.data_ptr() for tensor in tensors]
+    if backend == "cpu":
+        getattr(extension(), name)(*addresses, *m.shape, DTYPE_CODES[m.dtype], torch.get_num_threads())
+        return
+    with torch.cuda.device(m.device):
+        stream = torch.cuda.current_stream().cuda_stream
+        getattr(extension(), f"{name}_cuda")(*addresses, *m.shape, DTYPE_CODES[m.dtype], stream)
+
+
+def _contiguous_like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+_op = define(
+    "minibatch_discrimination(Tensor m, str backend) -> Tensor",
+    _forward,
+    lambda m, backend: m.new_empty(m.shape[:2]),
+)
+_op_grad = define(
+    "minibatch_discrimination_grad(Tensor g, Tensor m, str backend) -> Tensor",
+    _grad,
+    lambda g, m, backend: _contiguous_like(m),
+)
+_op_grad2 = define(
+    "minibatch_discrimination_grad2(Tensor v, Tensor g, Tensor m, str backend) -> (Tensor, Tensor)",
+    _grad2,
+    lambda v, g, m, backend: (_contiguous_like(g), _contiguous_like(m)),
+)
+
+
+# --- what the tests and the benchmarks call it with ------------------------------------------------------------------
+
+
+def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
+    def features(*shape: int, spread: float = 0.3) -> Tensor:
+        return (spread * torch.randn(shape, generator=generator, dtype=torch.float64)).to(device, dtype)
+
+    yield Sample((features(5, 3, 4),), label="small")
+    yield Sample((features(67, 2, 3),), label="across-tiles")
+    yield Sample((features(9, 1, 17, spread=0.1),), label="many-dims")
+    yield Sample((features(4, 3, 5).transpose(0, 1),), label="transposed")
+    yield Sample((features(2, 3, 1),), label="one-dim")
+    yield Sample((features(1, 3, 4),), label="one-sample")
+    yield Sample((features(0, 3, 4),), label="empty-batch")
+    repeated = features(3, 2, 4).repeat(2, 1, 1)
+    yield Sample((repeated,), label="ties", smooth=False)
+
+
+def _bench_shape(B: int, K: int, C: int) -> BenchShape:
+    def make(device: torch.device, dtype: torch.dtype) -> Sample:
+        return Sample((torch.randn(B, K, C, device=device, dtype=dtype),), label=f"{B}x{K}x{C}")
+
+    # Each of the B (B - 1) / 2 pairs: a difference and an addition per dimension, then exp.
+    return BenchShape(f"{B}x{K}x{C}", make, lambda size: size * (B * K * C + B * K), B * (B - 1) // 2 * K * (2 * C + 1))
+
+
+SPEC = register(
+    OpSpec(
+        name="minibatch_discrimination",
+        function=minibatch_discrimination,
+        reference=minibatch_discrimination_reference,
+        backends={"cuda": FLOATING, "cpu": FLOATING},
+        order=2,
+        samples=_samples,
+        bench=(_bench_shape(64, 100, 5), _bench_shape(128, 100, 16), _bench_shape(256, 64, 16)),
+        paper="Salimans et al. 2016, Improved Techniques for Training GANs, section 3.2",
+    )
+)

@@ -1,0 +1,71 @@
+"""OpSpec: the one place that lists an op. Tests, benchmarks, docs and `fastgan info` iterate over `OPS`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One call of an op: its tensor arguments (None where optional) and its keyword arguments."""
+
+    tensors: tuple[Tensor | None, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    label: str = ""
+    smooth: bool = True
+    """False where the inputs sit on a kink, so that finite differences say nothing."""
+
+
+@dataclass(frozen=True)
+class BenchShape:
+    """A shape to benchmark: how to make the inputs, and the least work that any implementation must do."""
+
+    label: str
+    make: Callable[[torch.device, torch.dtype], Sample]
+    bytes_forward: Callable[[int], int]
+    """Element size -> bytes that forward must at least read and write."""
+    flops_forward: int
+    """Arithmetic operations of forward."""
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """What the rest of the repository needs to know about an op.
+
+    Attributes:
+        name: the stem on every floor: fastgan/ops/<name>.py, kernels/<name>.py, csrc/<name>.cpp and .cu.
+        function: the public function, which validates and dispatches.
+        reference: the same mathematics in plain PyTorch, differentiable to any order; tensors and keywords as in
+            `function`.
+        backends: the compiled backends in order of preference, each with the dtypes that it takes.
+        order: how many derivative orders are exact; a higher one raises or (None) is composed of torch operations.
+        samples: (device, dtype, generator) -> sample calls for the tests, small and away from kinks unless marked.
+        bench: the shapes to benchmark.
+        paper: where the formula stands.
+    """
+
+    name: str
+    function: Callable[..., Tensor]
+    reference: Callable[..., Tensor]
+    backends: Mapping[str, tuple[torch.dtype, ...]]
+    order: int | None
+    samples: Callable[[torch.device, torch.dtype, torch.Generator], Iterator[Sample]]
+    bench: tuple[BenchShape, ...]
+    paper: str
+
+
+OPS: dict[str, OpSpec] = {}
+
+
+def register(spec: OpSpec) -> OpSpec:
+    """Adds an op to the registry; its name must be new."""
+    if spec.name in OPS:
+        raise ValueError(f"op {spec.name!r} is registered twice")
+    OPS[spec.name] = spec
+    return spec
