@@ -1,0 +1,256 @@
+"""`fastgan train | sample | evaluate | bench | info`.
+
+Each command imports what it needs when it runs, so that `fastgan info` and the help work with typer and rich alone.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastgan.errors import UserError
+
+try:
+    import typer
+    from rich.console import Console
+    from typer.core import TyperGroup
+except ModuleNotFoundError as error:
+    raise SystemExit(f"fastgan's command line needs {error.name}: pip install 'fastgan[cli]'") from error
+
+if TYPE_CHECKING:
+    from fastgan.metrics import DigitsReport
+    from fastgan.train import TrainResult
+
+_EXTRAS = {"safetensors", "PIL", "sklearn", "scipy", "tensorboard", "torchmetrics"}
+
+
+class _Commands(TyperGroup):
+    """Turns what a person can correct into one line on stderr and exit status 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _fail(str(error))
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] not in _EXTRAS:
+                raise
+            _fail(f"this command needs {error.name}: pip install 'fastgan[train]'")
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train GANs with compiled kernels, sample from them and measure them.",
+)
+
+Checkpoint = Annotated[Path, typer.Argument(help="A run's folder, for its newest checkpoint, or one checkpoint file.")]
+Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+_RECIPE = "Recipe (default: the preset's)"
+_REPORTS = "Reports and checkpoints"
+
+
+@app.command(no_args_is_help=True)
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run: new or empty, unless --resume is given.")],
+    preset: Annotated[str | None, typer.Option(help="Networks and recipe. (default: digits-dcgan)")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="'digits' (1,797 real 8x8 images, built in) or a folder of images. (default: digits)"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the run in --out, exactly where it stopped.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="Of every random stream. (default: 0)")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. (default: auto)")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates of each player, from the start of the run.", rich_help_panel=_RECIPE)
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="The objective.", rich_help_panel=_RECIPE)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per update.", rich_help_panel=_RECIPE)] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate of the generator.", rich_help_panel=_RECIPE)] = None,
+    lr_critic: Annotated[
+        float | None, typer.Option(help="Learning rate of the critic.", rich_help_panel=_RECIPE)
+    ] = None,
+    beta1: Annotated[float | None, typer.Option(help="Adam's decay of the mean.", rich_help_panel=_RECIPE)] = None,
+    beta2: Annotated[float | None, typer.Option(help="Adam's decay of the square.", rich_help_panel=_RECIPE)] = None,
+    ema: Annotated[
+        float | None, typer.Option(help="Decay of the averaged generator, per step.", rich_help_panel=_RECIPE)
+    ] = None,
+    log_every: Annotated[
+        int | None, typer.Option(help="Steps between log lines. (default: 50)", rich_help_panel=_REPORTS)
+    ] = None,
+    sample_every: Annotated[
+        int | None, typer.Option(help="Steps between sample grids. (default: 500)", rich_help_panel=_REPORTS)
+    ] = None,
+    save_every: Annotated[
+        int | None, typer.Option(help="Steps between checkpoints. (default: 500)", rich_help_panel=_REPORTS)
+    ] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="How many checkpoints stay. (default: 3)", rich_help_panel=_REPORTS)
+    ] = None,
+) -> None:
+    """Train a GAN; Ctrl-C saves and stops.
+
+    Leaves in --out: checkpoints/, samples/ (PNG), log.jsonl, config.json and tensorboard/.
+
+    \b
+      fastgan train --preset digits-dcgan --data digits --out runs/digits
+      fastgan train --out runs/digits --resume --steps 6000
+    """
+    given = {name: value for name, value in locals().items() if value is not None and name not in ("out", "resume")}
+    from fastgan import train as training
+
+    if resume:
+        result = training.resume(out, **given)
+    else:
+        given.setdefault("preset", "digits-dcgan")
+        result = training.train(training.TrainConfig.for_preset(out=out, **given))
+    _announce(result)
+
+
+def _announce(result: "TrainResult") -> None:
+    typer.echo(f"saved {result.checkpoint}")
+    if result.signal is None:
+        typer.echo(f"sample from it with: fastgan sample {result.run}")
+        return
+    typer.echo(f"stopped at step {result.step}; continue with: fastgan train --out {result.run} --resume")
+    raise typer.Exit(128 + result.signal)
+
+
+@app.command(no_args_is_help=True)
+def sample(
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("grid.png"),
+    n: Annotated[int, typer.Option(min=1, max=4096, help="How many images.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Draw images from the averaged generator and write them as one grid.
+
+    \b
+      fastgan sample runs/digits --n 64 --seed 0 --out grid.png
+    """
+    from fastgan.train import load_generator
+    from fastgan.train.grid import image_grid, write_png
+
+    images = load_generator(checkpoint, device).sample(n, seed)
+    try:
+        write_png(image_grid(images), out)
+    except OSError as error:
+        raise UserError(f"--out is {str(out)!r}, which cannot be written: {error.strerror or error}") from error
+    typer.echo(f"wrote {n} images to {out}")
+
+
+@app.command(no_args_is_help=True)
+def evaluate(
+    checkpoint: Checkpoint,
+    n: Annotated[int, typer.Option(min=898, max=100_000, help="How many samples; 898 is half of the digits.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a generator of digits, beside what two halves of the real ones score against each other.
+
+    Prints Fréchet and kernel distance on a small classifier's features, and which classes are covered, how evenly.
+
+    The classifier is trained in seconds on the first use and then kept in the user's cache.
+
+    \b
+      fastgan evaluate runs/digits --n 2000 --out report.json
+    """
+    from fastgan.data import DIGITS
+    from fastgan.metrics import evaluate_digits
+    from fastgan.train import load_generator
+
+    generator = load_generator(checkpoint, device)
+    if generator.config.data != DIGITS:
+        raise UserError(
+            f"CHECKPOINT was trained on {generator.config.data!r}, but evaluate needs a generator of the digits"
+        )
+    report = evaluate_digits(generator.sample(n, seed))
+    _print_report(report, f"{checkpoint} at step {generator.step}")
+    if out is not None:
+        _write_json(report, out, {"checkpoint": str(checkpoint), "step": generator.step, "n": n, "seed": seed})
+
+
+def _print_report(report: "DigitsReport", title: str) -> None:
+    from rich.table import Table
+
+    from fastgan.metrics.coverage import CONFIDENT, COVERED
+
+    console = Console()
+    console.print(f"classifier: {report.test_accuracy:.1%} of the held-out digits right", highlight=False)
+    table = Table("", "images", "Fréchet distance", "kernel distance", title=title)
+    for name, row in (
+        ("data, samples", report.all),
+        ("half of the data, samples", report.matched),
+        ("half of the data, other half", report.floor),
+    ):
+        table.add_row(
+            name, f"{row.real}, {row.other}", f"{row.frechet:.3f}", f"{row.kernel:.5f} ± {row.kernel_std:.5f}"
+        )
+    console.print(table)
+    table = Table("", "digits covered", "KL to the data", "confident", *map(str, range(10)))
+    for name, spread in (("samples", report.samples), ("data", report.data)):
+        shares = (f"{share:.1%}" for share in spread.histogram)
+        covered = f"{spread.covered} of {spread.classes}"
+        table.add_row(name, covered, f"{spread.kl:.4f}", f"{spread.confident:.1%}", *shares)
+    console.print(table)
+    console.print(
+        f"A digit is covered by at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more)."
+        " Fréchet distances compare only at equal numbers of images; the floor is the data's other half.",
+        highlight=False,
+    )
+
+
+def _write_json(report: "DigitsReport", out: Path, about: dict[str, Any]) -> None:
+    import dataclasses
+    import json
+
+    try:
+        out.write_text(json.dumps({**about, **dataclasses.asdict(report)}, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"--out is {str(out)!r}, which cannot be written: {error.strerror}") from error
+    typer.echo(f"wrote {out}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def bench(ctx: typer.Context) -> None:
+    """Run the benchmarks of the source folder: `python -m benchmarks`, which takes all arguments."""
+    source = Path(__file__).resolve().parent.parent
+    if not (source / "benchmarks" / "__main__.py").is_file():
+        raise UserError(
+            "bench needs fastgan's source folder, where benchmarks/ is; this is an installed package: "
+            "clone the repository and pip install -e it"
+        )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(source), os.environ.get("PYTHONPATH")])),
+    }
+    command = [sys.executable, "-m", "benchmarks", *ctx.args]
+    raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
+
+
+@app.command()
+def info(
+    cuda: Annotated[bool, typer.Option("--cuda", help="Also look at the GPUs, which starts CUDA.")] = False,
+) -> None:
+    """Show which backends this installation has, and for each op which of them can run and why not."""
+    from fastgan.info import report
+
+    report(cuda)
+
+
+def main() -> None:
+    """The `fastgan` command."""
+    app(prog_name="fastgan")

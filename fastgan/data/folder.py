@@ -1,0 +1,64 @@
+"""A folder of images, read into memory once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from fastgan.data.images import Images
+from fastgan.errors import UserError, one_line
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+def folder(path: str | Path, resolution: int, channels: int) -> Images:
+    """Every image below a folder, at any depth, in the order of their paths.
+
+    Each is turned upright, cut to its central square and resized (Lanczos) to the resolution.
+
+    Args:
+        path: the folder; hidden files and folders in it are left out.
+        resolution: height and width of the result.
+        channels: 1 for grey, 3 for RGB.
+
+    Returns:
+        Images with uint8 pixels [N, channels, resolution, resolution].
+
+    Raises:
+        UserError: the folder is missing, is not a folder, holds no image, or one of its files cannot be read.
+    """
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise UserError(f"--data is {str(path)!r}, which does not exist; expected 'digits' or a folder of images")
+    if not root.is_dir():
+        raise UserError(f"--data is {str(path)!r}, which is a file; expected 'digits' or a folder of images")
+    files = sorted(
+        file
+        for file in root.rglob("*")
+        if file.suffix.lower() in SUFFIXES
+        and file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(root).parts)
+    )
+    if not files:
+        raise UserError(
+            f"--data is {str(path)!r}, a folder without images; expected files ending in {', '.join(sorted(SUFFIXES))}"
+        )
+    # Pillow releases the interpreter's lock while it decodes and resizes.
+    with ThreadPoolExecutor() as pool:
+        pixels = list(pool.map(lambda file: _read(file, resolution, channels), files))
+    return Images(str(path), torch.stack(pixels))
+
+
+def _read(file: Path, resolution: int, channels: int) -> Tensor:
+    """uint8 [channels, resolution, resolution]."""
+    try:
+        with Image.open(file) as opened:
+            upright = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
+        square = ImageOps.fit(upright, (resolution, resolution), Image.Resampling.LANCZOS)
+    # Pillow raises OSError, SyntaxError, ValueError and DecompressionBombError, depending on the format.
+    except Exception as error:
+        raise UserError(f"--data holds {str(file)!r}, which is not a readable image: {one_line(error)}") from error
+    return torch.from_numpy(np.array(square)).view(resolution, resolution, channels).permute(2, 0, 1)

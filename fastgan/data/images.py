@@ -1,0 +1,76 @@
+"""A set of images in memory, and the order in which training reads it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Images:
+    """Training images, kept as they came so that a large folder costs one byte per value.
+
+    Attributes:
+        name: what they are called in messages: `digits` or the folder's path.
+        pixels: [N, C, H, W], float32 in [-1, 1] or uint8 in [0, 255].
+    """
+
+    name: str
+    pixels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of one image."""
+        return tuple(self.pixels.shape[1:])
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """The images at `indices` (int64 [B]) as float32 [B, C, H, W] in [-1, 1]."""
+        chosen = self.pixels[indices]
+        return chosen if chosen.is_floating_point() else chosen.float() / 127.5 - 1
+
+
+class EpochOrder(Iterator[Tensor]):
+    """Endless batches of indices: each epoch is a fresh permutation, its incomplete last batch is left out.
+
+    The state is where the generator stood when the epoch was drawn, and how many batches of it were read, so a
+    restored order continues in the middle of an epoch with exactly the batches that were left.
+
+    Args:
+        length: how many images there are, at least `batch_size`.
+        batch_size: indices per batch.
+        seed: of the private random generator.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int) -> None:
+        if not 1 <= batch_size <= length:
+            raise ValueError(f"batch_size is {batch_size}, expected 1 to {length}, the number of images")
+        self.length, self.batch_size = length, batch_size
+        self._random = torch.Generator().manual_seed(seed)
+        self._start_epoch()
+
+    def _start_epoch(self) -> None:
+        self._epoch_state = self._random.get_state()
+        self._order = torch.randperm(self.length, generator=self._random)
+        self._read = 0
+
+    def __next__(self) -> Tensor:
+        """int64 [batch_size]."""
+        if self._read == self.length // self.batch_size:
+            self._start_epoch()
+        start = self._read * self.batch_size
+        self._read += 1
+        return self._order[start : start + self.batch_size]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """`epoch` (uint8, the generator's state at the start of the epoch) and `read` (int64, batches read)."""
+        return {"epoch": self._epoch_state.clone(), "read": torch.tensor(self._read)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Continues where `state_dict` was taken."""
+        self._random.set_state(state["epoch"])
+        self._start_epoch()
+        self._read = int(state["read"])

@@ -1,0 +1,23 @@
+"""What an objective is: two scalars to minimise, one for each player."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Loss:
+    """An objective of the two players, as pure functions of the critic's logits.
+
+    Attributes:
+        name: how the Python API and the command line call it.
+        critic: (real_logits [B, 1], fake_logits [B, 1]) -> scalar that the critic minimises.
+        generator: (fake_logits [B, 1]) -> scalar that the generator minimises.
+        paper: where the formula stands.
+    """
+
+    name: str
+    critic: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+    paper: str

@@ -1,0 +1,7 @@
+"""Generators and critics built from fastgan's layers, and the presets that pair them."""
+
+from fastgan.models.dcgan import DCGANCritic, DCGANGenerator
+from fastgan.models.preset import Preset, Recipe
+from fastgan.models.presets import PRESETS
+
+__all__ = ["PRESETS", "DCGANCritic", "DCGANGenerator", "Preset", "Recipe"]

@@ -1,0 +1,121 @@
+"""The DCGAN pair (Radford et al. 2016, arXiv:1511.06434): strided convolutions, batch norm in the generator only.
+
+Convolutions carry no bias: `fastgan.nn.BiasAct` adds it in the same pass as the activation. The critic ends in
+minibatch discrimination (Salimans et al. 2016), so that it notices samples that all look alike.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.nn import BiasAct, MinibatchDiscrimination
+
+
+class DCGANGenerator(nn.Module):
+    """Latent vectors to images, doubling the resolution from 4×4 upwards.
+
+    Args:
+        latent_dim: numbers in a latent vector.
+        channels: of the images.
+        resolution: a power of two, at least 8.
+        width: channels before the last layer; each lower resolution has twice as many.
+
+    Shape: [B, latent_dim] -> [B, channels, resolution, resolution], in [-1, 1]
+    """
+
+    def __init__(self, latent_dim: int, channels: int, resolution: int, width: int) -> None:
+        super().__init__()
+        doublings = _doublings(resolution)
+        wide = width * 2**doublings
+        layers: list[nn.Module] = [
+            nn.Unflatten(1, (latent_dim, 1, 1)),
+            nn.ConvTranspose2d(latent_dim, wide, 4, bias=False),
+            nn.BatchNorm2d(wide),
+            BiasAct(wide),
+        ]
+        for _ in range(doublings):
+            layers += [
+                nn.ConvTranspose2d(wide, wide // 2, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(wide // 2),
+                BiasAct(wide // 2),
+            ]
+            wide //= 2
+        layers += [nn.Conv2d(wide, channels, 3, padding=1, bias=False), BiasAct(channels, act="tanh")]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+
+class DCGANCritic(nn.Module):
+    """Images to logits, halving the resolution down to 2×2.
+
+    Noise and dropout keep it from memorising a small data set, which would leave the generator without a useful
+    gradient. The noise falls on data and samples alike, and blurs the difference between them (instance noise:
+    Sønderby et al. 2017, arXiv:1610.04490, section 3.1).
+
+    Args:
+        channels, resolution: of the images; the resolution is a power of two, at least 8.
+        width: channels of the first layer; each lower resolution has twice as many.
+        features: numbers that describe an image before the minibatch discrimination.
+        similarities, kernel_dims: the minibatch discrimination's B and C.
+        dropout: share of the activations dropped after each strided convolution.
+        noise: standard deviation of the Gaussian noise on its input, in training only.
+
+    Shape: [B, channels, resolution, resolution] -> [B, 1]
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        resolution: int,
+        width: int,
+        features: int,
+        similarities: int,
+        kernel_dims: int,
+        dropout: float,
+        noise: float,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [
+            InputNoise(noise),
+            nn.Conv2d(channels, width, 3, padding=1, bias=False),
+            BiasAct(width),
+        ]
+        for _ in range(_doublings(resolution) + 1):
+            layers += [
+                nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False),
+                BiasAct(2 * width),
+                nn.Dropout(dropout),
+            ]
+            width *= 2
+        layers += [nn.Flatten(), nn.Linear(4 * width, features, bias=False), BiasAct(features)]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            MinibatchDiscrimination(features, similarities, kernel_dims), nn.Linear(features + similarities, 1)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+class InputNoise(nn.Module):
+    """Adds Gaussian noise in training, from PyTorch's global generator; nothing in evaluation.
+
+    Args:
+        std: its standard deviation.
+    """
+
+    def __init__(self, std: float) -> None:
+        super().__init__()
+        self.std = std
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + self.std * torch.randn_like(images) if self.training and self.std else images
+
+
+def _doublings(resolution: int) -> int:
+    """How often 4×4 is doubled to reach the resolution."""
+    doublings = resolution.bit_length() - 3
+    if doublings < 1 or 4 * 2**doublings != resolution:
+        raise ValueError(f"resolution is {resolution}, expected a power of two, at least 8")
+    return doublings

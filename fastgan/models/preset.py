@@ -1,0 +1,54 @@
+"""What a preset is: a pair of networks and the recipe that they were tuned with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of training that go with a pair of networks; each can be overridden.
+
+    Attributes:
+        loss: a name in `fastgan.losses.LOSSES`.
+        steps: updates of each player.
+        batch_size: images per update.
+        lr: the generator's learning rate.
+        lr_critic: the critic's learning rate.
+        beta1, beta2: Adam's decay rates, for both players.
+        ema: decay of the averaged generator per step.
+    """
+
+    loss: str
+    steps: int
+    batch_size: int
+    lr: float
+    lr_critic: float
+    beta1: float
+    beta2: float
+    ema: float
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A generator and a critic that fit each other, by name.
+
+    Attributes:
+        name: how the Python API and the command line call it.
+        about: one line for the help.
+        channels, resolution: of the images; height and width are equal.
+        latent_dim: numbers in a latent vector.
+        generator: makes a module, float32 [B, latent_dim] -> [B, channels, resolution, resolution] in [-1, 1].
+        critic: makes a module, images -> logits [B, 1].
+        recipe: the settings that it was tuned with.
+    """
+
+    name: str
+    about: str
+    channels: int
+    resolution: int
+    latent_dim: int
+    generator: Callable[[], nn.Module]
+    critic: Callable[[], nn.Module]
+    recipe: Recipe

@@ -1,0 +1,95 @@
+"""Training as in the paper: update the critic, update the generator, over and over; report and save on the way."""
+
+import math
+from collections.abc import Callable
+
+from torch import Tensor
+
+from fastgan.errors import UserError
+from fastgan.losses import LOSSES, Loss
+from fastgan.train.config import TrainConfig
+from fastgan.train.progress import TrainingProgress
+from fastgan.train.records import Records
+from fastgan.train.sampling import draw
+from fastgan.train.signals import StopRequest
+from fastgan.train.state import TrainState
+
+GRID = 64
+"""Samples in a picture of the run, always from the same latents."""
+
+
+def train_step(state: TrainState, loss: Loss) -> tuple[Tensor, Tensor]:
+    """One update of the critic, then one of the generator: algorithm 1 of Goodfellow et al. 2014 with k = 1.
+
+    Returns:
+        The critic's and the generator's loss before their updates: detached scalars, still on the device.
+    """
+    critic_loss = critic_gradients(state, loss)
+    state.critic_optimizer.step()
+
+    generator_loss = generator_gradients(state, loss)
+    state.generator_optimizer.step()
+
+    state.step += 1
+    state.average.update(state.generator, state.step)
+    return critic_loss, generator_loss
+
+
+def critic_gradients(state: TrainState, loss: Loss) -> Tensor:
+    """The critic learns to tell data from samples; its parameters' `.grad` are set."""
+    samples = state.generator(state.next_latents()).detach()
+    value = loss.critic(state.critic(state.next_images()), state.critic(samples))
+    state.critic_optimizer.zero_grad()
+    value.backward()
+    return value.detach()
+
+
+def generator_gradients(state: TrainState, loss: Loss) -> Tensor:
+    """The generator learns to be taken for data by the critic as it is now; its parameters' `.grad` are set."""
+    state.critic.requires_grad_(False)
+    value = loss.generator(state.critic(state.generator(state.next_latents())))
+    state.generator_optimizer.zero_grad()
+    value.backward()
+    state.critic.requires_grad_(True)
+    return value.detach()
+
+
+def train_until(
+    state: TrainState,
+    config: TrainConfig,
+    stop: StopRequest,
+    records: Records,
+    progress: TrainingProgress,
+    save: Callable[[], None],
+) -> None:
+    """Steps until `config.steps` or a request to stop, and saves there.
+
+    Log lines are written at the same steps whether or not the run was interrupted in between.
+
+    Raises:
+        UserError: a loss is no longer finite. It is never saved.
+    """
+    loss = LOSSES[config.loss]
+    while state.step < config.steps and stop.signal is None:
+        critic_loss, generator_loss = train_step(state, loss)
+        progress.advance(state.step)
+        last = state.step == config.steps or stop.signal is not None
+        log, sample, keep = (
+            state.step % every == 0 for every in (config.log_every, config.sample_every, config.save_every)
+        )
+        if log or keep or last:  # reading a loss waits for the device, so not at every step
+            losses = {"critic": critic_loss.item(), "generator": generator_loss.item()}
+            _check_finite(state.step, losses)
+        if log:
+            rate = progress.report(state.step, losses)
+            records.scalars(state.step, {**losses, "images_per_second": round(rate, 1)})
+        if sample or last:
+            records.samples(state.step, draw(state.average.network, state.latent_dim, GRID, config.seed))
+        if keep or last:
+            save()
+
+
+def _check_finite(step: int, losses: dict[str, float]) -> None:
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise UserError(f"the {name}'s loss is {value} at step {step}, expected a finite one; lower --lr")

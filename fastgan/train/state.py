@@ -1,0 +1,120 @@
+"""Everything that a training step reads and changes, as one flat dictionary of tensors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastgan.data import EpochOrder, Images
+from fastgan.models import PRESETS
+from fastgan.train.average import MovingAverage
+from fastgan.train.config import TrainConfig
+
+
+class TrainState:
+    """The two players, their optimisers, the averaged generator and every source of randomness.
+
+    `tensors` and `load_tensors` carry all of it through a checkpoint: on the CPU a restored run goes on bit for bit
+    (with the same number of threads and the same version of PyTorch).
+
+    Args:
+        config: the run's settings.
+        images: what it trains on.
+        device: where the networks live. Latents are drawn on the CPU, so that they are the same on every device.
+
+    Attributes:
+        generator, critic, generator_optimizer, critic_optimizer, average: see their types.
+        latent_dim: numbers in a latent vector.
+        step: steps taken.
+    """
+
+    def __init__(self, config: TrainConfig, images: Images, device: torch.device) -> None:
+        preset = PRESETS[config.preset]
+        weights, order, latents, self._layers_seed = seeds(config.seed, 4)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(weights)
+            self.generator = preset.generator().to(device)
+            self.critic = preset.critic().to(device)
+        betas = (config.beta1, config.beta2)
+        # One fused kernel per player instead of a dozen small operations for each parameter.
+        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), config.lr, betas, fused=True)
+        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.lr_critic, betas, fused=True)
+        self.average = MovingAverage(self.generator, config.ema)
+        self.step = 0
+        self.latent_dim = preset.latent_dim
+        self._device, self._images = device, images
+        self._order = EpochOrder(len(images), config.batch_size, order)
+        self._latents = torch.Generator().manual_seed(latents)
+
+    def next_images(self) -> Tensor:
+        """The next batch of data, float32 [B, C, H, W] in [-1, 1] on the device."""
+        return self._images.batch(next(self._order)).to(self._device)
+
+    def next_latents(self) -> Tensor:
+        """A batch of fresh standard normal latents, float32 [B, latent_dim] on the device."""
+        return torch.randn(self._order.batch_size, self.latent_dim, generator=self._latents).to(self._device)
+
+    @contextmanager
+    def layer_randomness(self) -> Iterator[None]:
+        """Gives dropout the run's own stream of PyTorch's global generators, and the caller's back afterwards."""
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.default_generator.manual_seed(self._layers_seed)
+            if devices:
+                with torch.cuda.device(self._device):
+                    torch.cuda.manual_seed(self._layers_seed)
+            yield
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"generator": self.generator, "critic": self.critic, "average": self.average.network}
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"generator_optimizer": self.generator_optimizer, "critic_optimizer": self.critic_optimizer}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state by name, to be called inside `layer_randomness`; the values are not copied."""
+        named: dict[str, Tensor] = {"step": torch.tensor(self.step)}
+        for owner, module in self._modules().items():
+            named |= {f"{owner}.{name}": value for name, value in module.state_dict().items()}
+        for owner, optimizer in self._optimizers().items():
+            for index, values in optimizer.state_dict()["state"].items():
+                named |= {f"{owner}.{index}.{name}": value for name, value in values.items()}
+        named |= {f"order.{name}": value for name, value in self._order.state_dict().items()}
+        named |= {"random.latents": self._latents.get_state(), "random.layers": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            named["random.layers_cuda"] = torch.cuda.get_rng_state(self._device)
+        return named
+
+    def load_tensors(self, named: dict[str, Tensor]) -> None:
+        """Continues from `tensors()`, to be called inside `layer_randomness`.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: a tensor is missing, left over or of the wrong shape.
+        """
+        for owner, module in self._modules().items():
+            module.load_state_dict(below(named, owner))
+        for owner, optimizer in self._optimizers().items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, value in below(named, owner).items():
+                index, key = name.split(".")
+                state.setdefault(int(index), {})[key] = value
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        self._order.load_state_dict(below(named, "order"))
+        self._latents.set_state(named["random.latents"])
+        torch.set_rng_state(named["random.layers"])
+        if self._device.type == "cuda" and "random.layers_cuda" in named:
+            torch.cuda.set_rng_state(named["random.layers_cuda"], self._device)
+        self.step = int(named["step"])
+
+
+def seeds(seed: int, count: int) -> list[int]:
+    """Independent seeds for the random streams of a run."""
+    return [int(value) for value in np.random.SeedSequence(seed).generate_state(count)]
+
+
+def below(named: dict[str, Tensor], owner: str) -> dict[str, Tensor]:
+    """The tensors of one owner, without its name: those of `average` are the averaged generator's state_dict."""
+    prefix = owner + "."
+    return {name[len(prefix) :]: value for name, value in named.items() if name.startswith(prefix)}

@@ -1,0 +1,64 @@
+"""The DCGAN pair and the presets built from it."""
+
+import pytest
+import torch
+
+import fastgan
+from fastgan.models import PRESETS, DCGANCritic, DCGANGenerator
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_networks_fit_each_other(name):
+    preset = PRESETS[name]
+    generator, critic = preset.generator(), preset.critic()
+    images = generator(torch.randn(6, preset.latent_dim))
+    assert preset.name == name
+    assert images.shape == (6, preset.channels, preset.resolution, preset.resolution)
+    assert images.abs().max() <= 1
+    logits = critic(images)
+    assert logits.shape == (6, 1)
+    logits.sum().backward()
+    for module in (generator, critic):
+        assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 64])
+def test_sizes(resolution):
+    generator = DCGANGenerator(latent_dim=5, channels=3, resolution=resolution, width=4)
+    critic = DCGANCritic(
+        channels=3, resolution=resolution, width=4, features=7, similarities=2, kernel_dims=3, dropout=0.0, noise=0.0
+    )
+    assert critic(generator(torch.randn(2, 5))).shape == (2, 1)
+
+
+@pytest.mark.parametrize("resolution", [0, 4, 12, 33])
+def test_resolution_must_be_a_power_of_two(resolution):
+    with pytest.raises(ValueError, match=f"resolution is {resolution}, expected a power of two"):
+        DCGANGenerator(latent_dim=5, channels=1, resolution=resolution, width=4)
+
+
+def test_critic_sees_the_rest_of_the_batch():
+    """The same image scores differently among copies of itself than among strangers."""
+    preset = PRESETS["digits-dcgan"]
+    critic = preset.critic().eval()
+    images = torch.rand(8, 1, 8, 8) * 2 - 1
+    copies = images[:1].expand(8, -1, -1, -1)
+    assert (critic(images)[0] - critic(copies)[0]).abs() > 1e-4
+
+
+def test_same_on_reference_and_compiled_backends():
+    preset = PRESETS["digits-dcgan"]
+    generator, critic = preset.generator().double().eval(), preset.critic().double().eval()
+    latents = torch.randn(4, preset.latent_dim, dtype=torch.float64)
+
+    def run():
+        critic.zero_grad()
+        logits = critic(generator(latents))
+        logits.sum().backward()
+        return [logits, *(parameter.grad.clone() for parameter in critic.parameters())]
+
+    compiled = run()
+    with fastgan.backend("reference"):
+        reference = run()
+    for ours, theirs in zip(compiled, reference, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
