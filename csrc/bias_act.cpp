@@ -164,8 +164,9 @@ void forward_row(const E* x, const T* each, T shared, E* y, int64_t n, const Sca
 // dx = dy p(s). Returns the sum of dx over the row, or adds it to sums[i] element by element if sums is
 // given.
 template <Act act, typename E, typename T>
-T grad_row(const E* dy, const E* s, const T* each, T shared, E* dx, T* sums, int64_t n, const Scalars<T>& k) {
-  T total = 0;
+double grad_row(const E* dy, const E* s, const T* each, T shared, E* dx, double* sums, int64_t n,
+                const Scalars<T>& k) {
+  double total = 0;
   if (sums) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
@@ -253,18 +254,20 @@ void run_grad(const E* dy, const E* s, const T* b, E* dx, T* db, const BiasActAr
   const Blocks blocks(a);
   // Partial sums, [any, channels]: for each block of rows if inner == 1, otherwise for each row.
   const int64_t count = !db ? 0 : (per_element ? blocks.count * a.channels : blocks.rows);
-  const Scratch<T> partial(count);
-  for (int64_t i = 0; i < count; ++i) partial.data()[i] = T(0);
+  const Scratch<double> partial(count);
+  for (int64_t i = 0; i < count; ++i) partial.data()[i] = 0;
   for_each_row(a, [&](int64_t row, int64_t n, int64_t block) {
-    T* sums = per_element ? partial.data() + block * a.channels : nullptr;
-    const T total = grad_row<act>(dy + row * n, s ? s + row * n : dy + row * n, each, bias_of_row(b, row, a),
-                                  dx + row * n, sums, n, k);
+    double* sums = per_element ? partial.data() + block * a.channels : nullptr;
+    const double total = grad_row<act>(dy + row * n, s ? s + row * n : dy + row * n, each,
+                                       bias_of_row(b, row, a), dx + row * n, sums, n, k);
     if (db && !per_element) partial.data()[row] = total;
   });
   if (!db) return;
-  for (int64_t c = 0; c < a.channels; ++c) db[c] = T(0);
-  for (int64_t i = 0; i < count; i += a.channels)
-    for (int64_t c = 0; c < a.channels; ++c) db[c] += partial.data()[i + c];
+  for (int64_t c = 0; c < a.channels; ++c) {
+    double total = 0;
+    for (int64_t i = c; i < count; i += a.channels) total += partial.data()[i];
+    db[c] = T(total);
+  }
 }
 
 template <Act act, typename E, typename T>

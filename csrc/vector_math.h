@@ -75,11 +75,21 @@ inline float copy_sign(float magnitude, float sign) {
 }
 inline double copy_sign(double magnitude, double sign) { return std::copysign(magnitude, sign); }
 
-template <typename T>
-inline T tanh_(T x) {
-  const T e = expm1_nonpositive(T(-2) * absolute(x));
-  return copy_sign(-e / (T(2) + e), x);
+// Below 0.625 an odd polynomial (Cephes' tanhf), above it 1 - 2 / (exp(2|x|) + 1), which loses nothing
+// near 1.
+inline float tanh_(float x) {
+  const float z = x * x;
+  float p = -5.70498872745e-3f;
+  p = p * z + 2.06390887954e-2f;
+  p = p * z - 5.37397155531e-2f;
+  p = p * z + 1.33314422036e-1f;
+  p = p * z - 3.33332819422e-1f;
+  const float near = p * z * x + x;
+  const float e = exp_nonpositive(-2.0f * absolute(x));
+  const float far = copy_sign(1.0f - 2.0f * e / (1.0f + e), x);
+  return absolute(x) < 0.625f ? near : far;
 }
+inline double tanh_(double x) { return std::tanh(x); }
 
 template <typename T>
 inline T sigmoid(T x) {

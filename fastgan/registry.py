@@ -1,7 +1,7 @@
 """OpSpec: the one place that lists an op. Tests, benchmarks, docs and `fastgan info` iterate over `OPS`."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,10 @@ class Sample:
     label: str = ""
     smooth: bool = True
     """False where the inputs sit on a kink, so that finite differences say nothing."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Sample":
+        """The same call with every tensor changed, e.g. moved to another dtype or memory format."""
+        return replace(self, tensors=tuple(None if t is None else change(t) for t in self.tensors))
 
 
 @dataclass(frozen=True)

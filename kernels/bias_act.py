@@ -2,15 +2,15 @@
 
 Memory-bound: a tensor is read once and written once. `inner` and `channels` are compile-time constants, so that finding
 an element's channel costs a multiplication instead of two divisions; one variant is compiled per layer shape.
-Arithmetic is float32 (float64 for float64).
+Arithmetic is float32.
 """
-
-from contextlib import nullcontext
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from . import launch
 
 LINEAR, RELU, LRELU, TANH, SIGMOID, ELU, SELU, SOFTPLUS, SWISH = (tl.constexpr(code) for code in range(9))
 CODES = {
@@ -173,8 +173,8 @@ def forward_kernel(
 @triton.jit
 def grad_kernel(
     p_dy, p_s, p_b, p_dx, n, alpha, gain, clamp,
-    ACT: tl.constexpr, FROM_INPUT: tl.constexpr, HAS_SAVED: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_CLAMP: tl.constexpr,
-    CHANNELS: tl.constexpr, INNER: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
+    ACT: tl.constexpr, FROM_INPUT: tl.constexpr, HAS_SAVED: tl.constexpr, HAS_BIAS: tl.constexpr,
+    HAS_CLAMP: tl.constexpr, CHANNELS: tl.constexpr, INNER: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     o, m = offsets(n, BLOCK)
     b_dx = gain * tl.load(p_dy + o, mask=m, other=0.0).to(COMPUTE)
@@ -205,33 +205,24 @@ def grad2_kernel(
 
 
 # --- launchers ----------------------------------------------------------------------------------------------------
-
-
-def _launch(kernel, x: Tensor, arguments: tuple, **constants) -> None:
-    """Runs `kernel` over the elements of x on x's device; nothing for an empty x."""
-    if x.numel() == 0:
-        return
-    with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-        kernel[(triton.cdiv(x.numel(), BLOCK),)](
-            *arguments,
-            COMPUTE=tl.float64 if x.dtype == torch.float64 else tl.float32,
-            BLOCK=BLOCK,
-            **constants,
-        )
+#
+# Tensors are dense with the same strides, seen in memory order as layout = (outer, channels, inner).
 
 
 def _constants(layout: tuple[int, int, int], b: Tensor | None, act: str, clamp: float | None) -> dict:
     _, channels, inner = layout
-    return {
-        "ACT": CODES[act], "HAS_BIAS": b is not None, "HAS_CLAMP": clamp is not None,
-        "CHANNELS": channels, "INNER": inner,
-    }  # fmt: skip
+    sizes = {"CHANNELS": channels, "INNER": inner, "BLOCK": BLOCK, "COMPUTE": tl.float32}
+    return {"ACT": CODES[act], "HAS_BIAS": b is not None, "HAS_CLAMP": clamp is not None, **sizes}
+
+
+def _from_input(act: str) -> bool:
+    return CODES[act] >= CODES["elu"]
 
 
 def forward(x: Tensor, b: Tensor | None, y: Tensor, layout, act: str, alpha: float, gain: float, clamp) -> None:
-    """y = clamp(gain f(x + b)); x and y dense with the same strides, seen as layout = (outer, channels, inner)."""
+    """y = clamp(gain f(x + b))."""
     arguments = (x, b, y, x.numel(), alpha, gain, clamp or 0.0)
-    _launch(forward_kernel, x, arguments, **_constants(layout, b, act, clamp))
+    launch.launch(forward_kernel, launch.blocks_of(x.numel(), BLOCK), x, arguments, _constants(layout, b, act, clamp))
 
 
 def grad(
@@ -240,12 +231,12 @@ def grad(
 ) -> None:  # fmt: skip
     """dx = dy p(s); db, if given, is filled with the sums of dx over each channel."""
     arguments = (dy, s, b, dx, dy.numel(), alpha, gain, clamp or 0.0)
-    constants = _constants(layout, b, act, clamp)
-    _launch(grad_kernel, dy, arguments, HAS_SAVED=s is not None, FROM_INPUT=_from_input(act), **constants)
+    constants = _constants(layout, b, act, clamp) | {"HAS_SAVED": s is not None, "FROM_INPUT": _from_input(act)}
+    launch.launch(grad_kernel, launch.blocks_of(dy.numel(), BLOCK), dy, arguments, constants)
     if db is not None:
         # In memory order dx is [outer, channels, inner], whatever its strides say.
-        flat = dx.as_strided((dx.numel(),), (1,)).view(layout)
-        torch.sum(flat, dim=(0, 2), dtype=db.dtype, out=db)
+        in_memory_order = dx.as_strided((dx.numel(),), (1,)).view(layout)
+        torch.sum(in_memory_order, dim=(0, 2), dtype=db.dtype, out=db)
 
 
 def grad2(
@@ -254,8 +245,5 @@ def grad2(
 ) -> None:  # fmt: skip
     """t = u dy p'(s)."""
     arguments = (u, dy, s, b, t, dy.numel(), alpha, gain, clamp or 0.0)
-    _launch(grad2_kernel, dy, arguments, FROM_INPUT=_from_input(act), **_constants(layout, b, act, clamp))
-
-
-def _from_input(act: str) -> bool:
-    return CODES[act] >= CODES["elu"]
+    constants = _constants(layout, b, act, clamp) | {"FROM_INPUT": _from_input(act)}
+    launch.launch(grad2_kernel, launch.blocks_of(dy.numel(), BLOCK), dy, arguments, constants)

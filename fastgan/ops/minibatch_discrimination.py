@@ -21,8 +21,9 @@ def minibatch_discrimination(m: Tensor) -> Tensor:  # [B, K, C] -> [B, K]
 
         o_ik = sum over j != i of exp(-||m_ik - m_jk||_1)
 
-    Salimans et al. 2016, Improved Techniques for Training GANs, section 3.2 (whose sum has the constant term j = i too).
-    Differentiable twice; a third derivative raises. The norm's subgradient at 0 is 0, as in PyTorch.
+    Salimans et al. 2016, Improved Techniques for Training GANs, section 3.2 (there the sum
+    includes j = i, the constant 1). Differentiable twice; a third derivative raises. The norm's subgradient at 0 is 0,
+    as in PyTorch.
 
     Args:
         m: [B, K, C], the features after the layer's projection: batch, kernels, dimensions of a kernel; float32,
@@ -160,12 +161,16 @@ _op_grad2 = define(
 
 
 def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
-    def features(*shape: int, spread: float = 0.3) -> Tensor:
-        return (spread * torch.randn(shape, generator=generator, dtype=torch.float64)).to(device, dtype)
+    def features(B: int, K: int, C: int, spread: float = 0.5) -> Tensor:
+        # In every column the samples are a shuffled grid, jittered by a quarter of its spacing: no two come so close
+        # that finite differences or rounding would swap them.
+        order = torch.rand(B, K, C, generator=generator, dtype=torch.float64).argsort(0)
+        jitter = 0.5 * torch.rand(B, K, C, generator=generator, dtype=torch.float64)
+        return (spread * ((order + jitter) * 2 / max(B, 1) - 1)).to(device, dtype)
 
     yield Sample((features(5, 3, 4),), label="small")
     yield Sample((features(67, 2, 3),), label="across-tiles")
-    yield Sample((features(9, 1, 17, spread=0.1),), label="many-dims")
+    yield Sample((features(9, 1, 17, spread=0.2),), label="many-dims")
     yield Sample((features(4, 3, 5).transpose(0, 1),), label="transposed")
     yield Sample((features(2, 3, 1),), label="one-dim")
     yield Sample((features(1, 3, 4),), label="one-sample")

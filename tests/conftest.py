@@ -1,0 +1,44 @@
+"""Fixtures for every test: fresh seeds that a failure prints, poisoned memory; GPU tests need a GPU."""
+
+import os
+
+import pytest
+import torch
+
+from fastgan import allocation
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without a CUDA device the tests marked gpu are left out, as `-m "not gpu"` would."""
+    if torch.cuda.is_available():
+        return
+    left_out = [item for item in items if item.get_closest_marker("gpu")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+
+
+@pytest.fixture
+def seed(request):
+    """A fresh seed (FASTGAN_TEST_SEED repeats one); pytest prints it with the output of a failing test."""
+    value = int(os.environ.get("FASTGAN_TEST_SEED", int.from_bytes(os.urandom(4), "little")))
+    print(f"FASTGAN_TEST_SEED={value}")
+    return value
+
+
+@pytest.fixture
+def generator(seed):
+    """A CPU generator with that seed; the global generator gets it too."""
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    """Fills everything that the ops allocate with NaN, so that an element no kernel wrote shows."""
+
+    def poison(allocate):
+        return lambda *args, **kwargs: allocate(*args, **kwargs).fill_(float("nan"))
+
+    monkeypatch.setattr(allocation, "empty_like", poison(allocation.empty_like))
+    monkeypatch.setattr(allocation, "empty", poison(allocation.empty))

@@ -1,0 +1,124 @@
+"""Every op inside PyTorch's own machinery: operator checks, torch.compile, threads, determinism, memory formats."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fastgan import BackendError, backend, backends
+from tests.ops.cases import INTERPRETING, compiled_cases, derivatives, draw_weights, leaves
+
+
+class Recorder(TorchDispatchMode):
+    """Keeps the arguments of every private fastgan operator that is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "fastgan":
+            self.calls.append((function, args))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("case", compiled_cases())
+def test_operators_pass_opcheck(case, generator):
+    """Schemas tell the truth, the fake implementation gives the same metadata, and nothing depends on real data."""
+    seen = set()
+    for sample in case.samples(torch.float32, generator):
+        with Recorder() as recorder:
+            derivatives(
+                lambda ts, s=sample: case.call(ts, s.kwargs), leaves(sample), draw_weights(case, sample, generator)
+            )
+        for function, args in recorder.calls:
+            seen.add(function)
+            detached = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args)
+            torch.library.opcheck(function, detached)
+    assert len(seen) >= 3, f"expected forward, grad and grad2 to be called, saw {seen}"
+
+
+@pytest.mark.skipif(INTERPRETING, reason="the interpreter cannot be traced")
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+@pytest.mark.parametrize("case", compiled_cases())
+def test_torch_compile_fullgraph_forward_and_backward(case, dynamic, generator):
+    compiled = torch.compile(
+        lambda tensors, kwargs: case.spec.function(*tensors, **kwargs),
+        fullgraph=True, dynamic=dynamic, backend="aot_eager",
+    )  # fmt: skip
+    for sample in case.samples(torch.float32, generator)[:6]:
+        torch._dynamo.reset()
+        eager, traced = leaves(sample), leaves(sample)
+        with backend(case.backend):
+            y, y_compiled = case.spec.function(*eager, **sample.kwargs), compiled(traced, dict(sample.kwargs))
+        assert torch.equal(y, y_compiled), sample.label
+        weight = torch.randn_like(y)
+        y.backward(weight)
+        y_compiled.backward(weight)
+        for a, b in zip(eager, traced, strict=True):
+            assert a is None or torch.equal(a.grad, b.grad), sample.label
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(INTERPRETING, reason="the interpreter cannot be traced")
+@pytest.mark.parametrize("case", compiled_cases())
+def test_torch_compile_inductor(case, generator):
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda tensors, kwargs: case.spec.function(*tensors, **kwargs) * 2, fullgraph=True)
+    sample = case.samples(torch.float32, generator)[0]
+    eager, traced = leaves(sample), leaves(sample)
+    with backend(case.backend):
+        (case.spec.function(*eager, **sample.kwargs) * 2).square().sum().backward()
+        compiled(traced, dict(sample.kwargs)).square().sum().backward()
+    for a, b in zip(eager, traced, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("case", compiled_cases())
+def test_results_do_not_depend_on_the_run_or_the_threads(case, generator):
+    threads = torch.get_num_threads()
+    samples = case.samples(torch.float32, generator)
+    weights = [draw_weights(case, sample, generator) for sample in samples]
+    runs = []
+    try:
+        for count in (1, threads, max(threads, 2), 3):
+            torch.set_num_threads(count)
+            run = []
+            for sample, weight in zip(samples, weights, strict=True):
+                run.append(derivatives(lambda ts, s=sample: case.call(ts, s.kwargs), leaves(sample), weight))
+            runs.append(run)
+    finally:
+        torch.set_num_threads(threads)
+    for run in runs[1:]:
+        for sample, first, other in zip(samples, runs[0], run, strict=True):
+            for name in first:
+                assert torch.equal(first[name], other[name]), f"{sample.label}: {name}"
+
+
+@pytest.mark.parametrize("case", compiled_cases())
+def test_autocast_leaves_the_dtype_alone(case, generator):
+    for sample in case.samples(torch.bfloat16, generator)[:3]:
+        with torch.autocast(case.device.type, dtype=torch.bfloat16):
+            assert case.call(sample.tensors, sample.kwargs).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(INTERPRETING, reason="about the backends that run without the interpreter")
+@pytest.mark.parametrize("case", compiled_cases())
+def test_forced_backend_never_falls_back(case, generator):
+    sample = case.samples(torch.float32, generator)[0]
+    for name in backends.BACKENDS:
+        reason = backends.unsupported(case.spec, name, case.device.type, torch.float32)
+        if reason is None:
+            continue
+        with pytest.raises(BackendError) as error, backend(name):
+            case.spec.function(*sample.tensors, **sample.kwargs)
+        assert reason in str(error.value)
+        assert case.spec.name in str(error.value)
+
+
+@pytest.mark.parametrize("case", compiled_cases())
+def test_auto_takes_the_first_backend_that_can(case, generator):
+    sample = case.samples(torch.float32, generator)[0]
+    expected = "reference" if INTERPRETING and case.backend == "triton" else case.backend
+    if INTERPRETING and "cpu" in case.spec.backends:
+        expected = "cpu"
+    assert backends.select(case.spec, sample.tensors[0]) == expected
