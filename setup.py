@@ -100,7 +100,10 @@ class NinjaBuild(build_ext):
         if os.environ.get("MAX_JOBS"):
             command += ["-j", os.environ["MAX_JOBS"]]
         if subprocess.run([*command, "-C", str(folder)], check=False).returncode != 0:
-            sys.exit("fastgan: compiling the extension failed; the compiler's message is above.")
+            sys.exit(
+                "fastgan: compiling the extension failed; the compiler's message is above. "
+                "(FASTGAN_CUDA=0 leaves the CUDA sources out.)"
+            )
 
     @staticmethod
     def python_include():
@@ -146,7 +149,7 @@ def ninja_file(output, include, cxx, nvcc):
             objects.append(f"{source.stem}.cuda.o")
             lines.append(f"build {objects[-1]}: nvcc {source}")
         # nvcc as the linker finds its own static runtime.
-        link_flags = " ".join(flag.replace("-Wl,", "-Xlinker ").replace(",", " ") for flag in LINK_FLAGS)
+        link_flags = " ".join(flag.replace("-Wl,", "-Xlinker ") for flag in LINK_FLAGS)
         link = f"$nvcc -shared -cudart static -ccbin {cxx.split()[0]} $in -o $out {link_flags}"
     else:
         link = f"$cxx -shared $in -o $out {' '.join(LINK_FLAGS)}"

@@ -4,11 +4,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 
-def launch(kernel: Any, blocks: int, x: Tensor, arguments: tuple[Any, ...], constants: dict[str, Any]) -> None:
+def launch(
+    kernel: Any, blocks: int, warps: int, x: Tensor, arguments: tuple[Any, ...], constants: dict[str, Any]
+) -> None:
     """Runs `kernel` on a one-dimensional grid, on the device and current stream of x; nothing for an empty grid.
 
     `arguments` are the kernel's run-time arguments in order, `constants` its tl.constexpr ones by name.
@@ -16,9 +17,4 @@ def launch(kernel: Any, blocks: int, x: Tensor, arguments: tuple[Any, ...], cons
     if blocks == 0:
         return
     with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-        kernel[(blocks,)](*arguments, **constants)
-
-
-def blocks_of(elements: int, size: int) -> int:
-    """How many blocks of `size` cover `elements`."""
-    return triton.cdiv(elements, size)
+        kernel[(blocks,)](*arguments, **constants, num_warps=warps)
