@@ -200,11 +200,13 @@ def _print_report(report: "DigitsReport", title: str) -> None:
             name, f"{row.real}, {row.other}", f"{row.frechet:.3f}", f"{row.kernel:.5f} ± {row.kernel_std:.5f}"
         )
     console.print(table)
-    table = Table("", "digits covered", "KL to the data", "confident", *map(str, range(10)))
-    for name, spread in (("samples", report.samples), ("data", report.data)):
-        shares = (f"{share:.1%}" for share in spread.histogram)
-        covered = f"{spread.covered} of {spread.classes}"
-        table.add_row(name, covered, f"{spread.kl:.4f}", f"{spread.confident:.1%}", *shares)
+    table = Table("", "samples", "data")
+    spreads = (report.samples, report.data)
+    table.add_row("digits covered", *(f"{spread.covered} of {spread.classes}" for spread in spreads))
+    table.add_row("confident", *(f"{spread.confident:.1%}" for spread in spreads))
+    table.add_row("KL to the data's histogram", *(f"{spread.kl:.4f}" for spread in spreads), end_section=True)
+    for digit in range(10):
+        table.add_row(f"share of {digit}", *(f"{spread.histogram[digit]:.1%}" for spread in spreads))
     console.print(table)
     console.print(
         f"A digit is covered by at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more)."

@@ -21,7 +21,7 @@ DIGITS_DCGAN = Preset(
         similarities=50,
         kernel_dims=5,
         dropout=0.4,
-        noise=0.2,
+        noise=0.3,
     ),
     # A critic slower than the generator, and dropout: with 1,797 images it would otherwise know them by heart.
     recipe=Recipe(

@@ -70,26 +70,36 @@ def train_until(
         UserError: a loss is no longer finite. It is never saved.
     """
     loss = LOSSES[config.loss]
+    losses: dict[str, Tensor] = {}
+    saved_at = None
     while state.step < config.steps and stop.signal is None:
-        critic_loss, generator_loss = train_step(state, loss)
-        progress.advance(state.step)
-        last = state.step == config.steps or stop.signal is not None
-        log, sample, keep = (
-            state.step % every == 0 for every in (config.log_every, config.sample_every, config.save_every)
-        )
-        if log or keep or last:  # reading a loss waits for the device, so not at every step
-            losses = {"critic": critic_loss.item(), "generator": generator_loss.item()}
-            _check_finite(state.step, losses)
-        if log:
-            rate = progress.report(state.step, losses)
-            records.scalars(state.step, {**losses, "images_per_second": round(rate, 1)})
-        if sample or last:
-            records.samples(state.step, draw(state.average.network, state.latent_dim, GRID, config.seed))
-        if keep or last:
+        losses["critic"], losses["generator"] = train_step(state, loss)
+        step = state.step
+        progress.advance(step)
+        if step % config.log_every == 0:
+            values = _finite(step, losses)
+            rate = progress.report(step, values)
+            records.scalars(step, {**values, "images_per_second": round(rate, 1)})
+        if step % config.sample_every == 0:
+            records.samples(step, _picture(state, config))
+        if step % config.save_every == 0:
+            _finite(step, losses)
             save()
+            saved_at = step
+    if saved_at != state.step:
+        _finite(state.step, losses)
+        records.samples(state.step, _picture(state, config))
+        save()
 
 
-def _check_finite(step: int, losses: dict[str, float]) -> None:
-    for name, value in losses.items():
+def _picture(state: TrainState, config: TrainConfig) -> Tensor:
+    return draw(state.average.network, state.latent_dim, GRID, config.seed)
+
+
+def _finite(step: int, losses: dict[str, Tensor]) -> dict[str, float]:
+    """The losses as numbers. Reading them waits for the device, so it is not done at every step."""
+    values = {player: value.item() for player, value in losses.items()}
+    for player, value in values.items():
         if not math.isfinite(value):
-            raise UserError(f"the {name}'s loss is {value} at step {step}, expected a finite one; lower --lr")
+            raise UserError(f"the {player}'s loss is {value} at step {step}, expected a finite one; lower --lr")
+    return values

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.data import load
+from fastgan.data import DIGITS, load
 from fastgan.errors import UserError, one_line
 from fastgan.models import PRESETS
 from fastgan.train.checkpoint import find_checkpoint, read_checkpoint, write_checkpoint
@@ -56,6 +56,10 @@ def train(config: TrainConfig, quiet: bool = False) -> TrainResult:
             no such device, or the losses are no longer finite.
     """
     out = Path(config.out).expanduser()
+    if config.data != DIGITS and out.resolve().is_relative_to(Path(config.data).expanduser().resolve()):
+        raise UserError(
+            f"--out is {config.out!r}, inside --data; expected a folder elsewhere, as it will hold pictures"
+        )
     try:
         if out.exists() and any(out.iterdir()):
             raise UserError(f"--out is {config.out!r}, which is not empty; expected a new folder, or --resume as well")

@@ -9,10 +9,8 @@ from fastgan.losses import LOSSES, nonsaturating
 
 
 @pytest.fixture
-def logits():
-    seed = torch.seed() % 2**31
-    print(f"seed {seed}")
-    return torch.randn(2, 64, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 3
+def logits(generator):
+    return torch.randn(2, 64, 1, dtype=torch.float64, generator=generator) * 3
 
 
 def test_critic_is_the_textbook_formula(logits):

@@ -1,0 +1,210 @@
+"""The command line: through typer's runner, and once as a real process that is interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fastgan.cli import app
+from fastgan.train import TrainConfig, train
+
+FAST = ["--batch-size", "16", "--device", "cpu"]
+
+
+def call(*arguments):
+    """Exit status, stdout and stderr of `fastgan arguments...`."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of three steps."""
+    out = tmp_path_factory.mktemp("cli") / "run"
+    train(TrainConfig.for_preset("digits-dcgan", out=out, steps=3, batch_size=16, device="cpu"), quiet=True)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ([], ["train", "sample", "evaluate", "bench", "info"]),
+        (
+            ["train"],
+            ["--preset", "--data", "--steps", "--out", "--batch-size", "--seed", "--lr", "--resume", "--device"],
+        ),
+        (["sample"], ["--n", "--seed", "--out", "CHECKPOINT"]),
+        (["evaluate"], ["--n", "--out", "CHECKPOINT"]),
+        (["bench"], ["benchmarks"]),
+        (["info"], ["--cuda"]),
+    ],
+)
+def test_help(command, says):
+    code, out, _ = call(*command, "--help")
+    assert code == 0
+    assert all(word.lower() in out.lower() for word in says)
+
+
+def test_train_resume_sample(tmp_path):
+    run, png = tmp_path / "run", tmp_path / "grid.png"
+    code, out, _ = call("train", "--out", run, "--preset", "digits-dcgan", "--data", "digits", "--steps", 2, *FAST)
+    assert code == 0
+    assert f"sample from it with: fastgan sample {run}" in out
+    code, out, _ = call("train", "--out", run, "--resume", "--steps", 100, "--log-every", 50)
+    assert code == 0
+    assert "step 100/100  critic " in out  # plain lines, as this is no terminal
+    assert "images/s" in out
+
+    code, out, _ = call("sample", run, "--n", 6, "--seed", 3, "--out", png)
+    assert (code, out) == (0, f"wrote 6 images to {png}\n")
+    with Image.open(png) as picture:
+        assert picture.size == (3 * 68 + 4, 2 * 68 + 4)
+    first = png.read_bytes()
+    call("sample", run / "checkpoints" / "step-00000100.safetensors", "--n", 6, "--seed", 3, "--out", png)
+    assert png.read_bytes() == first
+
+
+def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("fastgan.metrics.classifier.EPOCHS", 2)
+    code, out, _ = call("evaluate", run, "--n", 900, "--out", tmp_path / "report.json")
+    assert code == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (report["step"], report["n"], report["all"]["other"]) == (3, 900, 900)
+    assert report["all"]["real"] == 1797
+    assert f"{report['test_accuracy']:.1%} of the held-out digits right" in out
+    for row in ("all", "matched", "floor"):
+        assert f"{report[row]['frechet']:.3f}" in out
+    assert f"{report['samples']['covered']} of 10" in out
+    assert "at least 1% of the confident samples" in " ".join(out.split())
+
+
+def test_evaluate_needs_the_digits(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for index in range(16):
+        Image.effect_noise((8, 8), index).save(pictures / f"{index}.png")
+    call("train", "--data", pictures, "--out", tmp_path / "run", "--steps", 1, *FAST)
+    assert_refused(
+        call("evaluate", tmp_path / "run"),
+        f"CHECKPOINT was trained on '{pictures}', but evaluate needs a generator of the digits",
+    )
+
+
+def assert_refused(result, message):
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    assert err == f"error: {message}\n"
+
+
+def test_bad_input_is_one_line_and_status_2(run, tmp_path):
+    new = ["--out", tmp_path / "new"]
+    missing = tmp_path / "missing"
+    assert_refused(
+        call("train", *new, "--data", missing),
+        f"--data is '{missing}', which does not exist; expected 'digits' or a folder of images",
+    )
+    assert_refused(call("train", *new, "--preset", "dcgan"), "--preset is 'dcgan', expected one of digits-dcgan")
+    assert_refused(call("train", *new, "--batch-size", 0), "--batch-size is 0, expected at least 1")
+    assert_refused(
+        call("train", *new, "--batch-size", 5000),
+        "--batch-size is 5000, expected 1 to 1797, the number of images in digits",
+    )
+    assert_refused(call("train", *new, "--steps", -3), "--steps is -3, expected at least 1")
+    assert_refused(
+        call("train", "--out", run), f"--out is '{run}', which is not empty; expected a new folder, or --resume as well"
+    )
+    assert_refused(
+        call("train", "--out", missing, "--resume"),
+        f"--out is '{missing}', which does not exist; expected a run's folder or a checkpoint",
+    )
+    assert_refused(
+        call("sample", missing),
+        f"CHECKPOINT is '{missing}', which does not exist; expected a run's folder or a checkpoint",
+    )
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not a checkpoint")
+    code, out, err = call("evaluate", broken)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {broken} is not a whole safetensors file (")
+    assert_refused(
+        call("sample", run, "--out", broken / "grid.png"),
+        f"--out is '{broken / 'grid.png'}', which cannot be written: Not a directory",
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [["sample", "x", "--n", "0"], ["train", "--steps", "5"], ["train", "--steps", "many"], ["fly"]]
+)
+def test_usage_errors_are_status_2(arguments):
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastgan.train", None)
+
+    def import_without_tensorboard(name, *rest, **options):
+        if name.startswith("fastgan.train") or (name == "fastgan" and "train" in (rest[2] if len(rest) > 2 else ())):
+            raise ModuleNotFoundError("No module named 'tensorboard'", name="tensorboard")
+        return original(name, *rest, **options)
+
+    import builtins
+
+    original = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", import_without_tensorboard)
+    assert_refused(
+        call("train", "--out", tmp_path / "run"), "this command needs tensorboard: pip install 'fastgan[train]'"
+    )
+
+
+def test_info_and_help_import_no_training_library():
+    """With only torch, typer and rich installed, the command line must start."""
+    code = (
+        "import sys\n"
+        "for name in 'safetensors', 'PIL', 'sklearn', 'scipy', 'tensorboard', 'torchmetrics':\n"
+        "    sys.modules[name] = None\n"
+        "from fastgan.cli import main\n"
+        "sys.argv = ['fastgan', 'train', '--help']\n"
+        "main()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "--resume" in result.stdout
+
+
+def test_interrupted_process_saves_and_resumes(tmp_path):
+    """A real Ctrl-C in a real process: status 130, a line that says how to go on, and a run that does."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "fastgan", "train", "--out", str(run), "--log-every", "1", *FAST]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [*command, "--steps", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    first = process.stdout.readline()
+    assert first.startswith("step 1/100000"), first + process.stderr.read()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == ""
+    *_, saved, last = out.splitlines()
+    assert saved.startswith(f"saved {run}/checkpoints/step-")
+    step = int(last.removeprefix("stopped at step ").split(";")[0])
+    assert last == f"stopped at step {step}; continue with: fastgan train --out {run} --resume"
+
+    again = subprocess.run(
+        [*command, "--resume", "--steps", str(step + 2)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith(f"step {step + 1}/{step + 2}")
+    logged = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert logged == list(range(1, step + 3))
