@@ -34,6 +34,12 @@ def _check_name(name: str, source: str) -> str:
 
 _wanted = _check_name(os.environ.get("FASTGAN_BACKEND", "auto"), "FASTGAN_BACKEND")
 
+
+def wanted() -> str:
+    """The backend that is forced now, or "auto"."""
+    return _wanted
+
+
 # Whether a backend can be loaded at all, found without importing triton or starting CUDA.
 _triton_missing = None if importlib.util.find_spec("triton") else "triton is not installed: pip install triton"
 _interpreting = os.environ.get("TRITON_INTERPRET") == "1"
@@ -102,8 +108,3 @@ def select(spec: "OpSpec", x: Tensor) -> str:
         if (name != "triton" or device_type == "cuda") and unsupported(spec, name, device_type, dtype) is None:
             return name
     return "reference"
-
-
-def explain(spec: "OpSpec", device_type: str, dtype: torch.dtype = torch.float32) -> dict[str, str]:
-    """For every backend, `"available"` or the reason why it cannot run the op on such tensors."""
-    return {name: unsupported(spec, name, device_type, dtype) or "available" for name in BACKENDS}

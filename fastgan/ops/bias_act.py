@@ -142,11 +142,18 @@ class _BiasAct(torch.autograd.Function):
             ctx.save_for_backward(y, None)
         ctx.config = config
         ctx.bias_dtype = None if b is None else b.dtype
+        ctx.set_materialize_grads(False)
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return None, None, None
         saved, b = ctx.saved_tensors
+        if saved is not None and ACTIVATIONS[ctx.config.act].curvature is None:
+            # Piecewise linear: the slope is locally constant, nothing flows to s. A tensor of zeros (or an undefined
+            # gradient, which would be filled with them) would drag a whole backward pass through the network below.
+            saved = saved.detach()
         dx, db = _BiasActGrad.apply(dy, saved, b, ctx.config, ctx.needs_input_grad[1])
         if db is not None:
             db = db.to(ctx.bias_dtype)
@@ -178,9 +185,7 @@ class _BiasActGrad(torch.autograd.Function):
         grad_dy = grad_saved = grad_b = None
         if ctx.needs_input_grad[0]:
             grad_dy, _ = _BiasActGrad.apply(ddx, saved, b, config, False)
-        # Piecewise linear: the slope is locally constant and nothing flows to s. A tensor of zeros would drag a whole
-        # backward pass of zeros through the network below.
-        if ACTIVATIONS[config.act].curvature is not None and (ctx.needs_input_grad[1] or ctx.needs_input_grad[2]):
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
             grad_saved = _BiasActGrad2.apply(ddx, dy, saved, b, config)
             if b is not None and ctx.needs_input_grad[2]:
                 others = [i for i in range(dy.ndim) if i != config.dim]
@@ -204,9 +209,10 @@ class _BiasActGrad2(torch.autograd.Function):
         with torch.enable_grad():
             # Views are the variables of this differentiation: u may itself depend on the others, and the partial
             # derivatives must not follow that path.
-            tensors = [t if t is None else t.view_as(t) for t in ctx.saved_tensors]
-            t = _grad2_composed(*tensors, ctx.config)
-            wanted = [tensors[i] for i in needed]
+            views: list[Any] = [t if t is None else t.view_as(t) for t in ctx.saved_tensors]
+            u, dy, saved, b = views
+            t = _grad2_composed(u, dy, saved, b, ctx.config)
+            wanted = [views[i] for i in needed]
             found = torch.autograd.grad(t, wanted, grad, create_graph=create_graph, allow_unused=True)
         result: list[Tensor | None] = [None] * 5
         for i, gradient in zip(needed, found, strict=True):

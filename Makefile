@@ -1,0 +1,61 @@
+# Everything on a fresh machine with Python and a C++ compiler: `make demo` and `make test`.
+#
+#   make demo    set up, train on the digits, draw samples, evaluate, compare speeds   (about 6 minutes on 2 cores)
+#   make test    set up, run every test that needs no GPU
+#   make lint    ruff, mypy, clang-format
+#   make bench   measure every op against PyTorch, write benchmarks/results/ and the README's table
+#   make gpu     on a GPU machine with PyTorch: build, test on the GPU, benchmark (uses PYTHON as it is, no venv)
+#   make format  rewrite the sources as lint wants them
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CXX_FILES := $(wildcard csrc/*.cpp csrc/*.cu csrc/*.h csrc/*.cuh tests/emulator/*.h tests/emulator/*.cpp)
+DEMO := runs/demo
+DEMO_STEPS ?= 3000
+
+.PHONY: setup demo test test-interpreter lint format bench gpu clean
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,triton]'
+	touch $@
+
+demo: setup
+	rm -rf $(DEMO)
+	$(BIN)/fastgan train --preset digits-dcgan --data digits --steps $(DEMO_STEPS) --out $(DEMO)
+	$(BIN)/fastgan sample $(DEMO) --n 64 --seed 0 --out $(DEMO)/samples.png
+	$(BIN)/fastgan evaluate $(DEMO) --out $(DEMO)/evaluation.json
+	$(BIN)/python benchmarks/train_step.py --json $(DEMO)/train_step.json
+	@echo "Samples: $(DEMO)/samples.png"
+
+test: setup
+	$(BIN)/python -m pytest tests
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+bench: setup
+	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.readme
+
+gpu:
+	FASTGAN_CUDA=1 $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
+	$(PYTHON) -m fastgan info --cuda
+	$(PYTHON) -m pytest -m gpu tests
+	$(PYTHON) -m benchmarks --device cuda
+
+clean:
+	rm -rf build dist *.egg-info fastgan/_C.*.so $(VENV)

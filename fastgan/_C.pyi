@@ -1,0 +1,38 @@
+# The compiled extension (csrc/bindings.cpp). Addresses are Tensor.data_ptr() or a CUDA stream; 0 stands for "none".
+
+has_cuda: bool
+instruction_set: str
+
+class BiasActArgs:
+    def __init__(
+        self,
+        outer: int,
+        channels: int,
+        inner: int,
+        act: int,
+        alpha: float,
+        gain: float,
+        clamp: float,
+        dtype: int,
+        threads: int,
+    ) -> None: ...
+
+def bias_act(x: int, b: int, y: int, args: BiasActArgs) -> None: ...
+def bias_act_grad(dy: int, s: int, b: int, dx: int, db: int, args: BiasActArgs) -> None: ...
+def bias_act_grad2(u: int, dy: int, s: int, b: int, t: int, args: BiasActArgs) -> None: ...
+def minibatch_discrimination(m: int, o: int, B: int, K: int, C: int, dtype: int, threads: int) -> None: ...
+def minibatch_discrimination_grad(
+    g: int, m: int, dm: int, B: int, K: int, C: int, dtype: int, threads: int
+) -> None: ...
+def minibatch_discrimination_grad2(
+    v: int, g: int, m: int, gg: int, mm: int, B: int, K: int, C: int, dtype: int, threads: int
+) -> None: ...
+
+# Only where has_cuda.
+def minibatch_discrimination_cuda(m: int, o: int, B: int, K: int, C: int, dtype: int, stream: int) -> None: ...
+def minibatch_discrimination_grad_cuda(
+    g: int, m: int, dm: int, B: int, K: int, C: int, dtype: int, stream: int
+) -> None: ...
+def minibatch_discrimination_grad2_cuda(
+    v: int, g: int, m: int, gg: int, mm: int, B: int, K: int, C: int, dtype: int, stream: int
+) -> None: ...
