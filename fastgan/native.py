@@ -1,6 +1,7 @@
 """Loads the compiled extension `fastgan._C`, or remembers why it is not there."""
 
 import ctypes
+import importlib
 from types import ModuleType
 
 import torch  # makes torch's OpenMP runtime visible to the extension, which links none
@@ -9,9 +10,7 @@ import torch  # makes torch's OpenMP runtime visible to the extension, which lin
 def _load() -> tuple[ModuleType | None, str | None]:
     """Returns the extension and None, or None and the reason in one sentence."""
     try:
-        from fastgan import _C
-
-        return _C, None
+        return importlib.import_module("fastgan._C"), None
     except ModuleNotFoundError:
         return None, "fastgan._C is not built: run `pip install .` in the source folder"
     except ImportError as error:
@@ -20,9 +19,7 @@ def _load() -> tuple[ModuleType | None, str | None]:
         return None, f"fastgan._C does not load: {message}"
     try:  # this torch keeps its OpenMP runtime private: use the system's
         ctypes.CDLL("libgomp.so.1", mode=ctypes.RTLD_GLOBAL)
-        from fastgan import _C
-
-        return _C, None
+        return importlib.import_module("fastgan._C"), None
     except (OSError, ImportError):
         return (
             None,
