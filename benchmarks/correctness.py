@@ -1,0 +1,109 @@
+"""Whether an implementation's outputs and gradients are right, on the very inputs that are timed.
+
+The truth is the reference in float64, on the same (rounded) inputs. Each tensor (the output, every first and every
+second derivative) is judged by itself, its errors relative to the truth's largest value: the root mean square may be
+twice that of eager PyTorch in the same dtype (at least half a unit in the last place, where PyTorch happens to be
+exact), the worst element twice eager's worst or four units in the last place. These are the floors of
+tests/ops/test_accuracy.py; float64 is judged by its absolute bound, 1e-13.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.cases import Case, Inputs, run
+
+INDEPENDENT = {"minibatch_discrimination": 1}
+"""Op -> the dimension of all its tensors along which nothing interacts.
+
+The float64 composition of the large shapes would not fit in memory, so it is computed for one index of this dimension
+at a time (a kernel k of minibatch discrimination) and put together again: every element is still checked.
+"""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Of one tensor, relative to the largest value of the truth."""
+
+    worst: float
+    rms: float
+
+
+def exact(case: Case, inputs: Inputs, stage: str) -> list[Tensor]:
+    """What a stage should return, in float64."""
+    return _reference(case, inputs.map(Tensor.double), stage)
+
+
+def plain(case: Case, inputs: Inputs, stage: str) -> list[Tensor]:
+    """What eager PyTorch returns, in slices: for shapes where eager itself runs out of memory."""
+    return _reference(case, inputs, stage)
+
+
+def _reference(case: Case, inputs: Inputs, stage: str) -> list[Tensor]:
+    dim = INDEPENDENT.get(case.spec.name)
+    if dim is None:
+        return _filled(run(case.spec.reference, inputs, stage), inputs)
+    slices = []
+    for index in range(inputs.cotangent.shape[dim]):
+        part = inputs.map(lambda t, i=index: t.narrow(dim, i, 1))
+        slices.append(_filled(run(case.spec.reference, part, stage), part))
+    return [torch.cat(pieces, dim) for pieces in zip(*slices, strict=True)]
+
+
+def _filled(outputs: Sequence[Tensor | None], inputs: Inputs) -> list[Tensor]:
+    """None written out as zeros; only the second derivatives, which come last and in this order, can be None."""
+    like = [*inputs.given, inputs.cotangent]
+    start = len(outputs) - len(like)
+    return [torch.zeros_like(like[i - start]) if t is None else t.detach() for i, t in enumerate(outputs)]
+
+
+def errors(outputs: Sequence[Tensor | None], truth: Sequence[Tensor]) -> list[Errors]:
+    """The errors of each tensor; infinite for a wrong shape, a NaN, or a number of tensors that differs."""
+    infinite = Errors(float("inf"), float("inf"))
+    if len(outputs) != len(truth):
+        return [infinite] * len(truth)
+    found = []
+    for output, expected in zip(outputs, truth, strict=True):
+        value = torch.zeros_like(expected) if output is None else output.detach()
+        if value.shape != expected.shape:
+            found.append(infinite)
+            continue
+        if not expected.numel():
+            found.append(Errors(0.0, 0.0))
+            continue
+        largest = expected.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+        difference = (value.double() - expected) / largest
+        worst, rms = difference.abs().max().item(), difference.square().mean().sqrt().item()
+        found.append(Errors(worst, rms) if worst == worst else infinite)
+    return found
+
+
+def complaint(ours: list[Errors], eager: list[Errors], dtype: torch.dtype) -> str | None:
+    """One sentence on the first tensor that is off by more than allowed, or None."""
+    eps = torch.finfo(dtype).eps
+    for i, (found, yardstick) in enumerate(zip(ours, eager, strict=True)):
+        worst_allowed, rms_allowed = _allowed(yardstick.worst, 4 * eps), _allowed(yardstick.rms, eps / 2)
+        if dtype == torch.float64:  # eager is the truth itself, up to the order of its sums
+            worst_allowed = rms_allowed = 1e-13
+        for what, error, allowed in (("worst", found.worst, worst_allowed), ("rms", found.rms, rms_allowed)):
+            if not error <= allowed:
+                return f"tensor {i}: {what} error {error:.2g}, allowed {allowed:.2g}"
+    return None
+
+
+def _allowed(yardstick: float, floor: float) -> float:
+    return max(2 * yardstick, floor) if yardstick < float("inf") else floor
+
+
+def judge(
+    function: Callable[..., Tensor], inputs: Inputs, stage: str, truth: list[Tensor], eager: list[Errors]
+) -> tuple[list[Errors], str | None]:
+    """Runs a stage once (which also warms it up); returns its errors and what is wrong with them."""
+    outputs = run(function, inputs, stage)
+    dtype = inputs.cotangent.dtype
+    if outputs[0].dtype != dtype:  # the gradients' dtypes are autograd's business
+        return [], f"returns {outputs[0].dtype}, expected {dtype}"
+    found = errors(outputs, truth)
+    return found, complaint(found, eager, dtype)
