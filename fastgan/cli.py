@@ -1,6 +1,7 @@
 """`fastgan train | sample | evaluate | bench | info`.
 
-Each command imports what it needs when it runs, so that `fastgan info` and the help work with typer and rich alone.
+Each command imports what it needs when it runs, so that `fastgan info` and the help need typer and rich, but none of
+the training libraries.
 """
 
 import os
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastgan.errors import UserError
+from fastgan.losses import LOSSES
+from fastgan.models import PRESETS
 
 try:
     import typer
@@ -55,6 +58,7 @@ app = typer.Typer(
 
 Checkpoint = Annotated[Path, typer.Argument(help="A run's folder, for its newest checkpoint, or one checkpoint file.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+_PRESETS, _LOSSES = ", ".join(PRESETS), ", ".join(LOSSES)
 _RECIPE = "Recipe (default: the preset's)"
 _REPORTS = "Reports and checkpoints"
 
@@ -62,7 +66,9 @@ _REPORTS = "Reports and checkpoints"
 @app.command(no_args_is_help=True)
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run: new or empty, unless --resume is given.")],
-    preset: Annotated[str | None, typer.Option(help="Networks and recipe. (default: digits-dcgan)")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help=f"Networks and recipe: {_PRESETS}. (default: digits-dcgan)")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(help="'digits' (1,797 real 8x8 images, built in) or a folder of images. (default: digits)"),
@@ -75,7 +81,7 @@ def train(
     steps: Annotated[
         int | None, typer.Option(help="Updates of each player, from the start of the run.", rich_help_panel=_RECIPE)
     ] = None,
-    loss: Annotated[str | None, typer.Option(help="The objective.", rich_help_panel=_RECIPE)] = None,
+    loss: Annotated[str | None, typer.Option(help=f"The objective: {_LOSSES}.", rich_help_panel=_RECIPE)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per update.", rich_help_panel=_RECIPE)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of the generator.", rich_help_panel=_RECIPE)] = None,
     lr_critic: Annotated[
@@ -193,12 +199,11 @@ def _print_report(report: "DigitsReport", title: str) -> None:
     table = Table("", "images", "Fréchet distance", "kernel distance", title=title)
     for name, row in (
         ("data, samples", report.all),
-        ("half of the data, samples", report.matched),
-        ("half of the data, other half", report.floor),
+        ("halves, samples", report.matched),
+        ("halves, other halves", report.floor),
     ):
-        table.add_row(
-            name, f"{row.real}, {row.other}", f"{row.frechet:.3f}", f"{row.kernel:.5f} ± {row.kernel_std:.5f}"
-        )
+        frechet = f"{row.frechet:.3f}" + (f" ± {row.frechet_std:.3f}" if row.frechet_std else "")
+        table.add_row(name, f"{row.real}, {row.other}", frechet, f"{row.kernel:.4f} ± {row.kernel_std:.4f}")
     console.print(table)
     table = Table("", "samples", "data")
     spreads = (report.samples, report.data)
@@ -209,8 +214,9 @@ def _print_report(report: "DigitsReport", title: str) -> None:
         table.add_row(f"share of {digit}", *(f"{spread.histogram[digit]:.1%}" for spread in spreads))
     console.print(table)
     console.print(
-        f"A digit is covered by at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more)."
-        " Fréchet distances compare only at equal numbers of images; the floor is the data's other half.",
+        f"Covered: at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more).\n"
+        "Fréchet distances compare only at equal numbers of images: the floor of the\n"
+        "second row is the third, random halves of the data against each other.",
         highlight=False,
     )
 

@@ -83,7 +83,7 @@ def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
     for row in ("all", "matched", "floor"):
         assert f"{report[row]['frechet']:.3f}" in out
     assert f"{report['samples']['covered']} of 10" in out
-    assert "at least 1% of the confident samples" in " ".join(out.split())
+    assert "Covered: at least 1% of the confident samples" in " ".join(out.split())
 
 
 def test_evaluate_needs_the_digits(tmp_path):

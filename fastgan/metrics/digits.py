@@ -12,6 +12,9 @@ from fastgan.metrics.distances import frechet_distance, kernel_distance
 
 HALF = 898
 """Images in each half of the 1,797 digits, and so the fewest samples that can be compared with them."""
+SPLITS = 20
+"""Random halvings: the Fréchet distance between two halves varies by a third from one to the next."""
+SUBSETS = 100
 
 
 @dataclass(frozen=True)
@@ -20,13 +23,15 @@ class Comparison:
 
     Attributes:
         real, other: how many images there were of each.
-        frechet: Fréchet distance, which depends on these numbers.
-        kernel, kernel_std: kernel distance over subsets of 500, and its standard deviation.
+        frechet, frechet_std: Fréchet distance, which depends on these numbers: mean and standard deviation over 20
+            random splits (0 where all images are compared, once).
+        kernel, kernel_std: kernel distance: mean and standard deviation over 100 random subsets of 500.
     """
 
     real: int
     other: int
     frechet: float
+    frechet_std: float
     kernel: float
     kernel_std: float
 
@@ -38,8 +43,8 @@ class DigitsReport:
     Attributes:
         test_accuracy: of the classifier whose features and classes all of it is measured by.
         all: all real digits against all samples.
-        matched: one half of the real digits against as many samples.
-        floor: the same half against the other half: what no generator can be expected to beat.
+        matched: random halves of the real digits against as many samples.
+        floor: the same halves against the other halves: what no generator can be expected to beat.
         samples, data: how the classifier spreads the samples and the real digits over the ten classes.
     """
 
@@ -64,21 +69,43 @@ def evaluate_digits(samples: Tensor) -> DigitsReport:
         raise ValueError(f"samples have shape {list(samples.shape)}, expected [at least {HALF}, 1, 8, 8]")
     judge = digit_judge()
     real, labels = digits().pixels, digit_labels()
-    halves = torch.randperm(len(real), generator=torch.Generator().manual_seed(0))
-    first, second = real[halves[:HALF]], real[halves[HALF : 2 * HALF]]
+    features, sampled = judge.network(real), judge.network(samples)
 
-    def compare(some: Tensor, others: Tensor) -> Comparison:
-        frechet = frechet_distance(some, others, judge.network)
-        return Comparison(len(some), len(others), frechet, *kernel_distance(some, others, judge.network))
+    random = torch.Generator().manual_seed(0)
+    matched, floor = [], []
+    for _ in range(SPLITS):
+        order = torch.randperm(len(real), generator=random)
+        half, other_half = features[order[:HALF]], features[order[HALF : 2 * HALF]]
+        matched.append((half, sampled[torch.randperm(len(samples), generator=random)[:HALF]]))
+        floor.append((half, other_half))
 
     def coverage(images: Tensor) -> ClassCoverage:
         return class_coverage(judge.network.classify(images).softmax(1), labels)
 
     return DigitsReport(
         test_accuracy=judge.test_accuracy,
-        all=compare(real, samples),
-        matched=compare(first, samples[:HALF]),
-        floor=compare(first, second),
+        all=_compare([(features, sampled)]),
+        matched=_compare(matched),
+        floor=_compare(floor),
         samples=coverage(samples),
         data=coverage(real),
+    )
+
+
+def _compare(pairs: list[tuple[Tensor, Tensor]]) -> Comparison:
+    """The distances between the features of each pair, averaged over the pairs."""
+    frechet = torch.tensor([frechet_distance(*pair) for pair in pairs], dtype=torch.float64)
+    kernel = torch.tensor(
+        [kernel_distance(*pair, SUBSETS // len(pairs), seed) for seed, pair in enumerate(pairs)], dtype=torch.float64
+    )
+    means, deviations = kernel.unbind(1)
+    # The variance over all subsets: within the pairs and between them.
+    variance = deviations.square().mean() + means.var(unbiased=False)
+    return Comparison(
+        real=len(pairs[0][0]),
+        other=len(pairs[0][1]),
+        frechet=frechet.mean().item(),
+        frechet_std=frechet.std(unbiased=False).item(),
+        kernel=means.mean().item(),
+        kernel_std=variance.sqrt().item(),
     )
