@@ -4,7 +4,7 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class TrainingProgress:
@@ -21,16 +21,14 @@ class TrainingProgress:
         self._steps, self._batch_size = steps, batch_size
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=None),  # what is left of 80 columns
             MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self._console,
             disable=quiet or not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("training", total=steps, completed=start, status="")
+        self._task = self._bar.add_task("training", total=steps, completed=start)
         self._last = (start, time.perf_counter())
 
     def __enter__(self) -> "TrainingProgress":
@@ -54,13 +52,9 @@ class TrainingProgress:
         self._last = (step, now)
         rate = self._batch_size / per_step
         status = " ".join(f"{name} {value:.3f}" for name, value in losses.items()) + f"  {rate:,.0f} images/s"
-        self._bar.update(self._task, status=status)
+        self._bar.update(self._task, description=status)
         if not self._console.is_terminal:
             left = round((self._steps - step) * per_step)
-            # Not through rich, which would wrap the line at 80 columns.
-            self._console.print(
-                f"step {step}/{self._steps}  {status}  {left // 60}:{left % 60:02d} left",
-                soft_wrap=True,
-                highlight=False,
-            )
+            line = f"step {step}/{self._steps}  {status}  {left // 60}:{left % 60:02d} left"
+            self._console.print(line, soft_wrap=True, highlight=False)
         return rate
