@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from fastgan.errors import UserError
@@ -37,7 +38,8 @@ def train_step(state: TrainState, loss: Loss) -> tuple[Tensor, Tensor]:
 
 def critic_gradients(state: TrainState, loss: Loss) -> Tensor:
     """The critic learns to tell data from samples; its parameters' `.grad` are set."""
-    samples = state.generator(state.next_latents()).detach()
+    with torch.no_grad():
+        samples = state.generator(state.next_latents())
     value = loss.critic(state.critic(state.next_images()), state.critic(samples))
     state.critic_optimizer.zero_grad()
     value.backward()
