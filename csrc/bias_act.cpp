@@ -83,8 +83,8 @@ inline T slope(T s, T alpha) {
     case Act::softplus:
       return sigmoid(s);
     case Act::swish: {
-      const T p = sigmoid(s), q = sigmoid(-s);
-      return p * (T(1) + s * q);
+      const Sigmoids<T> p = sigmoids(s);
+      return p.of_x * (T(1) + s * p.of_minus_x);
     }
   }
 }
@@ -109,11 +109,13 @@ inline T curvature(T s) {
       const T e = T(kSeluScale * kSeluAlpha) * exp_nonpositive(negative_part(s));
       return s > T(0) ? T(0) : e;
     }
-    case Act::softplus:
-      return sigmoid(s) * sigmoid(-s);
+    case Act::softplus: {
+      const Sigmoids<T> p = sigmoids(s);
+      return p.of_x * p.of_minus_x;
+    }
     case Act::swish: {
-      const T p = sigmoid(s), q = sigmoid(-s);
-      return p * q * (T(2) + s * (q - p));
+      const Sigmoids<T> p = sigmoids(s);
+      return p.of_x * p.of_minus_x * (T(2) + s * (p.of_minus_x - p.of_x));
     }
   }
 }
@@ -137,19 +139,23 @@ inline T forward(T z, const Scalars<T>& k) {
   return y > k.clamp ? k.clamp : (y < -k.clamp ? -k.clamp : y);
 }
 
-// s as `slope` and `curvature` want it, and whether the clamp is inactive there.
-template <Act act, typename T>
+// s as `slope` and `curvature` want it, and whether the clamp is inactive there. Only where the input was
+// saved does that take the activation again: then `clamped` says at compile time whether there is a clamp at
+// all.
+template <Act act, bool clamped, typename T>
 inline bool unpack(T& s, T bias, const Scalars<T>& k) {
   if (saves_input(act)) {
     s += bias;
-    return !(absolute(k.gain * activate<act>(s, k.alpha)) >= k.clamp);
+    return !clamped || !(absolute(k.gain * activate<act>(s, k.alpha)) >= k.clamp);
   }
   const bool open = !(absolute(s) >= k.clamp);
   s *= k.inverse_gain;
   return open;
 }
 
-// One row of n neighbours that share a bias (channels == nullptr) or have one each.
+// The rows below are n neighbours, which have one bias each (`each`) or share one (`each` is nullptr). A loop
+// per case: a choice inside the loop would keep it from vectorising.
+
 template <Act act, typename E, typename T>
 void forward_row(const E* x, const T* each, T shared, E* y, int64_t n, const Scalars<T>& k) {
   if (each) {
@@ -161,29 +167,40 @@ void forward_row(const E* x, const T* each, T shared, E* y, int64_t n, const Sca
   }
 }
 
+// dx = dy p(s) for one element.
+template <Act act, bool clamped, typename T>
+inline T grad(T dy, T s, T bias, const Scalars<T>& k) {
+  const bool open = unpack<act, clamped>(s, bias, k);
+  return dy * (open ? k.gain * slope<act>(s, k.alpha) : T(0));
+}
+
 // dx = dy p(s). Returns the sum of dx over the row, or adds it to sums[i] element by element if sums is
-// given.
-template <Act act, typename E, typename T>
+// given; sums are double, so that a channel of a million elements keeps float32's accuracy.
+template <Act act, bool clamped, typename E, typename T>
 double grad_row(const E* dy, const E* s, const T* each, T shared, E* dx, double* sums, int64_t n,
                 const Scalars<T>& k) {
   double total = 0;
-  if (sums) {
+  if (each && sums) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) {
-      T value = load(s + i);
-      const bool open = unpack<act>(value, each ? each[i] : shared, k);
-      const T p = open ? k.gain * slope<act>(value, k.alpha) : T(0);
-      const T result = load(dy + i) * p;
+      const T result = grad<act, clamped>(load(dy + i), load(s + i), each[i], k);
+      store(dx + i, result);
+      sums[i] += result;
+    }
+  } else if (each) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) store(dx + i, grad<act, clamped>(load(dy + i), load(s + i), each[i], k));
+  } else if (sums) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) {
+      const T result = grad<act, clamped>(load(dy + i), load(s + i), shared, k);
       store(dx + i, result);
       sums[i] += result;
     }
   } else {
 #pragma omp simd reduction(+ : total)
     for (int64_t i = 0; i < n; ++i) {
-      T value = load(s + i);
-      const bool open = unpack<act>(value, each ? each[i] : shared, k);
-      const T p = open ? k.gain * slope<act>(value, k.alpha) : T(0);
-      const T result = load(dy + i) * p;
+      const T result = grad<act, clamped>(load(dy + i), load(s + i), shared, k);
       store(dx + i, result);
       total += result;
     }
@@ -191,17 +208,26 @@ double grad_row(const E* dy, const E* s, const T* each, T shared, E* dx, double*
   return total;
 }
 
-// t = u dy p'(s), where ds/d(saved) is 1 for the input and 1 / gain for the result, which p's gain cancels.
-template <Act act, typename E, typename T>
+// t = u dy p'(s) for one element, where ds/d(saved) is 1 for the input and 1 / gain for the result, which p's
+// gain cancels.
+template <Act act, bool clamped, typename T>
+inline T grad2(T u, T dy, T s, T bias, const Scalars<T>& k) {
+  const T factor = saves_input(act) ? k.gain : T(k.gain != T(0));
+  const bool open = unpack<act, clamped>(s, bias, k);
+  return u * dy * (open ? factor * curvature<act>(s) : T(0));
+}
+
+template <Act act, bool clamped, typename E, typename T>
 void grad2_row(const E* u, const E* dy, const E* s, const T* each, T shared, E* t, int64_t n,
                const Scalars<T>& k) {
-  const T factor = saves_input(act) ? k.gain : T(k.gain != T(0));
+  if (each) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    T value = load(s + i);
-    const bool open = unpack<act>(value, each ? each[i] : shared, k);
-    const T p = open ? factor * curvature<act>(value) : T(0);
-    store(t + i, load(u + i) * load(dy + i) * p);
+    for (int64_t i = 0; i < n; ++i)
+      store(t + i, grad2<act, clamped>(load(u + i), load(dy + i), load(s + i), each[i], k));
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i)
+      store(t + i, grad2<act, clamped>(load(u + i), load(dy + i), load(s + i), shared, k));
   }
 }
 
@@ -246,7 +272,7 @@ void run_forward(const E* x, const T* b, E* y, const BiasActArgs& a) {
   });
 }
 
-template <Act act, typename E, typename T>
+template <Act act, bool clamped, typename E, typename T>
 void run_grad(const E* dy, const E* s, const T* b, E* dx, T* db, const BiasActArgs& a) {
   const Scalars<T> k(a);
   const T* each = a.inner == 1 ? b : nullptr;
@@ -258,8 +284,8 @@ void run_grad(const E* dy, const E* s, const T* b, E* dx, T* db, const BiasActAr
   for (int64_t i = 0; i < count; ++i) partial.data()[i] = 0;
   for_each_row(a, [&](int64_t row, int64_t n, int64_t block) {
     double* sums = per_element ? partial.data() + block * a.channels : nullptr;
-    const double total = grad_row<act>(dy + row * n, s ? s + row * n : dy + row * n, each,
-                                       bias_of_row(b, row, a), dx + row * n, sums, n, k);
+    const double total = grad_row<act, clamped>(dy + row * n, s ? s + row * n : dy + row * n, each,
+                                                bias_of_row(b, row, a), dx + row * n, sums, n, k);
     if (db && !per_element) partial.data()[row] = total;
   });
   if (!db) return;
@@ -270,12 +296,13 @@ void run_grad(const E* dy, const E* s, const T* b, E* dx, T* db, const BiasActAr
   }
 }
 
-template <Act act, typename E, typename T>
+template <Act act, bool clamped, typename E, typename T>
 void run_grad2(const E* u, const E* dy, const E* s, const T* b, E* t, const BiasActArgs& a) {
   const Scalars<T> k(a);
   const T* each = a.inner == 1 ? b : nullptr;
   for_each_row(a, [&](int64_t row, int64_t n, int64_t) {
-    grad2_row<act>(u + row * n, dy + row * n, s + row * n, each, bias_of_row(b, row, a), t + row * n, n, k);
+    grad2_row<act, clamped>(u + row * n, dy + row * n, s + row * n, each, bias_of_row(b, row, a), t + row * n,
+                            n, k);
   });
 }
 
@@ -320,14 +347,20 @@ Error bias_act(const void* x, const void* b, void* y, const BiasActArgs& args){
 
 Error
     bias_act_grad(const void* dy, const void* s, const void* b, void* dx, void* db, const BiasActArgs& args){
-#define RUN(ACT, E, T) run_grad<ACT>((const E*)dy, (const E*)s, (const T*)b, (E*)dx, (T*)db, args)
+#define RUN(ACT, E, T)                                                                     \
+  saves_input(ACT) && std::isnan(args.clamp)                                               \
+      ? run_grad<ACT, false>((const E*)dy, (const E*)s, (const T*)b, (E*)dx, (T*)db, args) \
+      : run_grad<ACT, true>((const E*)dy, (const E*)s, (const T*)b, (E*)dx, (T*)db, args)
         FASTGAN_DTYPE_SWITCH(RUN)
 #undef RUN
     }
 
 Error bias_act_grad2(const void* u, const void* dy, const void* s, const void* b, void* t,
                      const BiasActArgs& args) {
-#define RUN(ACT, E, T) run_grad2<ACT>((const E*)u, (const E*)dy, (const E*)s, (const T*)b, (E*)t, args)
+#define RUN(ACT, E, T)                                                                          \
+  saves_input(ACT) && std::isnan(args.clamp)                                                    \
+      ? run_grad2<ACT, false>((const E*)u, (const E*)dy, (const E*)s, (const T*)b, (E*)t, args) \
+      : run_grad2<ACT, true>((const E*)u, (const E*)dy, (const E*)s, (const T*)b, (E*)t, args)
   FASTGAN_DTYPE_SWITCH(RUN)
 #undef RUN
 }

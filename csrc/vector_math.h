@@ -91,11 +91,22 @@ inline float tanh_(float x) {
 }
 inline double tanh_(double x) { return std::tanh(x); }
 
+// sigmoid(x) and sigmoid(-x), each accurate where it is tiny.
+template <typename T>
+struct Sigmoids {
+  T of_x, of_minus_x;
+};
+
+template <typename T>
+inline Sigmoids<T> sigmoids(T x) {
+  const T e = exp_nonpositive(-absolute(x));
+  const T larger = T(1) / (T(1) + e), smaller = e * larger;
+  return {x < T(0) ? smaller : larger, x < T(0) ? larger : smaller};
+}
+
 template <typename T>
 inline T sigmoid(T x) {
-  const T e = exp_nonpositive(-absolute(x));
-  const T larger = T(1) / (T(1) + e);
-  return x < T(0) ? e * larger : larger;
+  return sigmoids(x).of_x;
 }
 
 template <typename T>

@@ -293,6 +293,7 @@ SPEC = register(
         order=None,
         samples=_samples,
         bench=(
+            _bench_shape("lrelu 64x64", (64, 64), "lrelu"),
             _bench_shape("lrelu 64x128x8x8", (64, 128, 8, 8), "lrelu"),
             _bench_shape("lrelu+clamp 32x64x32x32", (32, 64, 32, 32), "lrelu", 256.0),
             _bench_shape("lrelu+clamp 16x128x64x64", (16, 128, 64, 64), "lrelu", 256.0),
