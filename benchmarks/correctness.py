@@ -5,6 +5,10 @@ second derivative) is judged by itself, its errors relative to the truth's large
 twice that of eager PyTorch in the same dtype (at least half a unit in the last place, where PyTorch happens to be
 exact), the worst element twice eager's worst or four units in the last place. These are the floors of
 tests/ops/test_accuracy.py; float64 is judged by its absolute bound, 1e-13.
+
+torch.compile is not ours to repair, and its sums are a little less accurate than eager's (a bias gradient of 65,536
+terms: about 1e-6). As a baseline it must compute the same function, so it is allowed BASELINE_SLACK times as much; its
+errors stand in the results. Being faster by being less accurate makes our speed-up over it smaller, never larger.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +18,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import Case, Inputs, run
+
+BASELINE_SLACK = 16
 
 INDEPENDENT = {"minibatch_discrimination": 1}
 """Op -> the dimension of all its tensors along which nothing interacts.
@@ -80,16 +86,16 @@ def errors(outputs: Sequence[Tensor | None], truth: Sequence[Tensor]) -> list[Er
     return found
 
 
-def complaint(ours: list[Errors], eager: list[Errors], dtype: torch.dtype) -> str | None:
-    """One sentence on the first tensor that is off by more than allowed, or None."""
+def complaint(ours: list[Errors], eager: list[Errors], dtype: torch.dtype, slack: float = 1) -> str | None:
+    """One sentence on the first tensor that is off by more than `slack` times what is allowed, or None."""
     eps = torch.finfo(dtype).eps
     for i, (found, yardstick) in enumerate(zip(ours, eager, strict=True)):
         worst_allowed, rms_allowed = _allowed(yardstick.worst, 4 * eps), _allowed(yardstick.rms, eps / 2)
         if dtype == torch.float64:  # eager is the truth itself, up to the order of its sums
             worst_allowed = rms_allowed = 1e-13
         for what, error, allowed in (("worst", found.worst, worst_allowed), ("rms", found.rms, rms_allowed)):
-            if not error <= allowed:
-                return f"tensor {i}: {what} error {error:.2g}, allowed {allowed:.2g}"
+            if not error <= slack * allowed:
+                return f"tensor {i}: {what} error {error:.2g}, allowed {slack * allowed:.2g}"
     return None
 
 
@@ -98,12 +104,18 @@ def _allowed(yardstick: float, floor: float) -> float:
 
 
 def judge(
-    function: Callable[..., Tensor], inputs: Inputs, stage: str, truth: list[Tensor], eager: list[Errors]
+    implementation: str,
+    function: Callable[..., Tensor],
+    inputs: Inputs,
+    stage: str,
+    truth: list[Tensor],
+    eager: list[Errors],
 ) -> tuple[list[Errors], str | None]:
     """Runs a stage once (which also warms it up); returns its errors and what is wrong with them."""
     outputs = run(function, inputs, stage)
+    slack = BASELINE_SLACK if implementation == "compile" else 1
     dtype = inputs.cotangent.dtype
     if outputs[0].dtype != dtype:  # the gradients' dtypes are autograd's business
         return [], f"returns {outputs[0].dtype}, expected {dtype}"
     found = errors(outputs, truth)
-    return found, complaint(found, eager, dtype)
+    return found, complaint(found, eager, dtype, slack)
