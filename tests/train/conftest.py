@@ -1,6 +1,7 @@
 """A tiny training run that takes a fraction of a second."""
 
 import pytest
+import torch
 
 from fastgan.train import TrainConfig
 
@@ -21,3 +22,12 @@ def tiny(tmp_path):
         return TrainConfig.for_preset("digits-dcgan", out=tmp_path / name, **{**settings, **changes})
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small run no faster on two threads, and far slower where other processes want the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
