@@ -8,6 +8,12 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported where they are used: every process that measures memory imports this file
+    from rich.console import Console
+
+    from benchmarks.results import Results
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from benchmarks import ceiling, environment, memory, report, suite
     from benchmarks.cases import cases
-    from benchmarks.results import FOLDER, Results
+    from benchmarks.results import FOLDER, Results, Row
     from fastgan.registry import OPS
 
     arguments = _parse(argv, list(OPS), torch.cuda.is_available())
@@ -42,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         "memory_resolution_bytes": memory.RESOLUTION[device.type],
         "seconds": None,
     }
-    rows = []
+    rows: list[Row] = []
     large = arguments.large or (device.type == "cuda" and not arguments.quick)
     for case in cases(device, dtype, arguments.ops, quick=arguments.quick, large=large):
         began = time.perf_counter()
@@ -92,7 +98,7 @@ def _timing_conditions(device_type: str, budget_s: float) -> str:
     )
 
 
-def _write(results, folder: Path, pictures: Path, console) -> None:
+def _write(results: "Results", folder: Path, pictures: Path, console: "Console") -> None:
     console.print(f"wrote {results.save(folder)}")
     try:
         from benchmarks import chart

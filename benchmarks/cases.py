@@ -46,9 +46,9 @@ class Inputs:
         return Inputs(tensors, self.kwargs, leaf(self.cotangent))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
-    """One op at one shape, dtype and device."""
+    """One op at one shape, dtype and device; hashed by identity, so that it can key a cache."""
 
     spec: OpSpec
     shape: BenchShape

@@ -20,8 +20,8 @@ class Ceiling:
         cache_bytes: size of the last-level cache.
         memory_bytes_per_s: copy_ of tensors of at least four times the cache, counting the read and the write.
         cache_bytes_per_s: copy_ of tensors that share a quarter of the cache.
-        flops_per_s: float32 matrix product (TF32 off), a multiply-add counted as two. Work without multiply-adds can
-            reach half of it.
+        flops_per_s: float32 matrix product (TF32 off, as is the default), a multiply-add counted as two. Work without
+            multiply-adds can reach half of it.
     """
 
     cache_bytes: int
@@ -82,11 +82,7 @@ def _copy(device: torch.device, size: int) -> float:
 def _matmul(device: torch.device, n: int) -> float:
     a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
     c = torch.empty(n, n, device=device)
-    previous, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, False
-    try:
-        return 2 * n**3 / _best(lambda: torch.mm(a, b, out=c), device, 1)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = previous
+    return 2 * n**3 / _best(lambda: torch.mm(a, b, out=c), device, 1)
 
 
 def _best(call: Callable[[], object], device: torch.device, calls: int) -> float:

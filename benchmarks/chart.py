@@ -37,7 +37,7 @@ def draw(results: Results, path: Path) -> None:
                 )  # fmt: skip
         panel.axvline(1, color=INK, linewidth=1)
         panel.set_xscale("log")
-        panel.xaxis.set_major_formatter(lambda factor, _: times(factor))
+        panel.xaxis.set_major_formatter(lambda factor, _: f"{factor:g}x")
         panel.set_title(stage, fontsize=11)
         panel.tick_params(axis="y", length=0)
         for side in ("top", "right", "left"):

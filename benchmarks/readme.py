@@ -2,10 +2,11 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report import STATUS_TEXT, milliseconds, times
-from benchmarks.results import CALL, FOLDER, GRAPH, OK, Results, backends, load_all, works
+from benchmarks.results import CALL, FOLDER, GRAPH, OK, Results, Row, backends, load_all, works
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
@@ -45,22 +46,22 @@ def _cells(results: Results, op: str, shape: str, backend: str, timer: str) -> l
     cells = [f"`{op}` {shape}, {backend}"]
     for stage in (FORWARD, BACKWARD, DOUBLE):
         row = results.find(op, shape, stage, backend, timer)
-        cells.append(milliseconds(row.median_ms) if row and row.status == OK else _status(results, row))
+        cells.append(milliseconds(row.median_ms) if row and row.status == OK else _status(row))
         for base in ("eager",) if stage == DOUBLE else ("eager", "compile"):
             factor = results.speed_up(row, base)
             other = results.other(row, base) if row else None
             # A base that failed is said to have failed; a wrong row of ours states no speed-up at all.
             said = row is not None and row.status == OK and other is not None and other.status != OK
-            cells.append(f"{base}: {_status(results, other)}" if said else times(factor))
+            cells.append(f"{base}: {_status(other)}" if said else times(factor))
     saving = results.memory_saving(results.find(op, shape, BACKWARD, backend, timer))
     return [*cells, "-" if saving is None else f"1/{saving:.0f}" if saving >= 1.5 else f"{1 / saving:.2f}"]
 
 
-def _status(results: Results, row) -> str:
+def _status(row: Row | None) -> str:
     return "-" if row is None else STATUS_TEXT.get(row.status, "-")
 
 
-def _line(cells) -> str:
+def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
@@ -80,7 +81,8 @@ def caption(results: Results) -> str:
         "PyTorch, compile is `torch.compile` of it (static shapes), which cannot be differentiated twice. Double "
         "backward is a gradient penalty step: forward, backward and the backward of the gradients' squares. Memory is "
         "the peak extra memory of forward + backward, as a share of eager's.",
-        f"Every figure passed the check of its outputs and gradients against float64 in the same run. Measured copy: "
+        "Every figure passed the check of its outputs and gradients against float64 in the same run (for torch.compile "
+        "a wider one, see benchmarks/correctness.py). Measured copy: "
         f"{ceiling['memory_bytes_per_s'] / 1e9:.3g} GB/s from memory, {ceiling['cache_bytes_per_s'] / 1e9:.3g} GB/s in "
         f"cache; matrix product: {ceiling['flops_per_s'] / 1e9:.3g} GFLOP/s.",
     ]  # fmt: skip

@@ -90,12 +90,17 @@ class Results:
         return base.median_ms / row.median_ms
 
     def memory_saving(self, row: Row | None, over: str = "eager") -> float | None:
-        """How many times less peak memory than `over`, counting at least the resolution of the measurement."""
+        """How many times less peak memory than `over`, counting at least the resolution of the measurement.
+
+        None where `over` itself needs so little that the measurement cannot tell.
+        """
         base = self.other(row, over) if row else None
         if row is None or base is None or row.peak_bytes is None or base.peak_bytes is None:
             return None
         resolution = self.conditions["memory_resolution_bytes"]
-        return max(base.peak_bytes, resolution) / max(row.peak_bytes, resolution)
+        if base.peak_bytes < 2 * resolution:
+            return None
+        return base.peak_bytes / max(row.peak_bytes, resolution)
 
     def failed(self) -> list[Row]:
         return [row for row in self.rows if row.status in (WRONG, ERROR)]

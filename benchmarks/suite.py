@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ def _run_stage(
     stage = next(iter(rows.values())).stage
     _check(case, inputs, stage, rows, functions)
     passed = [name for name, row in rows.items() if row.status == OK]
-    calls = {name: lambda f=functions[name]: run(f, inputs, stage) for name in passed}
+    calls: dict[str, measure.Call] = {name: partial(run, functions[name], inputs, stage) for name in passed}
     if case.device.type == "cuda" and options.with_memory:
         _measure_peaks(rows, calls)
     return list(_timed(case, ceiling, rows, calls, options.budget_s))
@@ -78,7 +79,7 @@ def peaks_in_this_process(op: str, shape: str, dtype: torch.dtype, implementatio
         if not supports(implementation, stage):
             continue
         try:
-            peaks[stage] = memory.peak_cpu(lambda s=stage: run(function, inputs, s))
+            peaks[stage] = memory.peak_cpu(partial(run, function, inputs, stage))
         except Exception as error:
             if not memory.is_out_of_memory(error):
                 raise

@@ -1,14 +1,17 @@
 """The command: what it prints, what it refuses and what it exits with."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import ceiling, correctness
+from benchmarks import ceiling, correctness, suite
 from benchmarks.cases import STAGES, Case, cases, run
-from benchmarks.results import ERROR, OK, WRONG, load
+from benchmarks.environment import ROOT
+from benchmarks.results import ERROR, OK, OUT_OF_MEMORY, WRONG, load
 from fastgan import native
 from fastgan.registry import OPS
 from tests.benchmarks import fakes
@@ -143,3 +146,29 @@ def test_torch_compile_has_more_room_than_ours_but_not_much():
     assert judged("cpu", 1 + 1e-6) is not None
     assert judged("compile", 1 + 1e-6) is None
     assert judged("compile", 1 + 1e-4) is not None
+
+
+def test_pytest_benchmark_collects_the_same_cases():
+    command_line = ["-m", "pytest", "benchmarks", "-q", "--benchmark-disable", "-p", "no:cacheprovider"]
+    selected = ["-k", "minibatch_discrimination-64x100x5 and not compile"]
+    done = subprocess.run([sys.executable, *command_line, *selected], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "6 passed" in done.stdout
+
+
+def test_what_does_not_fit_in_memory_is_a_row_and_is_not_tried(monkeypatch):
+    def eager(x):
+        raise AssertionError("must not run in this process")
+
+    def peaks(case, implementation):
+        return dict.fromkeys(STAGES, "out of memory" if implementation == "eager" else 1 << 20)
+
+    spec = fakes.spec(fakes.reference)
+    case = Case(spec, spec.bench[0], CPU, torch.float32)
+    function = Case.function
+    monkeypatch.setattr(Case, "function", lambda self, name: eager if name == "eager" else function(self, name))
+    monkeypatch.setattr(suite, "_peaks", peaks)
+    machine = ceiling.Ceiling(1 << 20, 1e10, 1e11, 1e11)
+    rows = list(suite.run_case(case, machine, suite.Options(with_compile=False, budget_s=0.01)))
+    found = {(row.stage, row.implementation): row.status for row in rows}
+    assert found == {(s, n): OUT_OF_MEMORY if n == "eager" else OK for s in STAGES for n in ("eager", "cpu")}
