@@ -34,7 +34,7 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest tests
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops -k triton
 
 lint: setup
 	$(BIN)/ruff check .

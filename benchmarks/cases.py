@@ -129,7 +129,7 @@ def beyond_eager(op: str, device: torch.device) -> list[BenchShape]:
     """
     if op != "minibatch_discrimination":
         return []
-    from fastgan.ops.minibatch_discrimination import _bench_shape
+    from fastgan.ops.minibatch_discrimination import bench_shape
 
     batches, kernels, dims = [1024], 100, 16
     if device.type == "cuda":
@@ -138,4 +138,4 @@ def beyond_eager(op: str, device: torch.device) -> list[BenchShape]:
         while 2 * 4 * batch**2 * kernels * dims < memory:
             batch *= 2
         batches = sorted({1024, batch})
-    return [_bench_shape(batch, kernels, dims) for batch in batches]
+    return [bench_shape(batch, kernels, dims) for batch in batches]

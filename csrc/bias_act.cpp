@@ -120,16 +120,25 @@ inline T curvature(T s) {
   }
 }
 
-// What a pass needs per element besides its pointers.
+// The value that remains of x when a tensor of E holds it.
+template <typename E, typename T>
+inline T rounded(T x) {
+  E stored;
+  store(&stored, x);
+  return load(&stored);
+}
+
+// What a pass over tensors of E needs per element besides its pointers. A result is saved in E, where a clamp
+// such as 0.65 may have been rounded down: it is recognised by the rounded value.
 template <typename T>
 struct Scalars {
-  T alpha, gain, inverse_gain, clamp;
+  T alpha, gain, inverse_gain, clamp, saved_clamp;
 
-  explicit Scalars(const BiasActArgs& a)
-      : alpha(T(a.alpha)),
-        gain(T(a.gain)),
-        inverse_gain(a.gain == 0.0 ? T(0) : T(1.0 / a.gain)),
-        clamp(T(a.clamp)) {}
+  template <typename E>
+  static Scalars of(const BiasActArgs& a) {
+    const T clamp = T(a.clamp);
+    return {T(a.alpha), T(a.gain), a.gain == 0.0 ? T(0) : T(1.0 / a.gain), clamp, rounded<E>(clamp)};
+  }
 };
 
 // Comparisons with a NaN clamp are false: no clamp.
@@ -148,7 +157,7 @@ inline bool unpack(T& s, T bias, const Scalars<T>& k) {
     s += bias;
     return !clamped || !(absolute(k.gain * activate<act>(s, k.alpha)) >= k.clamp);
   }
-  const bool open = !(absolute(s) >= k.clamp);
+  const bool open = !(absolute(s) >= k.saved_clamp);
   s *= k.inverse_gain;
   return open;
 }
@@ -265,7 +274,7 @@ inline T bias_of_row(const T* b, int64_t row, const BiasActArgs& a) {
 
 template <Act act, typename E, typename T>
 void run_forward(const E* x, const T* b, E* y, const BiasActArgs& a) {
-  const Scalars<T> k(a);
+  const auto k = Scalars<T>::template of<E>(a);
   const T* each = a.inner == 1 ? b : nullptr;
   for_each_row(a, [&](int64_t row, int64_t n, int64_t) {
     forward_row<act>(x + row * n, each, bias_of_row(b, row, a), y + row * n, n, k);
@@ -274,7 +283,7 @@ void run_forward(const E* x, const T* b, E* y, const BiasActArgs& a) {
 
 template <Act act, bool clamped, typename E, typename T>
 void run_grad(const E* dy, const E* s, const T* b, E* dx, T* db, const BiasActArgs& a) {
-  const Scalars<T> k(a);
+  const auto k = Scalars<T>::template of<E>(a);
   const T* each = a.inner == 1 ? b : nullptr;
   const bool per_element = db && a.inner == 1;
   const Blocks blocks(a);
@@ -298,7 +307,7 @@ void run_grad(const E* dy, const E* s, const T* b, E* dx, T* db, const BiasActAr
 
 template <Act act, bool clamped, typename E, typename T>
 void run_grad2(const E* u, const E* dy, const E* s, const T* b, E* t, const BiasActArgs& a) {
-  const Scalars<T> k(a);
+  const auto k = Scalars<T>::template of<E>(a);
   const T* each = a.inner == 1 ? b : nullptr;
   for_each_row(a, [&](int64_t row, int64_t n, int64_t) {
     grad2_row<act, clamped>(u + row * n, dy + row * n, s + row * n, each, bias_of_row(b, row, a), t + row * n,

@@ -80,7 +80,7 @@ def activate(z, alpha, ACT: tl.constexpr):
 @triton.jit
 def slope(s, alpha, ACT: tl.constexpr):
     """f'(z), written in s: z itself, or a = f(z) for relu, lrelu, tanh and sigmoid."""
-    h = s * 0.0 + 1.0
+    h = tl.full(s.shape, 1.0, s.dtype)
     if ACT == RELU:
         h = tl.where(s > 0, 1.0, 0.0)
     elif ACT == LRELU:
@@ -103,7 +103,7 @@ def slope(s, alpha, ACT: tl.constexpr):
 @triton.jit
 def curvature(s, ACT: tl.constexpr):
     """d slope / ds; the piecewise linear activations never get here."""
-    h = s * 0.0
+    h = tl.full(s.shape, 0.0, s.dtype)
     if ACT == TANH:
         h = -2.0 * s
     elif ACT == SIGMOID:
@@ -145,13 +145,15 @@ def load_saved(
 ):  # fmt: skip
     """s as `slope` wants it, and 1 where the clamp is inactive, 0 where it is not."""
     b_s = load_with_bias(p_s, p_b, o, m, HAS_BIAS, CHANNELS, INNER, COMPUTE)
-    b_open = b_s * 0.0 + 1.0
+    b_open = tl.full(b_s.shape, 1.0, COMPUTE)
     if FROM_INPUT:
         if HAS_CLAMP:
             b_open = tl.where(tl.abs(gain * activate(b_s, alpha, ACT)) >= clamp, 0.0, 1.0)
     else:
         if HAS_CLAMP:
-            b_open = tl.where(tl.abs(b_s) >= clamp, 0.0, 1.0)
+            # The result was saved in the tensor's type, where a clamp such as 0.65 may have been rounded down.
+            saved_clamp = (tl.full(b_s.shape, 0.0, COMPUTE) + clamp).to(p_s.dtype.element_ty).to(COMPUTE)
+            b_open = tl.where(tl.abs(b_s) >= saved_clamp, 0.0, 1.0)
         b_s = b_s * tl.where(gain == 0, 0.0, 1.0 / tl.where(gain == 0, 1.0, gain))
     return b_s, b_open
 

@@ -179,7 +179,7 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield Sample((repeated,), label="ties", smooth=False)
 
 
-def _bench_shape(B: int, K: int, C: int) -> BenchShape:
+def bench_shape(B: int, K: int, C: int) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         return Sample((torch.randn(B, K, C, device=device, dtype=dtype),), label=f"{B}x{K}x{C}")
 
@@ -195,7 +195,7 @@ SPEC = register(
         backends={"cuda": FLOATING, "cpu": FLOATING},
         order=2,
         samples=_samples,
-        bench=(_bench_shape(64, 100, 5), _bench_shape(128, 100, 16), _bench_shape(256, 64, 16)),
+        bench=(bench_shape(64, 100, 5), bench_shape(128, 100, 16), bench_shape(256, 64, 16)),
         paper="Salimans et al. 2016, Improved Techniques for Training GANs, section 3.2",
     )
 )

@@ -9,9 +9,6 @@ import torch
 from fastgan import backend
 from fastgan.ops import bias_act
 from fastgan.ops.activations import ACTIVATIONS
-from tests.ops.cases import INTERPRETING
-
-pytestmark = pytest.mark.skipif(INTERPRETING, reason="about the public function, not about a backend")
 
 NUMPY = {
     "linear": (lambda z: z, 1.0),

@@ -10,9 +10,6 @@ import torch
 from fastgan import backend
 from fastgan.nn import MinibatchDiscrimination
 from fastgan.ops import minibatch_discrimination
-from tests.ops.cases import INTERPRETING
-
-pytestmark = pytest.mark.skipif(INTERPRETING, reason="about the public function, not about a backend")
 
 
 @pytest.mark.parametrize("name", ["reference", "cpu"])
