@@ -186,9 +186,10 @@ def main() -> None:
     for result in results:
         for one in result["accuracy"]:
             console.print(
-                f"batch {result['batch_size']}, {one['player']}'s gradient against float64: "
+                f"batch {result['batch_size']}, {one['player']}'s gradient, error against float64: "
                 f"ours {one['ours']:.1e}, reference {one['reference']:.1e}, {'ok' if one['passed'] else 'WRONG'}",
                 highlight=False,
+                soft_wrap=True,
             )
     console.print(table_of(results))
     if options.json:
