@@ -7,6 +7,9 @@
 // Backward keeps the tile's weights in registers and passes over the features a second time. Distances are
 // computed again in every derivative: storing them would take B x B x K numbers.
 //
+// Forward takes each pair once and adds its similarity to both samples' sums. The derivatives take it twice:
+// adding to C columns of the other sample would cost the memory traffic that the tiling saves.
+//
 // Each task owns whole rows (k, i), so that sums have one order whatever the number of threads.
 
 #include "minibatch_discrimination.h"
@@ -19,12 +22,13 @@ namespace fastgan {
 namespace FASTGAN_ISA {
 namespace {
 
+// Rows of a tile: its kRows x kVectors accumulators fill half of the registers, of which AVX-512 has 32.
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64;
+constexpr int kVectorBytes = 64, kRows = 4;
 #elif defined(__AVX2__)
-constexpr int kVectorBytes = 32;
+constexpr int kVectorBytes = 32, kRows = 2;
 #else
-constexpr int kVectorBytes = 16;
+constexpr int kVectorBytes = 16, kRows = 2;
 #endif
 
 template <typename T>
@@ -56,16 +60,42 @@ struct Simd {
   static Vec times_sign(Vec w, Vec d) {
     return (Vec)(((IntVec)w ^ ((IntVec)d & kSign)) & (IntVec)(d != T(0)));
   }
-  static T sum(Vec x) {
-    T total = 0;
-    for (int lane = 0; lane < kLanes; ++lane) total += x[lane];
-    return total;
+  // The number of each lane.
+  static IntVec lane() {
+    IntVec v;
+    for (int l = 0; l < kLanes; ++l) v[l] = l;
+    return v;
+  }
+  // x where the comparison held, else 0.
+  static Vec keep(Vec x, IntVec held) { return (Vec)((IntVec)x & held); }
+  static Vec exp_nonpositive(Vec x) {
+    alignas(64) T lanes[kLanes];
+    std::memcpy(lanes, &x, sizeof(x));
+#pragma omp simd
+    for (int l = 0; l < kLanes; ++l) lanes[l] = fastgan::exp_nonpositive(lanes[l]);
+    return load(lanes);
+  }
+  static T sum(Vec x) { return halve<kVectorBytes>(x); }
+
+ private:
+  // Sums a vector by adding its halves: log2(lanes) dependent additions.
+  template <int kBytes, typename V>
+  static T halve(V x) {
+    if constexpr (kBytes == 2 * sizeof(T)) {
+      return x[0] + x[1];
+    } else {
+      typedef T Half __attribute__((vector_size(kBytes / 2)));
+      Half low, high;
+      std::memcpy(&low, &x, sizeof(low));
+      std::memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof(low), sizeof(high));
+      return halve<kBytes / 2>(low + high);
+    }
   }
 };
 
-constexpr int kRows = 2;
 constexpr int kVectors = 4;
-constexpr int64_t kTaskRows = 32;  // rows of one k that a task handles
+constexpr int64_t kTaskRows = 32;    // rows of one k that a task handles
+constexpr int64_t kManyKernels = 8;  // from here on there are tasks enough if each handles all rows of one k
 
 template <typename T>
 constexpr int64_t kTileWidth = int64_t(Simd<T>::kLanes) * kVectors;
@@ -91,20 +121,23 @@ template <typename T>
 struct Tile {
   using S = Simd<T>;
   using Vec = typename S::Vec;
+  using Int = typename S::Int;
   const T* m;  // [C, width]
   int64_t B, C, width;
 
-  // e = exp(-|m_i - m_j|_1), zero on the diagonal and past the end.
-  void kernel(int64_t i, int64_t j, Vec e[kRows][kVectors]) const {
-    Vec d[kRows][kVectors] = {};
+  // e = exp(-|m_i - m_j|_1), zero on the diagonal and past the end; with `upper`, zero below the diagonal
+  // too.
+  template <int V>
+  void kernel(int64_t i, int64_t j, bool upper, Vec e[kRows][V]) const {
+    Vec d[kRows][V] = {};
     for (int64_t c = 0; c < C; ++c) {
       const T* row = m + c * width;
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < V; ++v) {
         const Vec mj = S::load(row + j + v * S::kLanes);
         for (int r = 0; r < kRows; ++r) d[r][v] += S::absolute(row[i + r] - mj);
       }
     }
-    exponential(i, j, d, e);
+    exponential<V>(i, j, upper, d, e);
   }
 
   // The same, and q = sum_c (v_i - v_j) sign(m_i - m_j) for a second tensor v.
@@ -124,7 +157,7 @@ struct Tile {
         }
       }
     }
-    exponential(i, j, d, e);
+    exponential<kVectors>(i, j, false, d, e);
   }
 
   // out[r, c] += sum_j w sign(m_ic - m_jc), lane by lane.
@@ -141,33 +174,36 @@ struct Tile {
   }
 
  private:
-  void exponential(int64_t i, int64_t j, const Vec d[kRows][kVectors], Vec e[kRows][kVectors]) const {
-    constexpr int64_t n = kTileWidth<T>;
+  template <int V>
+  void exponential(int64_t i, int64_t j, bool upper, const Vec d[kRows][V], Vec e[kRows][V]) const {
     for (int r = 0; r < kRows; ++r) {
-      alignas(64) T value[n];
-      std::memcpy(value, d[r], sizeof(value));
-#pragma omp simd
-      for (int64_t l = 0; l < n; ++l) value[l] = exp_nonpositive(-value[l]);
-      if (i + r >= j && i + r < j + n) value[i + r - j] = T(0);
-      for (int64_t l = B - j; l < n; ++l) value[l] = T(0);
-      std::memcpy(e[r], value, sizeof(value));
+      for (int v = 0; v < V; ++v) e[r][v] = S::exp_nonpositive(-d[r][v]);
+    }
+    constexpr int64_t n = V * S::kLanes;
+    if (j >= i + kRows && j + n <= B) return;  // neither the diagonal nor the end of the batch
+    for (int r = 0; r < kRows; ++r) {
+      for (int v = 0; v < V; ++v) {
+        const int64_t column = j + v * S::kLanes;
+        e[r][v] = S::keep(e[r][v], (S::lane() != Int(i + r - column)) & (S::lane() < Int(B - column)));
+        if (upper) e[r][v] = S::keep(e[r][v], S::lane() > Int(i + r - column));
+      }
     }
   }
 };
 
-// Calls body(k, first, last, is_new_k) for every task; `prepare` makes the body of one thread, with its own
-// scratch.
+// Calls body(k, first, last, is_new_k) for every task of `rows` rows; `prepare` makes the body of one thread,
+// with its own scratch.
 template <typename Prepare>
-void for_each_task(int64_t B, int64_t K, int threads, const Prepare& prepare) {
-  const int64_t tasks_per_k = (B + kTaskRows - 1) / kTaskRows, count = K * tasks_per_k;
+void for_each_task(int64_t B, int64_t K, int64_t rows, int threads, const Prepare& prepare) {
+  const int64_t tasks_per_k = (B + rows - 1) / rows, count = K * tasks_per_k;
 #pragma omp parallel num_threads(threads) if (threads > 1 && count > 1)
   {
     auto body = prepare();
     int64_t current = -1;
 #pragma omp for schedule(static)
     for (int64_t task = 0; task < count; ++task) {
-      const int64_t k = task / tasks_per_k, first = task % tasks_per_k * kTaskRows;
-      const int64_t last = first + kTaskRows < B ? first + kTaskRows : B;
+      const int64_t k = task / tasks_per_k, first = task % tasks_per_k * rows;
+      const int64_t last = first + rows < B ? first + rows : B;
       body(k, first, last, k != current);
       current = k;
     }
@@ -175,19 +211,18 @@ void for_each_task(int64_t B, int64_t K, int threads, const Prepare& prepare) {
 }
 
 template <typename E, typename T>
-void run_forward(const E* m, E* o, int64_t B, int64_t K, int64_t C, int threads) {
+void forward_by_rows(const E* m, E* o, int64_t B, int64_t K, int64_t C, int threads) {
   using S = Simd<T>;
   using Vec = typename S::Vec;
   const int64_t width = padded<T>(B);
-  for_each_task(B, K, threads, [&] {
+  for_each_task(B, K, kTaskRows, threads, [&] {
     return [=, features = Scratch<T>(C * width)](int64_t k, int64_t first, int64_t last, bool is_new_k) {
-      T* mk = features.data();
-      if (is_new_k) transpose_features(m, k, B, K, C, mk);
-      const Tile<T> tile{mk, B, C, width};
+      if (is_new_k) transpose_features(m, k, B, K, C, features.data());
+      const Tile<T> tile{features.data(), B, C, width};
       for (int64_t i = first; i < last; i += kRows) {
         Vec sum[kRows] = {}, e[kRows][kVectors];
         for (int64_t j = 0; j < B; j += kTileWidth<T>) {
-          tile.kernel(i, j, e);
+          tile.template kernel<kVectors>(i, j, false, e);
           for (int r = 0; r < kRows; ++r)
             for (int v = 0; v < kVectors; ++v) sum[r] += e[r][v];
         }
@@ -197,7 +232,64 @@ void run_forward(const E* m, E* o, int64_t B, int64_t K, int64_t C, int threads)
   });
 }
 
-// Stores scale * (lane sums of acc[r, c]) to out[i + r, k, c].
+// Adds the similarities of rows i ... to columns j ... above the diagonal, to the sums of both.
+template <int V, typename T, typename Vec>
+inline void add_upper(const Tile<T>& tile, int64_t i, int64_t j, Vec* row_sums, Vec* column_sums) {
+  Vec e[kRows][V];
+  tile.template kernel<V>(i, j, true, e);
+  for (int v = 0; v < V; ++v) {
+    for (int r = 0; r < kRows; ++r) {
+      row_sums[r] += e[r][v];
+      column_sums[j / Simd<T>::kLanes + v] += e[r][v];
+    }
+  }
+}
+
+// Each pair once: a task has all rows of one k, and keeps what the rows above have added to those below.
+template <typename E, typename T>
+void forward_by_pairs(const E* m, E* o, int64_t B, int64_t K, int64_t C, int threads) {
+  using S = Simd<T>;
+  using Vec = typename S::Vec;
+  const int64_t width = padded<T>(B), used = (B + S::kLanes - 1) / S::kLanes * S::kLanes;
+  for_each_task(B, K, B, threads, [&] {
+    return [=, scratch = Scratch<Vec>((C + 1) * width / S::kLanes)](int64_t k, int64_t, int64_t, bool) {
+      T* features = reinterpret_cast<T*>(scratch.data());
+      Vec* columns = scratch.data() + C * width / S::kLanes;
+      transpose_features(m, k, B, K, C, features);
+      for (int64_t v = 0; v < width / S::kLanes; ++v) columns[v] = Vec{};
+      const Tile<T> tile{features, B, C, width};
+      for (int64_t i = 0; i < B; i += kRows) {
+        Vec rows[kRows] = {};
+        int64_t j = i / S::kLanes * S::kLanes;
+        for (; j + kTileWidth<T> <= used; j += kTileWidth<T>) add_upper<kVectors>(tile, i, j, rows, columns);
+        switch ((used - j) / S::kLanes) {
+          case 3:
+            add_upper<3>(tile, i, j, rows, columns);
+            break;
+          case 2:
+            add_upper<2>(tile, i, j, rows, columns);
+            break;
+          case 1:
+            add_upper<1>(tile, i, j, rows, columns);
+        }
+        const T* column = reinterpret_cast<const T*>(columns);
+        for (int r = 0; r < kRows && i + r < B; ++r)
+          store(o + (i + r) * K + k, S::sum(rows[r]) + column[i + r]);
+      }
+    };
+  });
+}
+
+template <typename E, typename T>
+void run_forward(const E* m, E* o, int64_t B, int64_t K, int64_t C, int threads) {
+  if (K >= kManyKernels) {
+    forward_by_pairs<E, T>(m, o, B, K, C, threads);
+  } else {
+    forward_by_rows<E, T>(m, o, B, K, C, threads);
+  }
+}
+
+// Stores the lane sums of acc[r, c] to out[i + r, k, c].
 template <typename E, typename Vec, typename S>
 void store_rows(const Vec* acc, E* out, int64_t i, int64_t last, int64_t k, int64_t K, int64_t C, S) {
   for (int r = 0; r < kRows && i + r < last; ++r)
@@ -209,7 +301,7 @@ void run_grad(const E* g, const E* m, E* dm, int64_t B, int64_t K, int64_t C, in
   using S = Simd<T>;
   using Vec = typename S::Vec;
   const int64_t width = padded<T>(B), vectors = width / S::kLanes;
-  for_each_task(B, K, threads, [&] {
+  for_each_task(B, K, kTaskRows, threads, [&] {
     return [=, scratch = Scratch<Vec>((C + 1) * vectors + kRows * C)](int64_t k, int64_t first, int64_t last,
                                                                       bool is_new_k) {
       T* mk = reinterpret_cast<T*>(scratch.data());
@@ -224,7 +316,7 @@ void run_grad(const E* g, const E* m, E* dm, int64_t B, int64_t K, int64_t C, in
         for (int64_t a = 0; a < kRows * C; ++a) acc[a] = Vec{};
         Vec w[kRows][kVectors];
         for (int64_t j = 0; j < B; j += kTileWidth<T>) {
-          tile.kernel(i, j, w);
+          tile.template kernel<kVectors>(i, j, false, w);
           for (int v = 0; v < kVectors; ++v) {
             const Vec gj = S::load(gk + j + v * S::kLanes);
             for (int r = 0; r < kRows; ++r) w[r][v] *= -(gk[i + r] + gj);
@@ -243,7 +335,7 @@ void run_grad2(const E* v, const E* g, const E* m, E* gg, E* mm, int64_t B, int6
   using S = Simd<T>;
   using Vec = typename S::Vec;
   const int64_t width = padded<T>(B), vectors = width / S::kLanes;
-  for_each_task(B, K, threads, [&] {
+  for_each_task(B, K, kTaskRows, threads, [&] {
     return [=, scratch = Scratch<Vec>((2 * C + 1) * vectors + kRows * C)](int64_t k, int64_t first,
                                                                           int64_t last, bool is_new_k) {
       T* mk = reinterpret_cast<T*>(scratch.data());

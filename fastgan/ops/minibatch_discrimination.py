@@ -171,6 +171,7 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield Sample((features(5, 3, 4),), label="small")
     yield Sample((features(67, 2, 3),), label="across-tiles")
     yield Sample((features(9, 1, 17, spread=0.2),), label="many-dims")
+    yield Sample((features(131, 8, 2),), label="many-kernels")
     yield Sample((features(4, 3, 5).transpose(0, 1),), label="transposed")
     yield Sample((features(2, 3, 1),), label="one-dim")
     yield Sample((features(1, 3, 4),), label="one-sample")
