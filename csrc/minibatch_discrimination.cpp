@@ -14,85 +14,16 @@
 
 #include "minibatch_discrimination.h"
 
-#include "element.h"
 #include "scratch.h"
-#include "vector_math.h"
+#include "simd.h"
 
 namespace fastgan {
 namespace FASTGAN_ISA {
 namespace {
 
-// Rows of a tile: its kRows x kVectors accumulators fill half of the registers, of which AVX-512 has 32.
-#if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kRows = 4;
-#elif defined(__AVX2__)
-constexpr int kVectorBytes = 32, kRows = 2;
-#else
-constexpr int kVectorBytes = 16, kRows = 2;
-#endif
-
-template <typename T>
-struct Bits;
-template <>
-struct Bits<float> {
-  using type = int32_t;
-};
-template <>
-struct Bits<double> {
-  using type = int64_t;
-};
-
-template <typename T>
-struct Simd {
-  using Int = typename Bits<T>::type;
-  typedef T Vec __attribute__((vector_size(kVectorBytes)));
-  typedef Int IntVec __attribute__((vector_size(kVectorBytes)));
-  static constexpr int kLanes = kVectorBytes / sizeof(T);
-  static constexpr Int kSign = Int(1) << (8 * sizeof(T) - 1);
-
-  static Vec load(const T* p) {
-    Vec v;
-    std::memcpy(&v, p, sizeof(v));
-    return v;
-  }
-  static Vec absolute(Vec x) { return (Vec)((IntVec)x & ~kSign); }
-  // w sign(d), with sign(0) = 0.
-  static Vec times_sign(Vec w, Vec d) {
-    return (Vec)(((IntVec)w ^ ((IntVec)d & kSign)) & (IntVec)(d != T(0)));
-  }
-  // The number of each lane.
-  static IntVec lane() {
-    IntVec v;
-    for (int l = 0; l < kLanes; ++l) v[l] = l;
-    return v;
-  }
-  // x where the comparison held, else 0.
-  static Vec keep(Vec x, IntVec held) { return (Vec)((IntVec)x & held); }
-  static Vec exp_nonpositive(Vec x) {
-    alignas(64) T lanes[kLanes];
-    std::memcpy(lanes, &x, sizeof(x));
-#pragma omp simd
-    for (int l = 0; l < kLanes; ++l) lanes[l] = fastgan::exp_nonpositive(lanes[l]);
-    return load(lanes);
-  }
-  static T sum(Vec x) { return halve<kVectorBytes>(x); }
-
- private:
-  // Sums a vector by adding its halves: log2(lanes) dependent additions.
-  template <int kBytes, typename V>
-  static T halve(V x) {
-    if constexpr (kBytes == 2 * sizeof(T)) {
-      return x[0] + x[1];
-    } else {
-      typedef T Half __attribute__((vector_size(kBytes / 2)));
-      Half low, high;
-      std::memcpy(&low, &x, sizeof(low));
-      std::memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof(low), sizeof(high));
-      return halve<kBytes / 2>(low + high);
-    }
-  }
-};
-
+// A tile's kRows x kVectors accumulators fill half of the registers, of which AVX-512 has 32 and the
+// others 16.
+constexpr int kRows = kVectorBytes == 64 ? 4 : 2;
 constexpr int kVectors = 4;
 constexpr int64_t kTaskRows = 32;    // rows of one k that a task handles
 constexpr int64_t kManyKernels = 8;  // from here on there are tasks enough if each handles all rows of one k
@@ -238,43 +169,48 @@ inline void add_upper(const Tile<T>& tile, int64_t i, int64_t j, Vec* row_sums, 
   Vec e[kRows][V];
   tile.template kernel<V>(i, j, true, e);
   for (int v = 0; v < V; ++v) {
-    for (int r = 0; r < kRows; ++r) {
-      row_sums[r] += e[r][v];
-      column_sums[j / Simd<T>::kLanes + v] += e[r][v];
-    }
+    for (int r = 0; r < kRows; ++r) row_sums[r] += e[r][v];
+    // The tile's rows first: a fourth of the roundings that adding them one by one would take.
+    Vec column = e[0][v] + e[1][v];
+    for (int r = 2; r < kRows; r += 2) column += e[r][v] + e[r + 1][v];
+    column_sums[j / Simd<T>::kLanes + v] += column;
   }
 }
 
 // Each pair once: a task has all rows of one k, and keeps what the rows above have added to those below.
+// These sums are taken in blocks of rows, so that rounding errors grow with the square root of their number.
 template <typename E, typename T>
 void forward_by_pairs(const E* m, E* o, int64_t B, int64_t K, int64_t C, int threads) {
   using S = Simd<T>;
   using Vec = typename S::Vec;
-  const int64_t width = padded<T>(B), used = (B + S::kLanes - 1) / S::kLanes * S::kLanes;
+  constexpr int64_t kBlockRows = 16 * kRows;
+  const int64_t width = padded<T>(B), vectors = width / S::kLanes;
+  const int64_t used = (B + S::kLanes - 1) / S::kLanes * S::kLanes;
   for_each_task(B, K, B, threads, [&] {
-    return [=, scratch = Scratch<Vec>((C + 1) * width / S::kLanes)](int64_t k, int64_t, int64_t, bool) {
+    return [=, scratch = Scratch<Vec>((C + 2) * vectors)](int64_t k, int64_t, int64_t, bool) {
       T* features = reinterpret_cast<T*>(scratch.data());
-      Vec* columns = scratch.data() + C * width / S::kLanes;
+      Vec *block = scratch.data() + C * vectors, *total = block + vectors;
       transpose_features(m, k, B, K, C, features);
-      for (int64_t v = 0; v < width / S::kLanes; ++v) columns[v] = Vec{};
+      for (int64_t v = 0; v < vectors; ++v) block[v] = total[v] = Vec{};
       const Tile<T> tile{features, B, C, width};
       for (int64_t i = 0; i < B; i += kRows) {
         Vec rows[kRows] = {};
         int64_t j = i / S::kLanes * S::kLanes;
-        for (; j + kTileWidth<T> <= used; j += kTileWidth<T>) add_upper<kVectors>(tile, i, j, rows, columns);
-        switch ((used - j) / S::kLanes) {
-          case 3:
-            add_upper<3>(tile, i, j, rows, columns);
-            break;
-          case 2:
-            add_upper<2>(tile, i, j, rows, columns);
-            break;
-          case 1:
-            add_upper<1>(tile, i, j, rows, columns);
+        for (; j + kTileWidth<T> <= used; j += kTileWidth<T>) add_upper<kVectors>(tile, i, j, rows, block);
+        const int64_t rest = (used - j) / S::kLanes;
+        if (rest == 3) add_upper<3>(tile, i, j, rows, block);
+        if (rest == 2) add_upper<2>(tile, i, j, rows, block);
+        if (rest == 1) add_upper<1>(tile, i, j, rows, block);
+        for (int64_t r = 0; r < kRows && i + r < B; ++r) {
+          const int64_t v = (i + r) / S::kLanes, lane = (i + r) % S::kLanes;
+          store(o + (i + r) * K + k, S::sum(rows[r]) + (total[v][lane] + block[v][lane]));
         }
-        const T* column = reinterpret_cast<const T*>(columns);
-        for (int r = 0; r < kRows && i + r < B; ++r)
-          store(o + (i + r) * K + k, S::sum(rows[r]) + column[i + r]);
+        if ((i + kRows) % kBlockRows == 0) {
+          for (int64_t v = 0; v < vectors; ++v) {
+            total[v] += block[v];
+            block[v] = Vec{};
+          }
+        }
       }
     };
   });
