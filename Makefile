@@ -1,6 +1,6 @@
 # Everything on a fresh machine with Python and a C++ compiler: `make demo` and `make test`.
 #
-#   make demo    set up, train on the digits, draw samples, evaluate, compare speeds   (about 6 minutes on 2 cores)
+#   make demo    set up, train on the digits, draw samples, evaluate, compare speeds    (about 5 minutes on 2 cores)
 #   make test    set up, run every test that needs no GPU
 #   make lint    ruff, mypy, clang-format
 #   make bench   measure every op against PyTorch, write benchmarks/results/ and the README's table
@@ -12,7 +12,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CXX_FILES := $(wildcard csrc/*.cpp csrc/*.cu csrc/*.h csrc/*.cuh tests/emulator/*.h tests/emulator/*.cpp)
 DEMO := runs/demo
-DEMO_STEPS ?= 3000
+DEMO_STEPS ?= 5000
 
 .PHONY: setup demo test test-interpreter lint format bench gpu clean
 
@@ -40,6 +40,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m benchmarks.readme --check
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 
 format: setup
