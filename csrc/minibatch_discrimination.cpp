@@ -164,15 +164,12 @@ struct Pairs {
  private:
   template <int V>
   void exponential(int64_t i, int64_t j, const Vec d[kRows][V], Vec e[kRows][V]) const {
-    const bool whole =
-        j >= i + kRows && j + V * S::kLanes <= B;  // neither the diagonal nor the end of the batch
-    for (int r = 0; r < kRows; ++r) {
-      for (int v = 0; v < V; ++v) {
-        const int64_t column = j + v * S::kLanes;
-        e[r][v] = S::exp_nonpositive(-d[r][v]);
-        if (!whole) {
-          e[r][v] = S::keep(e[r][v], (S::lane() > Int(i + r - column)) & (S::lane() < Int(B - column)));
-        }
+    for (int v = 0; v < V; ++v) {
+      const int64_t column = j + v * S::kLanes;
+      for (int r = 0; r < kRows; ++r) e[r][v] = S::exp_nonpositive(-d[r][v]);
+      if (column >= i + kRows && column + S::kLanes <= B) continue;  // neither the diagonal nor the end
+      for (int r = 0; r < kRows; ++r) {
+        e[r][v] = S::keep(e[r][v], (S::lane() > Int(i + r - column)) & (S::lane() < Int(B - column)));
       }
     }
   }

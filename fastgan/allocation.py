@@ -14,4 +14,4 @@ def empty_like(x: Tensor) -> Tensor:
 
 def empty(shape: tuple[int, ...], *, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Uninitialised contiguous memory on the device of `like`, in its dtype unless another is named."""
-    return torch.empty(shape, dtype=dtype or like.dtype, device=like.device)
+    return like.new_empty(shape, dtype=dtype)
