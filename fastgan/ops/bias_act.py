@@ -154,10 +154,19 @@ class _BiasAct(torch.autograd.Function):
             # Piecewise linear: the slope is locally constant, nothing flows to s. A tensor of zeros (or an undefined
             # gradient, which would be filled with them) would drag a whole backward pass through the network below.
             saved = saved.detach()
-        dx, db = _BiasActGrad.apply(dy, saved, b, ctx.config, ctx.needs_input_grad[1])
+        # Grad mode is on in a backward pass only with create_graph=True; otherwise nobody will differentiate dx.
+        gradient = _BiasActGrad.apply if torch.is_grad_enabled() else _gradient
+        dx, db = gradient(dy, saved, b, ctx.config, ctx.needs_input_grad[1])
         if db is not None:
             db = db.to(ctx.bias_dtype)
         return dx if ctx.needs_input_grad[0] else None, db, None
+
+
+def _gradient(
+    dy: Tensor, saved: Tensor | None, b: Tensor | None, config: Config, bias_grad: bool
+) -> tuple[Tensor, Tensor | None]:
+    dx, db = kernels.bias_act_grad(dy, saved, b, *config, bias_grad)
+    return dx, db if bias_grad else None
 
 
 class _BiasActGrad(torch.autograd.Function):
@@ -167,11 +176,10 @@ class _BiasActGrad(torch.autograd.Function):
     def forward(
         ctx: Any, dy: Tensor, saved: Tensor | None, b: Tensor | None, config: Config, bias_grad: bool
     ) -> tuple[Tensor, Tensor | None]:
-        dx, db = kernels.bias_act_grad(dy, saved, b, *config, bias_grad)
         ctx.save_for_backward(dy, saved, b)
         ctx.config = config
         ctx.set_materialize_grads(False)
-        return dx, db if bias_grad else None
+        return _gradient(dy, saved, b, config, bias_grad)
 
     @staticmethod
     def backward(ctx: Any, ddx: Tensor | None, ddb: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -68,7 +68,9 @@ class _MinibatchDiscrimination(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:
         (m,) = ctx.saved_tensors
-        return _MinibatchDiscriminationGrad.apply(g, m, ctx.backend), None
+        # Grad mode is on in a backward pass only with create_graph=True; otherwise nobody will differentiate dm.
+        gradient = _MinibatchDiscriminationGrad.apply if torch.is_grad_enabled() else _op_grad
+        return gradient(g, m, ctx.backend), None
 
 
 class _MinibatchDiscriminationGrad(torch.autograd.Function):
