@@ -92,9 +92,9 @@ def _timing_conditions(device_type: str, budget_s: float) -> str:
             f"L2 cache overwritten before each, over at least 3 rounds and {budget_s / 2:g} s per case."
         )
     return (
-        "Medians of samples of at least 2 ms of consecutive calls (so small inputs stay in cache), implementations in "
-        f"alternation, over at least 3 rounds and {budget_s:g} s per case, in one process with torch's default "
-        "allocator; peak memory in a fresh process each."
+        "Medians of samples of at least 2 ms of consecutive calls (so small inputs stay in cache) after 5 ms of rest, "
+        f"implementations in alternation, over at least 3 rounds and {budget_s:g} s per case, in one process with "
+        "torch's default allocator; peak memory in a fresh process each."
     )
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 
 MIN_SAMPLE_S = 2e-3
+SETTLE_S = 5e-3
+"""Rest before a sample on the CPU: torch.compile's code brings an OpenMP runtime of its own, whose threads go on
+spinning after a call and would take a core from the implementation that is sampled next."""
 MIN_ROUNDS, MAX_ROUNDS = 3, 200
 
 Call = Callable[[], object]
@@ -77,7 +80,14 @@ def _cpu_sampler(call: Call) -> tuple[Sampler, int]:
     if once < MIN_SAMPLE_S:
         once = seconds(3)  # the first call of a microsecond's work says little
     n = max(1, round(MIN_SAMPLE_S / once))
-    return lambda: seconds(n), n
+
+    def sample() -> float:
+        time.sleep(SETTLE_S)
+        if once < MIN_SAMPLE_S:
+            call()  # wakes this implementation's own threads
+        return seconds(n)
+
+    return sample, n
 
 
 class Cuda:
