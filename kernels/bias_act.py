@@ -33,10 +33,18 @@ def expm1_nonpositive(x):
 
 
 @triton.jit
-def sigmoid(x):
+def sigmoids(x):
+    """sigmoid(x) and sigmoid(-x), each accurate where it is tiny."""
     e = tl.exp(-tl.abs(x))
     larger = 1.0 / (1.0 + e)
-    return tl.where(x < 0, e * larger, larger)
+    smaller = e * larger
+    return tl.where(x < 0, smaller, larger), tl.where(x < 0, larger, smaller)
+
+
+@triton.jit
+def sigmoid(x):
+    p, _ = sigmoids(x)
+    return p
 
 
 @triton.jit
@@ -96,7 +104,8 @@ def slope(s, alpha, ACT: tl.constexpr):
     elif ACT == SOFTPLUS:
         h = sigmoid(s)
     elif ACT == SWISH:
-        h = sigmoid(s) * (1.0 + s * sigmoid(-s))
+        p, q = sigmoids(s)
+        h = p * (1.0 + s * q)
     return h
 
 
@@ -113,10 +122,10 @@ def curvature(s, ACT: tl.constexpr):
     elif ACT == SELU:
         h = SELU_SCALE * SELU_ALPHA * tl.where(s > 0, 0.0, tl.exp(tl.where(s > 0, 0.0, s)))
     elif ACT == SOFTPLUS:
-        h = sigmoid(s) * sigmoid(-s)
+        p, q = sigmoids(s)
+        h = p * q
     elif ACT == SWISH:
-        p = sigmoid(s)
-        q = sigmoid(-s)
+        p, q = sigmoids(s)
         h = p * q * (2.0 + s * (q - p))
     return h
 

@@ -42,3 +42,12 @@ def poisoned(monkeypatch):
 
     monkeypatch.setattr(allocation, "empty_like", poison(allocation.empty_like))
     monkeypatch.setattr(allocation, "empty", poison(allocation.empty))
+
+
+@pytest.fixture
+def one_thread():
+    """Networks this small run no faster on two threads, and far slower where other processes want the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -14,7 +14,7 @@ import torch
 import fastgan.ops  # noqa: F401  (fills the registry)
 from fastgan import backend, backends
 from fastgan.registry import OPS
-from tests.ops.cases import Case, derivatives, draw_weights, leaves
+from tests.ops.cases import INTERPRETING, Case, derivatives, draw_weights, leaves
 
 pytest.importorskip("triton", reason="triton is not installed")
 import triton
@@ -22,7 +22,7 @@ from triton.backends.compiler import GPUTarget
 from triton.backends.nvidia import compiler as nvidia
 from triton.compiler import ASTSource
 
-pytestmark = pytest.mark.skipif(backends._interpreting, reason="the interpreter replaces the compiler")
+pytestmark = pytest.mark.skipif(INTERPRETING, reason="the interpreter replaces the compiler")
 
 POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
 TRITON_OPS = [spec for spec in OPS.values() if "triton" in spec.backends]

@@ -1,7 +1,6 @@
 """A tiny training run that takes a fraction of a second."""
 
 import pytest
-import torch
 
 from fastgan.train import TrainConfig
 
@@ -25,9 +24,5 @@ def tiny(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small run no faster on two threads, and far slower where other processes want the cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def small_networks(one_thread):
+    """Every test here runs on one thread."""
