@@ -28,7 +28,7 @@ def call(*arguments):
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Also in the processes that are started: see tests/train/conftest.py."""
+    """Also in the processes that are started: see tests/conftest.py."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
