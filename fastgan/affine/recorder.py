@@ -1,0 +1,217 @@
+"""F: runs a network as it is and records what its input goes through, operation by operation.
+
+The network's own code runs at every call, under a dispatch mode that sees each ATen operation. So nothing is cached
+that could be stale: replaced parameters, hooks, flags and Python control flow all have their effect, and weights may
+come from anywhere (a parametrization, spectral norm, a label's embedding); autograd differentiates what makes them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from fastgan.affine.batch import Batch
+from fastgan.affine.errors import NotAffineError
+from fastgan.affine.rules import CONSTANT, FUNCTIONS, IN_PLACE, RULES
+from fastgan.affine.tape import Node, Slot, Tape, Value
+
+_MARK = "_fastgan_value"
+
+
+class Recorder(TorchDispatchMode):
+    """Sees every operation of the network; those on tensors that depend on the input go to their rule."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__()
+        self.tape = Tape(samples)
+        self.samples = samples
+        self.blame: Callable[[NotAffineError], None] | None = None
+        """Told of every operation that is not affine, instead of stopping there."""
+        self._storages: dict[int, StorageWeakRef] = {}
+
+    # --- what the rules use -----------------------------------------------------------------------------------------
+
+    def find(self, tensor: Any) -> Value | None:
+        """The value of a tensor if it depends on the input and autograd can see that it does."""
+        mark = tensor.__dict__.get(_MARK) if isinstance(tensor, Tensor) else None
+        if mark is None or mark[0] is not self:
+            return None
+        _, value, version = mark
+        if torch.is_grad_enabled():
+            fn = tensor.grad_fn
+            if fn is None and value is not self.tape.input:
+                return None  # made under torch.no_grad(): a constant, as for autograd
+            if isinstance(fn, BackwardCFunction) and fn._forward_cls not in FUNCTIONS:  # type: ignore[attr-defined]
+                name = fn._forward_cls.__name__  # type: ignore[attr-defined]
+                raise NotAffineError(f"the autograd.Function {name} may have any backward")
+            if value.hidden and not isinstance(fn, BackwardCFunction):
+                raise NotAffineError(f"the autograd function {fn.name() if fn else fn} may have any backward")
+            if value.reason is not None:
+                raise NotAffineError(value.reason)
+        if tensor._version != version:
+            raise NotAffineError("an activation was modified in place through another view of it")
+        return value
+
+    def value(self, tensor: Tensor) -> Value:
+        """The value of a tensor that must depend on the input."""
+        value = self.find(tensor)
+        assert value is not None
+        return value
+
+    def slot(self, weight: Tensor) -> Slot | None:
+        return self.tape.slot(weight)
+
+    def add(self, node: Node, tensor: Tensor, batch: Batch, changed: bool = False) -> Tensor:
+        """Appends a node whose output is this tensor; `changed` says that the tensor was an input, modified in place."""
+        value = Value(tensor, batch)
+        value.hidden = not torch.is_grad_enabled()
+        node.output = value
+        self.tape.nodes.append(node)
+        self._mark(tensor, value, changed)
+        return tensor
+
+    # --- recording --------------------------------------------------------------------------------------------------
+
+    def start(self, x: Tensor) -> None:
+        self.tape.input = Value(x, Batch(0, 1))
+        self._mark(x, self.tape.input, changed=False)
+
+    def _mark(self, tensor: Tensor, value: Value, changed: bool) -> None:
+        # Autograd counts the change of an in-place operation only after the dispatch mode has returned.
+        tensor.__dict__[_MARK] = (self, value, tensor._version + changed)
+        storage = StorageWeakRef(tensor.untyped_storage())
+        self._storages[storage.cdata] = storage
+
+    def is_activation(self, tensor: Tensor) -> bool:
+        """Whether a tensor that autograd is about to save is the memory of a recorded one."""
+        known = self._storages.get(tensor.untyped_storage()._cdata)
+        return known is not None and not known.expired()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if not any(_MARK in t.__dict__ and t.__dict__[_MARK][0] is self for t in _tensors(args, kwargs)):
+            return func(*args, **kwargs)
+        if func in CONSTANT:
+            return func(*args, **kwargs)
+        try:
+            if not any(self.find(t) is not None for t in _tensors(args, kwargs)):
+                return func(*args, **kwargs)
+            rule = RULES.get(func)
+            if rule is None and func in IN_PLACE:
+                return self._in_place(func, args, kwargs)
+            if rule is None:
+                return self._unknown(func, args, kwargs)
+            return rule(self, func, args, kwargs)
+        except NotAffineError as error:
+            return self._refuse(error, func, args, kwargs)
+
+    def _in_place(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
+        """Runs the functional form and copies its result over the first argument."""
+        target = args[0]
+        if self.find(target) is None:
+            raise NotAffineError(f"{func} writes an activation into a tensor that does not depend on the input")
+        result = RULES[IN_PLACE[func]](self, IN_PLACE[func], args, kwargs)
+        _, value, _ = result.__dict__[_MARK]
+        if result is not target:
+            target.copy_(result)
+        value.shape, value.dtype = tuple(target.shape), target.dtype
+        self._mark(target, value, changed=True)
+        return target
+
+    def _unknown(self, func: Any, args: tuple, kwargs: dict) -> Any:
+        result = func(*args, **kwargs)
+        outputs = list(_tensors(result if isinstance(result, (tuple, list)) else (result,), {}))
+        if any(t.is_floating_point() or t.is_complex() for t in outputs):
+            raise NotAffineError(f"{func} is not known to be affine")
+        return result  # integers, truth values and Python numbers are locally constant
+
+    def _refuse(self, error: NotAffineError, func: Any, args: tuple, kwargs: dict) -> Any:
+        """Stops, or goes on where autograd is off and may never see this, or where every reason is wanted."""
+        if torch.is_grad_enabled() and self.blame is None:
+            raise error
+        if torch.is_grad_enabled() and self.blame is not None:
+            self.blame(error)
+        result = func(*args, **kwargs)
+        for tensor in _tensors(result if isinstance(result, (tuple, list)) else (result,), {}):
+            folded, rest = divmod(tensor.shape[0] if tensor.ndim else 0, self.samples)
+            value = Value(tensor, Batch(0, 1 if rest else folded))
+            if not torch.is_grad_enabled():
+                value.hidden, value.reason = True, str(error)
+            self._mark(tensor, value, changed=any(tensor is t for t in args))
+        return result
+
+
+def _tensors(args: Any, kwargs: dict) -> Iterator[Tensor]:
+    for a in args:
+        if isinstance(a, Tensor):
+            yield a
+        elif isinstance(a, (list, tuple)):
+            yield from _tensors(a, {})
+    for a in kwargs.values():
+        if isinstance(a, Tensor):
+            yield a
+
+
+class _Dropped:
+    """Stands for an activation that autograd wanted to keep: the tape has what the passes need."""
+
+
+@contextmanager
+def _without_activations(recorder: Recorder) -> Iterator[None]:
+    """Keeps autograd from saving activations; what makes the weights is saved as ever."""
+
+    def pack(tensor: Tensor) -> Any:
+        return _Dropped if recorder.is_activation(tensor) else tensor
+
+    def unpack(packed: Any) -> Tensor:
+        if packed is _Dropped:
+            raise RuntimeError("a weight was computed from the memory of an activation: use method='double_backward'")
+        return packed
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        yield
+
+
+def record(
+    network: Callable[..., Tensor], x: Tensor, *rest: Any, blame: Callable[[NotAffineError], None] | None = None
+) -> tuple[Tensor, Tape]:
+    """F: calls network(x, *rest) and records it.
+
+    Args:
+        network: any callable; one number per sample is expected of it.
+        x: [samples, ...]; treated as the variable, whatever its own history.
+        rest: further arguments, e.g. labels; constants, though gradients flow to the weights that embed them.
+        blame: called for every operation that is not affine; without it the first one raises.
+
+    Returns:
+        The output, detached, and the tape; with `blame`, the tape is of no use unless it was never called.
+
+    Raises:
+        NotAffineError: the network is not piecewise affine in x sample by sample; says which operation is not.
+    """
+    recorder = Recorder(x.shape[0])
+    recorder.blame = blame
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        recorder.start(x)
+        with _without_activations(recorder), recorder:
+            y = network(x, *rest)
+            if not isinstance(y, Tensor):
+                raise NotAffineError(f"the output is a {type(y).__name__}, expected one tensor")
+            output = recorder.find(y)
+    if output is None:
+        if blame is None:
+            raise NotAffineError("the output does not depend on the input")
+        return y.detach(), recorder.tape
+    if y.numel() != recorder.samples or output.batch.folded != 1:
+        error = NotAffineError(f"the output has shape {list(y.shape)}, expected one number for each sample")
+        if blame is None:
+            raise error
+        blame(error)
+    recorder.tape.finish(output)
+    return y.detach(), recorder.tape

@@ -1,0 +1,66 @@
+"""How to freeze each ATen operation: `RULES` maps an operation to what records it.
+
+A rule is called as rule(recorder, operation, args, kwargs) with at least one argument that depends on the input. It runs
+the operation, appends a `Node` and returns the operation's output, or raises `NotAffineError`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fastgan.affine.rules import (
+    activation,
+    arithmetic,
+    convolution,
+    matmul,
+    normalisation,
+    pooling,
+    reduction,
+    shape,
+    spatial,
+)
+
+RULES: dict[Any, Callable[..., Any]] = {
+    **activation.RULES,
+    **arithmetic.RULES,
+    **convolution.RULES,
+    **matmul.RULES,
+    **normalisation.RULES,
+    **pooling.RULES,
+    **reduction.RULES,
+    **shape.RULES,
+    **spatial.RULES,
+}
+
+FUNCTIONS: frozenset[type] = activation.FUNCTIONS
+"""The autograd.Functions whose one private operation has a rule, and whose backward is known to be its derivative."""
+
+aten = torch.ops.aten
+
+CONSTANT = frozenset(
+    overload
+    for packet in (
+        *(aten.detach, aten.empty_like, aten.zeros_like, aten.ones_like, aten.full_like),
+        *(aten.rand_like, aten.randn_like, aten.randint_like, aten.bernoulli),
+        *(aten.new_empty, aten.new_zeros, aten.new_ones, aten.new_full, aten.new_empty_strided),
+        *(aten.sign, aten.sgn, aten.floor, aten.ceil, aten.round, aten.trunc, aten.heaviside),
+    )
+    for overload in (getattr(packet, name) for name in packet.overloads())
+    if not overload._schema.is_mutable
+)
+"""Operations whose results are constants of the input: autograd propagates nothing, or zeros, through them."""
+
+
+def _in_place() -> dict[Any, Any]:
+    found = {}
+    for overload in RULES:
+        name = overload._schema.name + "_"
+        packet = getattr(getattr(torch.ops, overload.namespace), name.split("::")[1], None)
+        if packet is not None and overload._overloadname in packet.overloads():
+            found[getattr(packet, overload._overloadname)] = overload
+    return found
+
+
+IN_PLACE: dict[Any, Any] = _in_place()
+"""In-place operation -> the operation that computes the same out of place."""

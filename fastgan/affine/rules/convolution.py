@@ -1,0 +1,75 @@
+"""Convolution of any dimension, grouped or transposed: the operation that decides what a step costs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.affine.batch import Batch
+from fastgan.affine.errors import NotAffineError
+from fastgan.affine.tape import Node, Scales, Slot, Value
+
+aten = torch.ops.aten
+
+
+class Convolution(Node):
+    """y = conv(x, w) + b."""
+
+    def __init__(
+        self, x: Value, weight: Tensor, bias: Tensor | None, slots: tuple[Slot | None, Slot | None], rest: tuple
+    ) -> None:
+        super().__init__([x], slots)
+        self.weight = weight.detach()
+        self.bias = None if bias is None else bias.detach()
+        self.rest = rest  # stride, padding, dilation, transposed, output_padding, groups
+        self.shape = x.shape
+
+    def _backward(self, delta: Tensor, x: Tensor, mask: list[bool]) -> Sequence[Tensor]:
+        return aten.convolution_backward(delta, x, self.weight, None, *self.rest, mask)
+
+    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+        # The input gives only its shape and memory order; uninitialised memory costs nothing to make.
+        x = torch.empty(self.shape, dtype=delta.dtype, device=delta.device, memory_format=_memory_format(delta))
+        return self._backward(delta, x, [True, False, False])[:1]
+
+    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        y = aten.convolution(us[0], self.weight, None, *self.rest)
+        s = scales.along(self.output)
+        if self.bias is None or s is None:
+            return y
+        return y.addcmul_(s, self.bias.to(y.dtype).view(-1, *[1] * (y.ndim - 2)))
+
+    def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+        weight = bias = None
+        if self.slots[0] is not None:
+            weight = self._backward(delta, us[0], [False, True, False])[1]
+        s = scales.along(self.output)
+        if self.slots[1] is not None and s is not None:
+            bias = (delta * s).sum([0, *range(2, delta.ndim)])
+        return weight, bias
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    if x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    if x.ndim == 5 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last_3d):
+        return torch.channels_last_3d
+    return torch.contiguous_format
+
+
+def convolution(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    names = ("input", "weight", "bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    x, weight, bias = given["input"], given["weight"], given["bias"]
+    value = recorder.find(x)
+    if value is None or recorder.find(weight) is not None or (bias is not None and recorder.find(bias) is not None):
+        raise NotAffineError("the weight of a convolution depends on the input")
+    if value.batch.dim != 0 or x.ndim != weight.ndim:
+        raise NotAffineError("a convolution runs along the samples")
+    slots = recorder.slot(weight), None if bias is None else recorder.slot(bias)
+    node = Convolution(value, weight, bias, slots, tuple(given[name] for name in names[3:]))
+    return recorder.add(node, func(*args, **kwargs), Batch(0, value.batch.folded))
+
+
+RULES = {aten.convolution.default: convolution}

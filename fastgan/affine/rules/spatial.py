@@ -1,0 +1,119 @@
+"""Resampling, padding and average pooling: linear operations on the positions of each map by itself."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.affine.errors import NotAffineError
+from fastgan.affine.linear import linear
+from fastgan.affine.tape import Node, Scales, Value
+
+aten = torch.ops.aten
+
+
+def _positions(func: Any) -> int:
+    """How many trailing dimensions an operation such as upsample_bilinear2d works along."""
+    return next(n for n in (3, 2, 1) if f"{n}d" in func._schema.name)
+
+
+def spatial(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    value = recorder.value(args[0])
+    _leave_samples_alone(value, _positions(func))
+    return linear(recorder, func, args, kwargs, value.batch)
+
+
+def shuffle(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """pixel_shuffle and its inverse work along the last three dimensions."""
+    value = recorder.value(args[0])
+    _leave_samples_alone(value, 3)
+    return linear(recorder, func, args, kwargs, value.batch)
+
+
+def unfold(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """im2col and col2im: [B, ...] -> [B, ...]."""
+    value = recorder.value(args[0])
+    if value.batch.dim != 0:
+        raise NotAffineError(f"{func} works along the samples")
+    return linear(recorder, func, args, kwargs, value.batch)
+
+
+def _leave_samples_alone(value: Value, positions: int) -> None:
+    if value.batch.dim >= len(value.shape) - positions:
+        raise NotAffineError(f"an operation on the last {positions} dimensions works along the samples")
+
+
+class ConstantPad(Node):
+    """Padding with a constant, which is an additive constant unless it is zero."""
+
+    def __init__(self, x: Value, pad: Sequence[int], fill: float) -> None:
+        super().__init__([x])
+        self.pad, self.fill = list(pad), fill
+
+    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+        return (aten.constant_pad_nd(delta, [-p for p in self.pad], 0),)
+
+    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        y = aten.constant_pad_nd(us[0], self.pad, 0)
+        s = scales.along(self.output)
+        if self.fill == 0 or s is None:
+            return y
+        inside = aten.constant_pad_nd(torch.zeros_like(us[0]), self.pad, self.fill)
+        return torch.addcmul(y, s, inside)
+
+
+def constant_pad(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    value = recorder.value(args[0])
+    touched = {len(value.shape) - 1 - i // 2 for i, p in enumerate(args[1]) if p}
+    if value.batch.dim in touched:
+        raise NotAffineError("the samples are padded or cut")
+    fill = args[2] if len(args) > 2 else kwargs.get("value", 0)
+    return recorder.add(ConstantPad(value, args[1], fill), func(*args, **kwargs), value.batch)
+
+
+class AveragePool(Node):
+    """Average pooling in two dimensions, the one that critics use; its gradient needs the input's shape only."""
+
+    def __init__(self, x: Value, rest: tuple) -> None:
+        super().__init__([x])
+        kernel, stride, padding, ceil_mode, count_include_pad, divisor = (*rest, *(None,) * 5)[:6]
+        self.rest = (kernel, stride or kernel, padding or [0, 0], bool(ceil_mode), count_include_pad is not False, divisor)
+
+    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+        return (aten.avg_pool2d_backward(delta, self.inputs[0].placeholder(), *self.rest),)
+
+    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        return aten.avg_pool2d(us[0], *self.rest)
+
+
+def average_pool(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    value = recorder.value(args[0])
+    _leave_samples_alone(value, 2)
+    if kwargs:
+        return linear(recorder, func, args, kwargs, value.batch)
+    return recorder.add(AveragePool(value, args[1:]), func(*args), value.batch)
+
+
+_SPATIAL = [
+    f"{name}{n}d"
+    for name in ("upsample_nearest", "_upsample_nearest_exact", "reflection_pad", "replication_pad")
+    for n in (1, 2, 3)
+] + [
+    *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"),
+    *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
+    *("avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
+]
+
+RULES: dict[Any, Any] = {
+    **{
+        overload: spatial
+        for name in _SPATIAL
+        for overload in (getattr(getattr(aten, name), o) for o in getattr(aten, name).overloads())
+        if not overload._schema.is_mutable
+    },
+    **dict.fromkeys((aten.pixel_shuffle.default, aten.pixel_unshuffle.default), shuffle),
+    **dict.fromkeys((aten.im2col.default, aten.col2im.default), unfold),
+    aten.constant_pad_nd.default: constant_pad,
+    aten.avg_pool2d.default: average_pool,
+}

@@ -1,0 +1,194 @@
+"""What one forward pass of a piecewise affine network leaves behind: its operations with their masks frozen.
+
+    F  records the tape: `recorder.record`
+    X  `Tape.gradient`: the gradient with respect to the input, by each node's `pull` from the last to the first
+    T  the network with its masks frozen, applied to another input u, every additive constant scaled per sample
+    W  the gradients of the weights, from T's inputs and X's cotangents: `Tape.weight_gradients`
+
+Derivation: docs/gradient-penalties.md.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastgan.affine.batch import Batch
+
+
+class Value:
+    """A tensor that depends on the input: what is known of it, not the tensor itself, which may be freed."""
+
+    __slots__ = ("batch", "device", "dtype", "hidden", "reason", "shape")
+
+    def __init__(self, tensor: Tensor, batch: Batch) -> None:
+        self.shape, self.dtype, self.device = tuple(tensor.shape), tensor.dtype, tensor.device
+        self.batch = batch
+        self.hidden = False
+        """Made while autograd was off: inside `torch.no_grad()` or a custom autograd.Function."""
+        self.reason: str | None = None
+        """Why the operation that made it is not affine; matters only if autograd goes through it."""
+
+    def placeholder(self) -> Tensor:
+        """A tensor of this shape and dtype without memory, for operators that look at a shape only."""
+        return torch.zeros((), dtype=self.dtype, device=self.device).expand(self.shape)
+
+
+class Scales:
+    """The per-sample factor s of every additive constant; None stands for zero."""
+
+    def __init__(self, s: Tensor | None) -> None:
+        self.s = s  # [samples], float32 or float64
+
+    def along(self, value: Value) -> Tensor | None:
+        """s shaped to broadcast against `value`."""
+        if self.s is None:
+            return None
+        s = self.s if value.batch.folded == 1 else self.s.repeat_interleave(value.batch.folded)
+        return s.to(value.dtype).view([-1 if d == value.batch.dim else 1 for d in range(len(value.shape))])
+
+
+class Node(ABC):
+    """One operation: linear in its inputs given the frozen masks and the weights, plus additive constants."""
+
+    def __init__(self, inputs: Sequence[Value], slots: Sequence["Slot | None"] = ()) -> None:
+        self.inputs = tuple(inputs)
+        self.output: Value
+        self.slots = tuple(slots)
+        """The weights that want a gradient; None for one that does not."""
+        self.cotangent: Tensor | None = None
+        """The gradient with respect to the output, kept by X where W needs it."""
+
+    @abstractmethod
+    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+        """The gradients with respect to the inputs, for the gradient with respect to the output."""
+
+    @abstractmethod
+    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        """The output for other inputs, with additive constants scaled by s."""
+
+    def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+        """For each slot the gradient of <delta, push(us)>."""
+        raise NotImplementedError
+
+
+class Slot:
+    """A weight (of any kind: parameter, normalised weight, embedding of a label) that wants its gradient."""
+
+    __slots__ = ("dtype", "tensor", "version")
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self.version = tensor._version
+
+
+class Tape:
+    """The operations between an input and an output, in order."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+        self.nodes: list[Node] = []
+        self.slots: dict[int, Slot] = {}
+        self.input: Value
+        self.output: Value
+
+    def slot(self, weight: Tensor) -> Slot | None:
+        """The slot of a weight, or None if nobody asks for its gradient."""
+        if not weight.requires_grad:
+            return None
+        weight = _before_autocast(weight)
+        return self.slots.setdefault(id(weight), Slot(weight))
+
+    def finish(self, output: Value) -> None:
+        """Keeps what lies between the input and this output."""
+        self.output = output
+        needed, kept = {output}, []
+        for node in reversed(self.nodes):
+            if node.output in needed:
+                needed.update(node.inputs)
+                kept.append(node)
+        self.nodes = kept[::-1]
+        used = {id(slot) for node in self.nodes for slot in node.slots if slot is not None}
+        self.slots = {key: slot for key, slot in self.slots.items() if id(slot) in used}
+
+    # --- the passes -------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def gradient(self, seed: Tensor, keep: bool = True) -> Tensor:
+        """X: the gradient of <seed, output> with respect to the input. `keep` the cotangents for `weight_gradients`."""
+        pending: dict[Value, Tensor] = {self.output: seed}
+        for node in reversed(self.nodes):
+            delta = pending.pop(node.output, None)
+            if delta is None:
+                continue
+            if keep and any(slot is not None for slot in node.slots):
+                node.cotangent = delta
+            for value, gradient in zip(node.inputs, node.pull(delta), strict=True):
+                known = pending.get(value)
+                pending[value] = gradient if known is None else known + gradient
+            del delta
+        return pending[self.input]
+
+    @torch.no_grad()
+    def weight_gradients(self, u: Tensor, s: Tensor | None) -> dict[Slot, Tensor]:
+        """T and W: the gradients of sum_i [s_i D(x_i) + <v_i, g_i>] for u = s x + v, after `gradient(ones)`.
+
+        Half-precision weights get float32 sums where autocast made them from float32.
+
+        Raises:
+            RuntimeError: a weight was changed in place since it was recorded.
+        """
+        self._check_versions()
+        scales = Scales(s)
+        nodes, uses = self._plan()
+        known: dict[Value, Tensor] = {self.input: u}
+        found: dict[Slot, Tensor] = {}
+        del u
+        for node in nodes:
+            us = [known[value] for value in node.inputs]
+            for value in node.inputs:
+                uses[value] -= 1
+                if not uses[value]:
+                    known.pop(value, None)
+            if node.cotangent is not None:
+                for slot, gradient in zip(node.slots, node.weight_gradients(us, node.cotangent, scales), strict=True):
+                    if slot is not None and gradient is not None:
+                        gradient = gradient.to(slot.tensor.dtype)
+                        found[slot] = found[slot] + gradient if slot in found else gradient
+            if uses.get(node.output):
+                known[node.output] = node.push(us, scales)
+        return found
+
+    def _plan(self) -> tuple[list[Node], dict[Value, int]]:
+        """The nodes that T visits (those with weights, and those whose output is needed), and the uses of each value."""
+        nodes: list[Node] = []
+        uses: dict[Value, int] = {}
+        for node in reversed(self.nodes):
+            if node.cotangent is not None or uses.get(node.output):
+                nodes.append(node)
+                for value in node.inputs:
+                    uses[value] = uses.get(value, 0) + 1
+        return nodes[::-1], uses
+
+    def _check_versions(self) -> None:
+        for slot in self.slots.values():
+            if slot.tensor._version != slot.version:
+                raise RuntimeError(
+                    f"a weight of shape {list(slot.tensor.shape)} was modified in place between critic_loss and "
+                    "backward; call backward before the optimiser's step"
+                )
+
+
+def _before_autocast(weight: Tensor) -> Tensor:
+    """The float32 parameter of which autocast made this half-precision copy, or the weight itself.
+
+    A gradient in half precision would overflow when it is multiplied by a loss scale.
+    """
+    if weight.dtype in (torch.float16, torch.bfloat16) and weight.grad_fn is not None:
+        fn = weight.grad_fn
+        if fn.name() == "ToCopyBackward0":
+            leaf = getattr(fn.next_functions[0][0], "variable", None)
+            if leaf is not None and leaf.shape == weight.shape:
+                return leaf
+    return weight
