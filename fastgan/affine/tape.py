@@ -112,6 +112,10 @@ class Tape:
         used = {id(slot) for node in self.nodes for slot in node.slots if slot is not None}
         self.slots = {key: slot for key, slot in self.slots.items() if id(slot) in used}
 
+    def uses(self, dtype: torch.dtype) -> bool:
+        """Whether any recorded tensor has this dtype."""
+        return any(node.output.dtype == dtype for node in self.nodes)
+
     # --- the passes -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()

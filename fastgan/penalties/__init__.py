@@ -1,0 +1,24 @@
+"""Gradient penalties, and the critic's whole objective at the price of an ordinary step."""
+
+from fastgan.penalties.critic_loss import critic_loss, gradient_penalty
+from fastgan.penalties.eligibility import Verdict, explain
+from fastgan.penalties.generator import generator_loss_from
+from fastgan.penalties.penalty import DRAGAN, PENALTIES, R1, R2, WGANGP, Penalty, Rho, parse
+from fastgan.penalties.result import CriticLoss
+
+__all__ = [
+    "DRAGAN",
+    "PENALTIES",
+    "R1",
+    "R2",
+    "WGANGP",
+    "CriticLoss",
+    "Penalty",
+    "Rho",
+    "Verdict",
+    "critic_loss",
+    "explain",
+    "generator_loss_from",
+    "gradient_penalty",
+    "parse",
+]

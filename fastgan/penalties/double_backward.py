@@ -1,0 +1,28 @@
+"""The textbook way, for any critic: differentiate the gradient.
+
+Convolutions and piecewise linear activations are replaced on the way by ours, whose second derivatives do no needless
+work (fastgan/penalties/lean.py).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.penalties.lean import lean_derivatives
+
+
+def gradient(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+    """D(x) and the gradient of each sample's output with respect to its input, both differentiable.
+
+    A critic that gives several numbers per sample (a map of patches) has the gradient of their sum.
+
+    Returns:
+        (output, gradient [B, ...], the points x as a leaf).
+    """
+    with torch.enable_grad(), lean_derivatives():
+        x = x.detach().requires_grad_()
+        output = critic(x, *rest)
+        (g,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+    return output, g, x

@@ -1,0 +1,138 @@
+"""Whether a critic's exact penalty gradient takes one pass, and if not, which operation of which module is why."""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+
+from fastgan.affine import NotAffineError, record
+from fastgan.penalties.wrappers import unwrap
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found when the critic ran once, on a copy of its buffers.
+
+    Attributes:
+        reasons: what stands in the way, one line for each operation; empty if nothing does.
+        operations: how often each kind of recorded operation occurs.
+        weights: how many tensors the gradient goes to.
+    """
+
+    reasons: tuple[str, ...]
+    operations: dict[str, int]
+    weights: int
+
+    @property
+    def eligible(self) -> bool:
+        return not self.reasons
+
+    @property
+    def reason(self) -> str | None:
+        """The first of the reasons."""
+        return self.reasons[0] if self.reasons else None
+
+    def __str__(self) -> str:
+        if self.eligible:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.operations.items()))
+            return f"one pass: piecewise affine in x, sample by sample\n  {kinds}\n  gradients to {self.weights} weights"
+        return "double backward, because\n" + "\n".join(f"  {reason}" for reason in self.reasons)
+
+
+def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) -> Verdict:
+    """Prints which method `critic_loss` takes for a critic on such a batch, and why.
+
+    The critic runs once, on copies of its buffers and with the random state restored, so that nothing changes.
+
+    Args:
+        critic: as for `critic_loss`.
+        example: a batch of its input; the values matter only to a critic whose code branches on them.
+        labels: as for `critic_loss`.
+
+    Returns:
+        The verdict, whose `str` was printed.
+    """
+    rest = () if labels is None else labels if isinstance(labels, tuple) else (labels,)
+    found = examine(unwrap(critic), example, *rest)
+    print(found)
+    return found
+
+
+def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
+    """Records the network on copies of its buffers and lists everything that is not affine."""
+    reasons: dict[str, None] = {}
+    path: list[str] = []
+
+    def blame(error: NotAffineError) -> None:
+        where = f" (in {path[-1]})" if path else ""
+        reasons.setdefault(f"{error}{where}")
+
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), _module_path(network, path):
+        _, tape = record(_on_copies(network), x, *rest, blame=blame)
+    if reasons:
+        return Verdict(tuple(reasons), {}, 0)
+    return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots))
+
+
+def _on_copies(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The network with its buffers copied, so that running statistics and power iterations stay where they are."""
+    if not isinstance(network, nn.Module):
+        return network
+    buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
+    return lambda *args: torch.func.functional_call(network, buffers, args)
+
+
+@contextmanager
+def _module_path(network: Any, path: list[str]) -> Iterator[None]:
+    """Keeps in `path` the names of the modules whose forward is running."""
+    if not isinstance(network, nn.Module):
+        yield
+        return
+    names = {module: f"{name or 'the critic'}: {type(module).__name__}" for name, module in network.named_modules()}
+    enter = register_module_forward_pre_hook(lambda module, _: path.append(names.get(module, type(module).__name__)))
+    leave = register_module_forward_hook(lambda *_: path.pop() and None, always_call=True)
+    try:
+        yield
+    finally:
+        enter.remove()
+        leave.remove()
+
+
+# --- remembered verdicts ------------------------------------------------------------------------------------------------
+
+_KNOWN: "weakref.WeakKeyDictionary[Any, dict[Any, Verdict]]" = weakref.WeakKeyDictionary()
+
+
+def verdict(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
+    """The verdict on a network for inputs of this kind, remembered by shapes, dtypes and training modes.
+
+    It only chooses the method: a network that has changed in another way since is still differentiated exactly, because
+    recording looks at every operation of every call.
+    """
+    try:
+        known = _KNOWN.setdefault(network, {})
+    except TypeError:  # not weakly referable: an instance with __slots__
+        return examine(network, x, *rest)
+    key = _key(network, x, *rest)
+    if key not in known:
+        known[key] = examine(network, x, *rest)
+    return known[key]
+
+
+def forget(network: Callable[..., Tensor], reason: str) -> str:
+    """Drops what is remembered of a network that turned out otherwise; returns the reason."""
+    _KNOWN.pop(network, None)
+    return reason
+
+
+def _key(network: Callable[..., Tensor], *args: Any) -> Any:
+    modes = tuple(module.training for module in network.modules()) if isinstance(network, nn.Module) else ()
+    autocast = torch.is_autocast_enabled(args[0].device.type)
+    return modes, autocast, *((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in args)

@@ -1,0 +1,64 @@
+"""The generator's side of a simultaneous step, from what the critic's step has computed."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.losses import LOSSES, Loss
+from fastgan.penalties.result import CriticLoss
+
+
+class _PullBack(torch.autograd.Function):
+    """The number `value`, whose gradient with respect to the samples is known."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, fake: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, scale: Tensor) -> tuple[None, Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return None, gradient * scale.to(gradient.dtype), None
+
+
+def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None) -> Tensor:
+    """The generator's objective at the critic that `critic_loss` saw, without another pass through the critic.
+
+    A penalty on the fakes (R2) has computed grad_x D(G(z)) already; the generator's gradient is its per-sample multiple
+    pulled back through G. So a simultaneous step costs no critic pass for the generator:
+
+        total = fastgan.critic_loss(critic, real, generator(z), penalties=(R1(10.0), R2(10.0)))
+        total.backward()                               # the critic's parameters only
+        fastgan.generator_loss_from(total).backward()  # the generator's parameters only
+
+    Args:
+        critic_loss: of a call whose `fake` was not detached from the generator, with a penalty on the fakes.
+        loss: the generator's objective; default that of the critic's call, if it was named or a `Loss`.
+
+    Returns:
+        A scalar whose `.backward()` deposits the gradient in the generator's parameters.
+
+    Raises:
+        ValueError: there is nothing to compute it from; says what the critic's call lacked.
+    """
+    side = critic_loss._generator_side
+    if side is None:
+        raise ValueError(
+            "generator_loss_from: fake was detached in the call of critic_loss, expected the generator's output"
+        )
+    if side.gradient is None:
+        raise ValueError("generator_loss_from: no penalty was on the fakes, expected one such as R2 in critic_loss")
+    chosen = side.objective if loss is None else loss
+    chosen = LOSSES.get(chosen) if isinstance(chosen, str) else chosen
+    if not isinstance(chosen, Loss):
+        raise ValueError(f"generator_loss_from: loss is {loss!r}, expected one of {', '.join(LOSSES)}, or a Loss")
+    assert critic_loss.fake_logits is not None
+    with torch.enable_grad():
+        fake_logits = critic_loss.fake_logits.requires_grad_()
+        value = chosen.generator(fake_logits, critic_loss.real_logits)
+        (t,) = torch.autograd.grad(value, fake_logits)
+    t = t.reshape(-1, *[1] * (side.gradient.ndim - 1))
+    return _PullBack.apply(value.detach(), side.fake, (t * side.gradient).to(side.fake.dtype))

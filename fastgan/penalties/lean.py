@@ -1,0 +1,24 @@
+"""Replaces functions of torch by ours whose second derivatives do no needless work, while a critic runs."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.overrides import TorchFunctionMode
+
+from fastgan.ops import convolution, piecewise_linear
+
+_OURS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **convolution.BY_TORCH_FUNCTION,
+    **piecewise_linear.BY_TORCH_FUNCTION,
+}
+
+
+class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
+    """Inside, convolutions and leaky ReLUs called through torch or torch.nn are fastgan's.
+
+    PyTorch's second derivative of a leaky ReLU is a tensor of zeros, which drags another backward pass through the
+    network; that of a grouped convolution is a convolution for each group.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        return _OURS.get(func, func)(*args, **(kwargs or {}))

@@ -1,0 +1,64 @@
+"""What `critic_loss` returns: the number to differentiate, with its parts."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from fastgan.losses import Loss
+
+
+class CriticLoss(Tensor):
+    """A scalar tensor: `.backward()` deposits the gradient of loss plus penalties in the critic's parameters.
+
+    Whatever is computed from it (a scaled or accumulated loss) is a plain tensor.
+
+    Attributes:
+        loss: the objective alone, a detached scalar.
+        penalties: each penalty's mean by name, detached scalars (`r1`, `r2`, ...; a second one of a name is `r1_2`).
+        gradient_norms: ||grad D(x_i)|| at each penalty's points by the same names, [B], float32 (float64 for float64).
+        real_logits, fake_logits: D(real) and D(fake), detached.
+        method: `one_pass` or `double_backward`.
+        reason: why it was double backward; None for one pass, or if it was asked for.
+    """
+
+    # An ordinary tensor for every operator.
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    loss: Tensor
+    penalties: dict[str, Tensor]
+    gradient_norms: dict[str, Tensor]
+    real_logits: Tensor
+    fake_logits: Tensor | None
+    method: str
+    reason: str | None
+    _generator_side: "GeneratorSide | None"
+
+
+class GeneratorSide:
+    """What a simultaneous generator update needs of the critic's step: see `generator_loss_from`."""
+
+    def __init__(self, fake: Tensor, gradient: Tensor | None, objective: "Loss | Any") -> None:
+        self.fake = fake
+        self.gradient = gradient  # of D(fake_i) with respect to fake_i
+        self.objective = objective
+
+
+def with_parts(total: Tensor, **parts: Any) -> CriticLoss:
+    """The scalar `total`, carrying its parts."""
+    result = total.as_subclass(CriticLoss)
+    for name, value in parts.items():
+        setattr(result, name, value)
+    return result
+
+
+def named(penalties: Any) -> dict[str, Any]:
+    """Penalties by unique names."""
+    found: dict[str, Any] = {}
+    for penalty in penalties:
+        name, i = penalty.name, 2
+        while name in found:
+            name, i = f"{penalty.name}_{i}", i + 1
+        found[name] = penalty
+    return found
