@@ -8,6 +8,8 @@
 #include <stdexcept>
 
 #include "bias_act.h"
+#include "gradient_norm_penalty.h"
+#include "interpolate.h"
 #include "isa.h"
 #include "minibatch_discrimination.h"
 
@@ -50,6 +52,38 @@ PYBIND11_MODULE(_C, module) {
       "bias_act_grad2",
       [](Address u, Address dy, Address s, Address b, Address t, const BiasActArgs& args) {
         check(FASTGAN_CPU(bias_act_grad2)(at(u), at(dy), at(s), at(b), at(t), args));
+      },
+      release_gil());
+
+  py::class_<NormPenaltyArgs>(module, "NormPenaltyArgs")
+      .def(py::init([](int64_t B, int64_t N, double weight, double target, bool one_sided, double scale,
+                       double grad_scale, int dtype, int threads) {
+        return NormPenaltyArgs{B, N, weight, target, one_sided, scale, grad_scale, DType(dtype), threads};
+      }));
+  module.def(
+      "gradient_norm_penalty",
+      [](Address g, Address x, Address s, Address u, Address penalty, Address norm,
+         const NormPenaltyArgs& args) {
+        check(FASTGAN_CPU(gradient_norm_penalty)(at(g), at(x), at(s), at(u), at(penalty), at(norm), args));
+      },
+      release_gil());
+  module.def(
+      "gradient_norm_penalty_grad",
+      [](Address p, Address g, Address norm, Address dg, const NormPenaltyArgs& args) {
+        check(FASTGAN_CPU(gradient_norm_penalty_grad)(at(p), at(g), at(norm), at(dg), args));
+      },
+      release_gil());
+
+  module.def(
+      "interpolate",
+      [](Address x, Address y, Address seed, Address o, int64_t B, int64_t N, int dtype, int threads) {
+        check(FASTGAN_CPU(interpolate)(at(x), at(y), at(seed), at(o), B, N, DType(dtype), threads));
+      },
+      release_gil());
+  module.def(
+      "interpolate_grad",
+      [](Address g, Address seed, Address dx, Address dy, int64_t B, int64_t N, int dtype, int threads) {
+        check(FASTGAN_CPU(interpolate_grad)(at(g), at(seed), at(dx), at(dy), B, N, DType(dtype), threads));
       },
       release_gil());
 

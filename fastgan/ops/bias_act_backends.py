@@ -14,6 +14,7 @@ from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.layout import dense, like, outer_channels_inner
+from fastgan.ops.precision import compute_dtype
 
 _ARGUMENTS = "int dim, str act, float alpha, float gain, float? clamp, str backend"
 
@@ -42,7 +43,7 @@ def _grad(
     order = dense(dy if saved is None else saved, dim)
     dy, saved = like(dy, order), None if saved is None else order
     dx = allocation.empty_like(order)
-    db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=_compute_dtype(dy))
+    db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=compute_dtype(dy))
     sizes = outer_channels_inner(order, dim)
     _kernels(backend).grad(dy, saved, b, dx, db if bias_grad else None, sizes, act, alpha, gain, clamp)
     return dx, db
@@ -64,12 +65,8 @@ def _fake_grad(
     dy: Tensor, saved: Tensor | None, b: Tensor | None,
     dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str, bias_grad: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    db = dy.new_empty((dy.shape[dim] if bias_grad else 0,), dtype=_compute_dtype(dy))
+    db = dy.new_empty((dy.shape[dim] if bias_grad else 0,), dtype=compute_dtype(dy))
     return torch.empty_like(dense(dy if saved is None else saved, dim)), db
-
-
-def _compute_dtype(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 bias_act = define(
@@ -120,7 +117,7 @@ class _Cpu:
 
     @staticmethod
     def bias(b: Tensor | None, x: Tensor) -> Tensor | None:
-        return None if b is None else b.to(_compute_dtype(x)).contiguous()
+        return None if b is None else b.to(compute_dtype(x)).contiguous()
 
     @staticmethod
     def arguments(

@@ -36,7 +36,7 @@ def test_error_is_at_most_twice_that_of_pytorch(case, dtype, generator):
         plain = derivatives(reference, leaves(sample), weights)
         ours = derivatives(lambda tensors, s=sample: case.call(tensors, s.kwargs), leaves(sample), weights)
         for name, truth in exact.items():
-            assert ours[name].dtype == dtype
+            assert ours[name].dtype == plain[name].dtype
             assert ours[name].shape == truth.shape
         for order in ("forward", "first", "second"):
             names = [name for name in exact if name.startswith(order) and exact[name].numel()]

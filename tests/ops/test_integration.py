@@ -34,7 +34,8 @@ def test_operators_pass_opcheck(case, generator):
             seen.add(function)
             detached = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args)
             torch.library.opcheck(function, detached)
-    assert len(seen) >= 3, f"expected forward, grad and grad2 to be called, saw {seen}"
+    # There may be no third: the derivative of a linear op's grad is its forward, and others compose it.
+    assert len(seen) >= 2, f"expected forward and grad at least to be called, saw {seen}"
 
 
 @pytest.mark.skipif(INTERPRETING, reason="the interpreter cannot be traced")
@@ -97,8 +98,9 @@ def test_results_do_not_depend_on_the_run_or_the_threads(case, generator):
 @pytest.mark.parametrize("case", compiled_cases())
 def test_autocast_leaves_the_dtype_alone(case, generator):
     for sample in case.samples(torch.bfloat16, generator)[:3]:
+        expected = case.spec.reference(*sample.tensors, **sample.kwargs).dtype
         with torch.autocast(case.device.type, dtype=torch.bfloat16):
-            assert case.call(sample.tensors, sample.kwargs).dtype == torch.bfloat16
+            assert case.call(sample.tensors, sample.kwargs).dtype == expected
 
 
 @pytest.mark.skipif(INTERPRETING, reason="about the backends that run without the interpreter")
