@@ -1,12 +1,26 @@
 """Compiled kernels for GAN training in PyTorch, exact to the second derivative.
 
-`fastgan.ops` holds the differentiable functions, `fastgan.nn` the layers over them, `fastgan.train` the loop.
+`fastgan.ops` holds the differentiable functions, `fastgan.nn` the layers over them, `fastgan.penalties` the critic's
+whole objective with gradient penalties, `fastgan.train` the loop.
 Importing the package starts no CUDA context and imports neither triton nor the training libraries.
 """
 
-from fastgan import nn, ops
+from fastgan import nn, ops, penalties
+from fastgan.affine import NotAffineError
 from fastgan.backends import BackendError, backend
+from fastgan.penalties import critic_loss, explain, generator_loss_from, gradient_penalty
 
 __version__ = "0.1.0"
 
-__all__ = ["BackendError", "backend", "nn", "ops"]
+__all__ = [
+    "BackendError",
+    "NotAffineError",
+    "backend",
+    "critic_loss",
+    "explain",
+    "generator_loss_from",
+    "gradient_penalty",
+    "nn",
+    "ops",
+    "penalties",
+]

@@ -106,7 +106,13 @@ class Recorder(TorchDispatchMode):
                 return self._in_place(func, args, kwargs)
             if rule is None:
                 return self._unknown(func, args, kwargs)
-            return rule(self, func, args, kwargs)
+            result = rule(self, func, args, kwargs)
+            if func.is_view:  # autograd lets a view share its base's count of changes once the mode has returned
+                for view in _tensors(result if isinstance(result, (tuple, list)) else (result,), {}):
+                    mark = view.__dict__.get(_MARK)
+                    if mark is not None:
+                        view.__dict__[_MARK] = (*mark[:2], args[0]._version)
+            return result
         except NotAffineError as error:
             return self._refuse(error, func, args, kwargs)
 

@@ -183,7 +183,8 @@ def bias_act(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     pre = x.detach()
     if b is not None:
         pre = pre + b.detach().to(x.dtype).view([-1 if d == dim else 1 for d in range(x.ndim)])
-    slope = torch.where(pre > 0, gain, gain * {"linear": 1.0, "relu": 0.0, "lrelu": alpha}[act]).to(x.dtype)
+    below = gain * {"linear": 1.0, "relu": 0.0, "lrelu": alpha}[act]
+    slope = torch.where(pre > 0, torch.tensor(gain, dtype=x.dtype), torch.tensor(below, dtype=x.dtype))
     constant = None
     if clamp is not None:
         reached = result.detach().abs() >= torch.tensor(clamp, dtype=x.dtype)
