@@ -1,0 +1,334 @@
+"""convolution: PyTorch's, differentiated to any order by the three convolutions that are closed under it.
+
+<dy, conv(x, w)> is linear in each of its three tensors, so its gradients are
+
+    conv(x, w)      what PyTorch calls convolution
+    dgrad(dy, w)    its gradient to x
+    wgrad(x, dy)    its gradient to w
+
+and each of them differentiates into the other two. There is no kernel here: PyTorch's are called with the right output
+masks. What it saves is PyTorch's own second derivative, which takes a convolution per group apart and computes
+gradients that nobody asked for: a step with a gradient penalty on a grouped critic spends most of its time there.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastgan.ops.wanted import differentiated, wanted
+
+Sizes = int | Sequence[int]  # one number for all dimensions, or one for each
+
+
+class Config(NamedTuple):
+    """The arguments that are not tensors, resolved and in the order of PyTorch's operators."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    transposed: bool
+    output_padding: tuple[int, ...]
+    groups: int
+
+
+def convolution(
+    x: Tensor,  # [batch, channels, *image] or [channels, *image]
+    weight: Tensor,  # [out, channels / groups, *kernel], or transposed: [channels, out / groups, *kernel]
+    bias: Tensor | None = None,  # [out]
+    stride: Sizes = 1,
+    padding: Sizes | str = 0,
+    dilation: Sizes = 1,
+    transposed: bool = False,
+    output_padding: Sizes = 0,
+    groups: int = 1,
+) -> Tensor:  # [batch, out, *image] or [out, *image]
+    """A convolution in one to three dimensions, or a transposed one; values and first derivatives are PyTorch's.
+
+    Differentiable to any order, by as many convolutions for many groups as for one, and only to those inputs whose
+    gradient the pass in progress uses.
+
+    Args:
+        x: any floating dtype, contiguous or channels_last; with or without a batch dimension.
+        weight: its number of dimensions says how many the convolution has.
+        bias: added to every channel of the result; None adds nothing.
+        stride, padding, dilation: one number, or one for each dimension; padding may be "valid" (none) or "same" (the
+            size of x is kept; stride 1 only) where `transposed` is False.
+        transposed: the gradient of a convolution to its input instead of a convolution.
+        output_padding: of the transposed convolution, size added at one end of each dimension.
+        groups: the channels are divided into so many convolutions side by side.
+
+    Returns:
+        A tensor of the dtype of x, under torch.autocast of the dtype of the autocast.
+
+    Raises:
+        ValueError: weight has not three to five dimensions.
+        RuntimeError, TypeError: PyTorch's own, for shapes, dtypes or sizes that do not fit.
+    """
+    n = weight.ndim - 2
+    if n not in (1, 2, 3):
+        raise ValueError(f"convolution: weight has shape {list(weight.shape)}, expected three to five dimensions")
+    if transposed:
+        return _transposed(n, x, weight, bias, stride, padding, output_padding, groups, dilation)
+    if any(output_padding if isinstance(output_padding, Sequence) else (output_padding,)):
+        raise ValueError(f"convolution: output_padding is {output_padding}, expected 0 where transposed is False")
+    return _ordinary(n, x, weight, bias, stride, padding, dilation, groups)
+
+
+# --- with the signatures of torch.nn.functional ------------------------------------------------------------------
+
+
+def conv1d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Sizes | str = 0,
+    dilation: Sizes = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """`torch.nn.functional.conv1d` as a `convolution`."""
+    return _ordinary(1, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Sizes | str = 0,
+    dilation: Sizes = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """`torch.nn.functional.conv2d` as a `convolution`."""
+    return _ordinary(2, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Sizes | str = 0,
+    dilation: Sizes = 1, groups: int = 1,
+) -> Tensor:  # fmt: skip
+    """`torch.nn.functional.conv3d` as a `convolution`."""
+    return _ordinary(3, input, weight, bias, stride, padding, dilation, groups)
+
+
+def conv_transpose1d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Sizes = 0,
+    output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1,
+) -> Tensor:  # fmt: skip
+    """`torch.nn.functional.conv_transpose1d` as a `convolution`."""
+    return _transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose2d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Sizes = 0,
+    output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1,
+) -> Tensor:  # fmt: skip
+    """`torch.nn.functional.conv_transpose2d` as a `convolution`."""
+    return _transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def conv_transpose3d(
+    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Sizes = 1, padding: Sizes = 0,
+    output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1,
+) -> Tensor:  # fmt: skip
+    """`torch.nn.functional.conv_transpose3d` as a `convolution`."""
+    return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+def _torch_convolution(input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any) -> Tensor:
+    if input.device.type == "cpu" and autocasts("cpu"):  # casts conv1d and the others, but not this one
+        return torch.convolution(input, weight, bias, *args, **kwargs)
+    return convolution(input, weight, bias, *args, **kwargs)
+
+
+BY_TORCH_FUNCTION: dict[Callable[..., Tensor], Callable[..., Tensor]] = {
+    F.conv1d: conv1d,
+    F.conv2d: conv2d,
+    F.conv3d: conv3d,
+    F.conv_transpose1d: conv_transpose1d,
+    F.conv_transpose2d: conv_transpose2d,
+    F.conv_transpose3d: conv_transpose3d,
+    torch.convolution: _torch_convolution,
+}
+"""PyTorch's function -> the one here that takes the same arguments; F.conv2d and torch.conv2d are one object."""
+
+
+# --- from the arguments to the Functions ----------------------------------------------------------------------------
+
+
+def _ordinary(
+    n: int, x: Tensor, weight: Tensor, bias: Tensor | None,
+    stride: Sizes, padding: Sizes | str, dilation: Sizes, groups: int,
+) -> Tensor:  # fmt: skip
+    strides, dilations = _each(stride, n), _each(dilation, n)
+    ends: tuple[int, ...] = ()  # what "same" adds after the image where it cannot add the same on both sides
+    if padding == "same" and strides == (1,) * n and dilations is not None and weight.ndim == n + 2:
+        totals = [d * (k - 1) for d, k in zip(dilations, weight.shape[2:], strict=True)]
+        paddings: tuple[int, ...] | None = tuple(total // 2 for total in totals)
+        ends = tuple(total % 2 for total in totals)
+    elif isinstance(padding, str):
+        paddings = (0,) * n if padding == "valid" else None
+    else:
+        paddings = _each(padding, n)
+    if strides is None or paddings is None or dilations is None or not _takes(n, x, weight, bias):
+        return (F.conv1d, F.conv2d, F.conv3d)[n - 1](x, weight, bias, stride, padding, dilation, groups)
+    if any(ends):
+        x = F.pad(x, [size for end in reversed(ends) for size in (0, end)])
+    return _apply(n, x, weight, bias, Config(strides, paddings, dilations, False, (0,) * n, groups))
+
+
+def _transposed(
+    n: int, x: Tensor, weight: Tensor, bias: Tensor | None,
+    stride: Sizes, padding: Sizes | str, output_padding: Sizes, groups: int, dilation: Sizes,
+) -> Tensor:  # fmt: skip
+    strides, dilations, ends = _each(stride, n), _each(dilation, n), _each(output_padding, n)
+    paddings = None if isinstance(padding, str) else _each(padding, n)
+    if strides is None or paddings is None or dilations is None or ends is None or not _takes(n, x, weight, bias):
+        function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[n - 1]
+        return function(x, weight, bias, stride, padding, output_padding, groups, dilation)  # type: ignore[arg-type]
+    return _apply(n, x, weight, bias, Config(strides, paddings, dilations, True, ends, groups))
+
+
+def _each(sizes: Sizes, n: int) -> tuple[int, ...] | None:
+    """One number for each of n dimensions; None for what PyTorch refuses, so that it says why."""
+    if isinstance(sizes, int):
+        return (sizes,) * n
+    if not isinstance(sizes, Sequence) or not all(isinstance(size, int) for size in sizes):
+        return None
+    if len(sizes) == 1:
+        return tuple(sizes) * n
+    return tuple(sizes) if len(sizes) == n else None
+
+
+def _takes(n: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether the Functions below are for this call; PyTorch's own does (or refuses, with its own words) any other."""
+    return (
+        differentiated(x, weight, bias)
+        and weight.ndim == n + 2
+        and x.ndim in (n + 1, n + 2)
+        and all(t.is_floating_point() and t.layout == torch.strided for t in (x, weight))
+    )
+
+
+def _apply(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Config) -> Tensor:
+    device = x.device.type
+    if autocasts(device):
+        # Out here, where autograd sees it: the Functions save what the kernels multiply, of one dtype.
+        dtype = torch.get_autocast_dtype(device)
+        x, weight = _autocast(x, dtype), _autocast(weight, dtype)
+        bias = None if bias is None else _autocast(bias, dtype)
+    if x.ndim == n + 1:
+        return _Conv.apply(x.unsqueeze(0), weight, bias, config).squeeze(0)
+    return _Conv.apply(x, weight, bias, config)
+
+
+def autocasts(device: str) -> bool:
+    """Whether torch.autocast is on for this type of device."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def _autocast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """As autocast casts: float64 stays what it is."""
+    return x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x
+
+
+# --- differentiable functions -------------------------------------------------------------------------------------
+#
+# Each saves both of its tensors, as PyTorch's own convolution does, even where only one is multiplied again: the other
+# shows its shape and memory format to convolution_backward, which reads no element of it (uninitialised memory of that
+# shape is no faster). That operator, and not a transposed convolution, computes dgrad: the latter took four times as
+# long on a CPU where grouped convolutions have a stride, and elsewhere the same.
+
+
+class _Conv(torch.autograd.Function):
+    """y = conv(x, w) + bias."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.config = config
+        ctx.set_materialize_grads(False)
+        return _forward(x, w, bias, config)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return None, None, None, None
+        x, w = ctx.saved_tensors
+        needs_x, needs_w, needs_bias = (wanted(ctx, i) for i in range(3))
+        if not torch.is_grad_enabled():  # nobody will differentiate the gradients: one call for all of them
+            return *_gradients(dy, x, w, ctx.config, needs_x, needs_w, needs_bias), None
+        dx = _dgrad(dy, w, x, ctx.config) if needs_x else None
+        dw = _wgrad(x, dy, w, ctx.config) if needs_w else None
+        db = dy.sum([i for i in range(dy.ndim) if i != 1]) if needs_bias else None
+        return dx, dw, db, None
+
+
+class _Dgrad(torch.autograd.Function):
+    """dx = dgrad(dy, w), of the shape of the detached x."""
+
+    @staticmethod
+    def forward(ctx: Any, dy: Tensor, w: Tensor, x: Tensor, config: Config) -> Tensor | None:
+        ctx.save_for_backward(dy, w)
+        ctx.config = config
+        ctx.set_materialize_grads(False)
+        return _dgrad(dy, w, x, config)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor | None) -> tuple[Tensor | None, ...]:
+        if u is None:
+            return None, None, None, None
+        dy, w = ctx.saved_tensors
+        grad_dy = _conv(u, w, ctx.config) if wanted(ctx, 0) else None
+        grad_w = _wgrad(u, dy, w, ctx.config) if wanted(ctx, 1) else None
+        return grad_dy, grad_w, None, None
+
+
+class _Wgrad(torch.autograd.Function):
+    """dw = wgrad(x, dy), of the shape of the detached w."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dy: Tensor, w: Tensor, config: Config) -> Tensor | None:
+        ctx.save_for_backward(x, dy)
+        ctx.config = config
+        ctx.set_materialize_grads(False)
+        return _wgrad(x, dy, w, config)
+
+    @staticmethod
+    def backward(ctx: Any, q: Tensor | None) -> tuple[Tensor | None, ...]:
+        if q is None:
+            return None, None, None, None
+        x, dy = ctx.saved_tensors
+        grad_x = _dgrad(dy, q, x, ctx.config) if wanted(ctx, 0) else None
+        grad_dy = _conv(x, q, ctx.config) if wanted(ctx, 1) else None
+        return grad_x, grad_dy, None, None
+
+
+# Grad mode is on in a backward pass only with create_graph=True; otherwise nobody will differentiate these.
+
+
+def _conv(x: Tensor, w: Tensor, config: Config) -> Tensor:
+    return _Conv.apply(x, w, None, config) if torch.is_grad_enabled() else _forward(x, w, None, config)
+
+
+def _dgrad(dy: Tensor, w: Tensor, x: Tensor, config: Config) -> Tensor | None:
+    if torch.is_grad_enabled():
+        return _Dgrad.apply(dy, w, x.detach(), config)
+    return _gradients(dy, x, w, config, True, False, False)[0]
+
+
+def _wgrad(x: Tensor, dy: Tensor, w: Tensor, config: Config) -> Tensor | None:
+    if torch.is_grad_enabled():
+        return _Wgrad.apply(x, dy, w.detach(), config)
+    return _gradients(dy, x, w, config, False, True, False)[1]
+
+
+def _forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor:
+    device = x.device.type
+    if autocasts(device):  # a gradient taken inside an autocast keeps the dtype of its forward pass
+        with torch.autocast(device, enabled=False):
+            return torch.ops.aten.convolution.default(x, w, bias, *config)
+    return torch.ops.aten.convolution.default(x, w, bias, *config)
+
+
+def _gradients(
+    dy: Tensor, x: Tensor, w: Tensor, config: Config, needs_x: bool, needs_w: bool, needs_bias: bool
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    mask = [needs_x, needs_w, needs_bias]
+    if not any(mask):
+        return None, None, None
+    bias_sizes = [dy.shape[1]] if needs_bias else None
+    return torch.ops.aten.convolution_backward.default(dy, x, w, bias_sizes, *config, mask)
