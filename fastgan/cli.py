@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastgan.errors import UserError
 from fastgan.losses import LOSSES
 from fastgan.models import PRESETS
+from fastgan.penalties import PENALTIES
 
 try:
     import typer
@@ -58,7 +59,7 @@ app = typer.Typer(
 
 Checkpoint = Annotated[Path, typer.Argument(help="A run's folder, for its newest checkpoint, or one checkpoint file.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
-_PRESETS, _LOSSES = ", ".join(PRESETS), ", ".join(LOSSES)
+_PRESETS, _LOSSES, _PENALTIES = ", ".join(PRESETS), ", ".join(LOSSES), ", ".join(PENALTIES)
 _RECIPE = "Recipe (default: the preset's)"
 _REPORTS = "Reports and checkpoints"
 
@@ -82,6 +83,13 @@ def train(
         int | None, typer.Option(help="Updates of each player, from the start of the run.", rich_help_panel=_RECIPE)
     ] = None,
     loss: Annotated[str | None, typer.Option(help=f"The objective: {_LOSSES}.", rich_help_panel=_RECIPE)] = None,
+    penalty: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The critic's gradient penalties with their weights, or none: {_PENALTIES}; e.g. r1:10,r2:10.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per update.", rich_help_panel=_RECIPE)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of the generator.", rich_help_panel=_RECIPE)] = None,
     lr_critic: Annotated[
@@ -111,6 +119,7 @@ def train(
 
     \b
       fastgan train --preset digits-dcgan --data digits --out runs/digits
+      fastgan train --preset digits-dcgan --loss wasserstein --penalty wgan-gp:10 --out runs/wgan
       fastgan train --out runs/digits --resume --steps 6000
     """
     given = {name: value for name, value in locals().items() if value is not None and name not in ("out", "resume")}

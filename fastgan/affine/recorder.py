@@ -30,8 +30,11 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.tape = Tape(samples)
         self.samples = samples
+        self.where: Callable[[], str] = str
+        """Names the module that is running, for messages."""
         self.blame: Callable[[NotAffineError], None] | None = None
         """Told of every operation that is not affine, instead of stopping there."""
+        self._apart: set[Any] = set()  # nodes of autograd's graph that are known not to lead to the input
         self._storages: dict[int, StorageWeakRef] = {}
 
     # --- what the rules use -----------------------------------------------------------------------------------------
@@ -42,6 +45,8 @@ class Recorder(TorchDispatchMode):
         if mark is None or mark[0] is not self:
             return None
         _, value, version = mark
+        if value is None:
+            return None
         if torch.is_grad_enabled():
             fn = tensor.grad_fn
             if fn is None and value is not self.tape.input:
@@ -64,7 +69,30 @@ class Recorder(TorchDispatchMode):
         return value
 
     def slot(self, weight: Tensor) -> Slot | None:
+        """Where the gradient of a weight goes; None if nobody asks for it."""
+        if not weight.requires_grad:
+            return None
+        mark = weight.__dict__.get(_MARK)
+        if mark is not None and mark[0] is self and mark[1] is None:
+            return None
+        self._check_apart(weight)
         return self.tape.slot(weight)
+
+    def _check_apart(self, weight: Tensor) -> None:
+        """Makes sure that autograd knows no way from a supposed weight to the input.
+
+        There is one if a custom autograd.Function has hidden it, whose backward may be anything, or if a weight was made
+        of the sign or the rounding of an activation, whose derivative is zero.
+        """
+        waiting = [weight.grad_fn] if weight.grad_fn is not None else []
+        while waiting:
+            node = waiting.pop()
+            if node is None or node in self._apart:
+                continue
+            if getattr(node, "variable", None) is self._x:
+                raise NotAffineError("a weight was computed from the input by an operation whose derivative is not known")
+            self._apart.add(node)
+            waiting.extend(parent for parent, _ in node.next_functions)
 
     def add(self, node: Node, tensor: Tensor, batch: Batch, changed: bool = False) -> Tensor:
         """Appends a node whose output is this tensor; `changed` says that the tensor was an input, modified in place."""
@@ -78,6 +106,7 @@ class Recorder(TorchDispatchMode):
     # --- recording --------------------------------------------------------------------------------------------------
 
     def start(self, x: Tensor) -> None:
+        self._x = x
         self.tape.input = Value(x, Batch(0, 1))
         self._mark(x, self.tape.input, changed=False)
 
@@ -87,6 +116,10 @@ class Recorder(TorchDispatchMode):
         storage = StorageWeakRef(tensor.untyped_storage())
         self._storages[storage.cdata] = storage
 
+    def _marked(self, tensor: Tensor) -> bool:
+        mark = tensor.__dict__.get(_MARK)
+        return mark is not None and mark[0] is self and mark[1] is not None
+
     def is_activation(self, tensor: Tensor) -> bool:
         """Whether a tensor that autograd is about to save is the memory of a recorded one."""
         known = self._storages.get(tensor.untyped_storage()._cdata)
@@ -94,10 +127,13 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if not any(_MARK in t.__dict__ and t.__dict__[_MARK][0] is self for t in _tensors(args, kwargs)):
+        if not any(self._marked(t) for t in _tensors(args, kwargs)):
             return func(*args, **kwargs)
         if func in CONSTANT:
-            return func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            # Autograd may think that it depends on the input (sign, round), but its derivative is zero.
+            result.__dict__[_MARK] = (self, None, 0)
+            return result
         try:
             if not any(self.find(t) is not None for t in _tensors(args, kwargs)):
                 return func(*args, **kwargs)
@@ -147,7 +183,7 @@ class Recorder(TorchDispatchMode):
             folded, rest = divmod(tensor.shape[0] if tensor.ndim else 0, self.samples)
             value = Value(tensor, Batch(0, 1 if rest else folded))
             if not torch.is_grad_enabled():
-                value.hidden, value.reason = True, str(error)
+                value.hidden, value.reason = True, f"{error}{self.where()}"
             self._mark(tensor, value, changed=any(tensor is t for t in args))
         return result
 
@@ -184,7 +220,11 @@ def _without_activations(recorder: Recorder) -> Iterator[None]:
 
 
 def record(
-    network: Callable[..., Tensor], x: Tensor, *rest: Any, blame: Callable[[NotAffineError], None] | None = None
+    network: Callable[..., Tensor],
+    x: Tensor,
+    *rest: Any,
+    blame: Callable[[NotAffineError], None] | None = None,
+    where: Callable[[], str] = str,
 ) -> tuple[Tensor, Tape]:
     """F: calls network(x, *rest) and records it.
 
@@ -193,6 +233,7 @@ def record(
         x: [samples, ...]; treated as the variable, whatever its own history.
         rest: further arguments, e.g. labels; constants, though gradients flow to the weights that embed them.
         blame: called for every operation that is not affine; without it the first one raises.
+        where: the name of the module that is running, for messages.
 
     Returns:
         The output, detached, and the tape; with `blame`, the tape is of no use unless it was never called.
@@ -201,7 +242,7 @@ def record(
         NotAffineError: the network is not piecewise affine in x sample by sample; says which operation is not.
     """
     recorder = Recorder(x.shape[0])
-    recorder.blame = blame
+    recorder.blame, recorder.where = blame, where
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         recorder.start(x)
@@ -211,8 +252,10 @@ def record(
                 raise NotAffineError(f"the output is a {type(y).__name__}, expected one tensor")
             output = recorder.find(y)
     if output is None:
+        error = NotAffineError("the output does not depend on the input")
         if blame is None:
-            raise NotAffineError("the output does not depend on the input")
+            raise error
+        blame(error)
         return y.detach(), recorder.tape
     if y.numel() != recorder.samples or output.batch.folded != 1:
         error = NotAffineError(f"the output has shape {list(y.shape)}, expected one number for each sample")

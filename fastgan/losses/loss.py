@@ -13,11 +13,14 @@ class Loss:
     Attributes:
         name: how the Python API and the command line call it.
         critic: (real_logits [B, 1], fake_logits [B, 1]) -> scalar that the critic minimises.
-        generator: (fake_logits [B, 1]) -> scalar that the generator minimises.
+        generator: (fake_logits [B, 1], real_logits [B, 1] or None) -> scalar that the generator minimises. Only a
+            paired loss looks at the real logits, which are constants to the generator.
         paper: where the formula stands.
+        paired: whether the generator's loss needs the real logits.
     """
 
     name: str
     critic: Callable[[Tensor, Tensor], Tensor]
-    generator: Callable[[Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor | None], Tensor]
     paper: str
+    paired: bool = False

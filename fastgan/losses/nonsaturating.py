@@ -25,11 +25,12 @@ def critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     return softplus(-real_logits).mean() + softplus(fake_logits).mean()
 
 
-def generator(fake_logits: Tensor) -> Tensor:
+def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     """-E_q log s(D(G(z))), whose gradient does not vanish when the critic wins.
 
     Args:
         fake_logits: the critic's output on samples, any shape, floating point.
+        real_logits: not used.
 
     Returns:
         A scalar; log 2 = 0.693 at equilibrium.

@@ -3,5 +3,6 @@
 from fastgan.models.dcgan import DCGANCritic, DCGANGenerator
 from fastgan.models.preset import Preset, Recipe
 from fastgan.models.presets import PRESETS
+from fastgan.models.resnet import ResNetCritic, ResNetGenerator
 
-__all__ = ["PRESETS", "DCGANCritic", "DCGANGenerator", "Preset", "Recipe"]
+__all__ = ["PRESETS", "DCGANCritic", "DCGANGenerator", "Preset", "Recipe", "ResNetCritic", "ResNetGenerator"]

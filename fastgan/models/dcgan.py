@@ -24,15 +24,15 @@ class DCGANGenerator(nn.Module):
 
     def __init__(self, latent_dim: int, channels: int, resolution: int, width: int) -> None:
         super().__init__()
-        doublings = _doublings(resolution)
-        wide = width * 2**doublings
+        times = doublings(resolution)
+        wide = width * 2**times
         layers: list[nn.Module] = [
             nn.Unflatten(1, (latent_dim, 1, 1)),
             nn.ConvTranspose2d(latent_dim, wide, 4, bias=False),
             nn.BatchNorm2d(wide),
             BiasAct(wide),
         ]
-        for _ in range(doublings):
+        for _ in range(times):
             layers += [
                 nn.ConvTranspose2d(wide, wide // 2, 4, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(wide // 2),
@@ -81,7 +81,7 @@ class DCGANCritic(nn.Module):
             nn.Conv2d(channels, width, 3, padding=1, bias=False),
             BiasAct(width),
         ]
-        for _ in range(_doublings(resolution) + 1):
+        for _ in range(doublings(resolution) + 1):
             layers += [
                 nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False),
                 BiasAct(2 * width),
@@ -113,9 +113,9 @@ class InputNoise(nn.Module):
         return images + self.std * torch.randn_like(images) if self.training and self.std else images
 
 
-def _doublings(resolution: int) -> int:
+def doublings(resolution: int) -> int:
     """How often 4×4 is doubled to reach the resolution."""
-    doublings = resolution.bit_length() - 3
-    if doublings < 1 or 4 * 2**doublings != resolution:
+    times = resolution.bit_length() - 3
+    if times < 1 or 4 * 2**times != resolution:
         raise ValueError(f"resolution is {resolution}, expected a power of two, at least 8")
-    return doublings
+    return times

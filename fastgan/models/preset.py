@@ -18,6 +18,7 @@ class Recipe:
         lr_critic: the critic's learning rate.
         beta1, beta2: Adam's decay rates, for both players.
         ema: decay of the averaged generator per step.
+        penalty: the critic's gradient penalties as `fastgan.penalties.parse` reads them, empty for none.
     """
 
     loss: str
@@ -28,6 +29,7 @@ class Recipe:
     beta1: float
     beta2: float
     ema: float
+    penalty: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from functools import partial
 
 from fastgan.models.dcgan import DCGANCritic, DCGANGenerator
 from fastgan.models.preset import Preset, Recipe
+from fastgan.models.resnet import ResNetCritic, ResNetGenerator
 
 DIGITS_DCGAN = Preset(
     name="digits-dcgan",
@@ -36,5 +37,26 @@ DIGITS_DCGAN = Preset(
     ),
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (DIGITS_DCGAN,)}
+DIGITS_RESNET = Preset(
+    name="digits-resnet",
+    about="residual networks for grey 8x8 images, with gradient penalties in one pass, tuned on scikit-learn's digits",
+    channels=1,
+    resolution=8,
+    latent_dim=64,
+    generator=partial(ResNetGenerator, latent_dim=64, channels=1, resolution=8, width=64),
+    critic=partial(ResNetCritic, channels=1, resolution=8, width=32),
+    recipe=Recipe(
+        loss="relativistic_pairing",
+        penalty="r1:1,r2:1",
+        steps=3000,
+        batch_size=64,
+        lr=2e-4,
+        lr_critic=2e-4,
+        beta1=0.0,
+        beta2=0.99,
+        ema=0.998,
+    ),
+)
+
+PRESETS: dict[str, Preset] = {preset.name: preset for preset in (DIGITS_DCGAN, DIGITS_RESNET)}
 """Every preset by name."""

@@ -28,7 +28,7 @@ class Piecewise:
     Attributes:
         f: (x, *constants) -> y.
         slope: (dy, s, *constants) -> dx, linear in dy, for the saved tensor s.
-        saves: whether s is "x" or "y"; y is usually kept by the next layer anyway.
+        saves: whether s is "x" or "y".
         in_place: f that overwrites x, where s is y.
     """
 
@@ -38,13 +38,14 @@ class Piecewise:
     in_place: Callable[..., Tensor] | None = None
 
 
+# Saves what PyTorch's saves: a network may change the result in place where PyTorch allows it.
 LEAKY_RELU = Piecewise(
+    aten.leaky_relu.default, lambda dy, x, slope: aten.leaky_relu_backward.default(dy, x, slope, False), "x"
+)
+LEAKY_RELU_IN_PLACE = Piecewise(  # not for a negative slope: the sign of y would not tell that of x
     aten.leaky_relu.default, lambda dy, y, slope: aten.leaky_relu_backward.default(dy, y, slope, True), "y",
     aten.leaky_relu_.default,
 )  # fmt: skip
-FALLING_LEAKY_RELU = Piecewise(  # a negative slope: the sign of y no longer tells that of x
-    aten.leaky_relu.default, lambda dy, x, slope: aten.leaky_relu_backward.default(dy, x, slope, False), "x"
-)
 RELU = Piecewise(
     aten.relu.default, lambda dy, y: aten.threshold_backward.default(dy, y, 0), "y", aten.relu_.default
 )  # fmt: skip
@@ -56,8 +57,7 @@ def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = Fals
     """`torch.nn.functional.leaky_relu`: x where x > 0, else negative_slope x; its slope at 0 is negative_slope."""
     if not _takes(input) or (inplace and negative_slope < 0):
         return F.leaky_relu(input, negative_slope, inplace)
-    function = LEAKY_RELU if negative_slope >= 0 else FALLING_LEAKY_RELU
-    return _apply(input, function, inplace, float(negative_slope))
+    return _apply(input, LEAKY_RELU_IN_PLACE if inplace else LEAKY_RELU, inplace, float(negative_slope))
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:  # like input

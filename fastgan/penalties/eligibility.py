@@ -69,13 +69,15 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     reasons: dict[str, None] = {}
     path: list[str] = []
 
+    def where() -> str:
+        return f" (in {path[-1]})" if path else ""
+
     def blame(error: NotAffineError) -> None:
-        where = f" (in {path[-1]})" if path else ""
-        reasons.setdefault(f"{error}{where}")
+        reasons.setdefault(str(error) if "(in " in str(error) else f"{error}{where()}")
 
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _module_path(network, path):
-        _, tape = record(_on_copies(network), x, *rest, blame=blame)
+        _, tape = record(_on_copies(network), x, *rest, blame=blame, where=where)
     if reasons:
         return Verdict(tuple(reasons), {}, 0)
     return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots))
@@ -111,7 +113,7 @@ _KNOWN: "weakref.WeakKeyDictionary[Any, dict[Any, Verdict]]" = weakref.WeakKeyDi
 
 
 def verdict(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
-    """The verdict on a network for inputs of this kind, remembered by shapes, dtypes and training modes.
+    """The verdict on a network for inputs of this kind, remembered by its modules, their training modes, shapes and dtypes.
 
     It only chooses the method: a network that has changed in another way since is still differentiated exactly, because
     recording looks at every operation of every call.
@@ -133,6 +135,7 @@ def forget(network: Callable[..., Tensor], reason: str) -> str:
 
 
 def _key(network: Callable[..., Tensor], *args: Any) -> Any:
-    modes = tuple(module.training for module in network.modules()) if isinstance(network, nn.Module) else ()
+    modules = network.modules() if isinstance(network, nn.Module) else ()
+    modes = tuple((type(module), module.training) for module in modules)
     autocast = torch.is_autocast_enabled(args[0].device.type)
     return modes, autocast, *((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in args)

@@ -11,6 +11,7 @@ from fastgan.data import DIGITS
 from fastgan.errors import UserError
 from fastgan.losses import LOSSES
 from fastgan.models import PRESETS
+from fastgan.penalties import Penalty, parse
 
 CHANGEABLE = frozenset({"out", "steps", "device", "log_every", "sample_every", "save_every", "keep"})
 """What may differ when a run is resumed; anything else would make it another run."""
@@ -29,6 +30,7 @@ class TrainConfig:
         lr, lr_critic: learning rates of Adam for the generator and the critic.
         beta1, beta2: Adam's decay rates, for both players.
         ema: decay of the averaged generator per step.
+        penalty: the critic's gradient penalties, e.g. `r1:10,r2:10`; empty or `none` for no penalty.
         data: `digits` or a folder of images.
         seed: of every random stream: weights, data order, latents, dropout.
         device: `cpu`, `cuda`, `cuda:1`, ..., or `auto` for a GPU if there is one.
@@ -49,6 +51,7 @@ class TrainConfig:
     beta1: float
     beta2: float
     ema: float
+    penalty: str = ""
     data: str = DIGITS
     seed: int = 0
     device: str = "auto"
@@ -82,6 +85,12 @@ class TrainConfig:
                 raise _wrong(name, getattr(self, name), "at least 0 and below 1")
         if not 0 <= self.seed < 2**63:
             raise _wrong("seed", self.seed, "0 to 2^63 - 1")
+        _penalties(self.penalty)
+
+    @property
+    def penalties(self) -> tuple[Penalty, ...]:
+        """The gradient penalties that `penalty` names."""
+        return _penalties(self.penalty)
 
     def resumed(self, **changes: Any) -> "TrainConfig":
         """These settings with the changes that a resumed run may make.
@@ -90,9 +99,11 @@ class TrainConfig:
             UserError: a change would make it another run, or a value is out of range.
         """
         for name, value in changes.items():
-            if name not in CHANGEABLE and value != getattr(self, name):
+            stored = getattr(self, name)
+            same = _penalties(value) == self.penalties if name == "penalty" else value == stored
+            if name not in CHANGEABLE and not same:
                 raise UserError(
-                    f"{option(name)} is {value!r}, but the run was started with {getattr(self, name)!r}; "
+                    f"{option(name)} is {value!r}, but the run was started with {stored!r}; "
                     "expected the same, or a new --out without --resume"
                 )
         return dataclasses.replace(self, **changes)
@@ -126,6 +137,13 @@ def choose_device(name: str, argument: str = "--device") -> torch.device:
 
 def _wrong(name: str, value: object, expected: str) -> UserError:
     return UserError(f"{option(name)} is {value!r}, expected {expected}")
+
+
+def _penalties(text: str) -> tuple[Penalty, ...]:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UserError(f"{option('penalty')} is {text!r}: {error}") from None
 
 
 def _one_of(name: str, value: str, known: dict[str, Any]) -> None:

@@ -40,6 +40,10 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
+    def note(self, text: str) -> None:
+        """Says something about the whole run, above the bar."""
+        self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+
     def advance(self, step: int) -> None:
         """Moves the bar; cheap enough for every step."""
         self._bar.update(self._task, completed=step)

@@ -1,0 +1,123 @@
+"""A residual pair whose critic is piecewise affine in each image, so that its gradient penalties take one pass.
+
+Residual blocks with the activation first (He et al. 2016, arXiv:1603.05027), as in WGAN-GP's networks (Gulrajani et al.
+2017, arXiv:1704.00028, appendix F) and R3GAN's (Huang et al. 2024, arXiv:2501.05441). Convolutions carry no bias:
+`fastgan.nn.BiasAct` adds it in the same pass as the activation.
+
+The critic has convolutions, leaky ReLUs and averages only. Batch norm or minibatch discrimination would let one image's
+output depend on the others, and a smooth activation would bend it: either makes a penalty cost a double backward.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
+
+from fastgan.models.dcgan import doublings
+from fastgan.nn import BiasAct
+
+
+class UpBlock(nn.Module):
+    """A residual block that doubles the resolution: nearest neighbours, then two convolutions.
+
+    Args:
+        inputs, outputs: channels.
+
+    Shape: [B, inputs, H, W] -> [B, outputs, 2H, 2W]
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.before = nn.Sequential(nn.BatchNorm2d(inputs), BiasAct(inputs))
+        self.after = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            BiasAct(outputs),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+        )
+        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # A 1x1 convolution and a copy of each pixel commute: convolving first is a quarter of the work.
+        return self.after(_doubled(self.before(x))) + _doubled(self.skip(x))
+
+
+class DownBlock(nn.Module):
+    """A residual block that halves the resolution: two convolutions, then the average of four pixels.
+
+    Args:
+        inputs, outputs: channels.
+
+    Shape: [B, inputs, H, W] -> [B, outputs, H/2, W/2]
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            BiasAct(inputs),
+            nn.Conv2d(inputs, inputs, 3, padding=1, bias=False),
+            BiasAct(inputs),
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        )
+        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return avg_pool2d(self.residual(x), 2) + self.skip(avg_pool2d(x, 2))
+
+
+class ResNetGenerator(nn.Module):
+    """Latent vectors to images, doubling the resolution from 4×4 upwards.
+
+    Args:
+        latent_dim: numbers in a latent vector.
+        channels: of the images.
+        resolution: a power of two, at least 8.
+        width: channels before the last layer; each lower resolution has twice as many.
+
+    Shape: [B, latent_dim] -> [B, channels, resolution, resolution], in [-1, 1]
+    """
+
+    def __init__(self, latent_dim: int, channels: int, resolution: int, width: int) -> None:
+        super().__init__()
+        times = doublings(resolution)
+        wide = width * 2**times
+        layers: list[nn.Module] = [nn.Linear(latent_dim, wide * 16, bias=False), nn.Unflatten(1, (wide, 4, 4))]
+        for _ in range(times):
+            layers.append(UpBlock(wide, wide // 2))
+            wide //= 2
+        layers += [
+            nn.BatchNorm2d(wide),
+            BiasAct(wide),
+            nn.Conv2d(wide, channels, 3, padding=1, bias=False),
+            BiasAct(channels, act="tanh"),
+        ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.layers(z)
+
+
+class ResNetCritic(nn.Module):
+    """Images to logits, halving the resolution down to 2×2 and then summing over the pixels that are left.
+
+    Args:
+        channels, resolution: of the images; the resolution is a power of two, at least 8.
+        width: channels of the first layer; each lower resolution has twice as many.
+
+    Shape: [B, channels, resolution, resolution] -> [B, 1]
+    """
+
+    def __init__(self, channels: int, resolution: int, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
+        for _ in range(doublings(resolution) + 1):
+            layers.append(DownBlock(width, 2 * width))
+            width *= 2
+        layers.append(BiasAct(width))
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(width, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images).mean((2, 3)))
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return interpolate(x, scale_factor=2.0)

@@ -1,0 +1,257 @@
+"""Critics that one pass cannot differentiate: refused by name, and right by double backward; and near misses."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fastgan
+from fastgan import NotAffineError
+from fastgan.penalties import R1, R2, WGANGP
+from tests.penalties.critics import gradients, relative_error, textbook
+
+SHAPE = (3, 6, 6)
+
+
+def loss(real: Tensor, fake: Tensor) -> Tensor:
+    return F.softplus(-real).mean() + F.softplus(fake).mean()
+
+
+class Around(nn.Module):
+    """A convolution, `middle`, a head."""
+
+    def __init__(self, middle, features: int = 64) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 3), nn.Linear(features, 1)
+        self.middle = middle
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.middle(F.leaky_relu(self.stem(x), 0.2)).flatten(1))
+
+
+class StraightThrough(torch.autograd.Function):
+    """Rounds forward, the identity backward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return (4 * x).round() / 4
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+class Reversal(torch.autograd.Function):
+    """The identity forward, minus the gradient backward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return -grad
+
+
+class ReversalInPlace(torch.autograd.Function):
+    """The same without a single operation in forward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.mark_dirty(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return -grad
+
+
+class RoundedGate(nn.Module):
+    """A product of a parameter and a rounded activation: eligible in principle, but autograd's graph joins them."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(4, 1, 1))
+
+    def forward(self, h):
+        return h * (self.weight * h.round())
+
+
+def stddev(h: Tensor) -> Tensor:
+    """StyleGAN2's minibatch standard deviation over groups of two."""
+    y = h.reshape(2, -1, *h.shape[1:])
+    y = (y - y.mean(0)).square().mean(0).add(1e-8).sqrt().mean((1, 2, 3), keepdim=True)
+    return torch.cat([h, y.repeat(2, 1, *h.shape[2:])], dim=1)
+
+
+def through_a_view(h: Tensor) -> Tensor:
+    a = h[:, :2]
+    a.mul_(3)
+    return h
+
+
+def into_a_buffer(h: Tensor) -> Tensor:
+    out = torch.zeros_like(h)
+    out[:, :4] = h
+    return out
+
+
+def attention(h: Tensor) -> Tensor:
+    t = h.flatten(2).transpose(1, 2)
+    return F.scaled_dot_product_attention(t, t, t)
+
+
+INELIGIBLE = {
+    "batch norm": (lambda: Around(nn.BatchNorm2d(4)), "batch normalisation in training.*middle: BatchNorm2d"),
+    "minibatch stddev": (lambda: Around(stddev, 80), "mixes the samples|reduced|not known"),
+    "minibatch discrimination": (
+        lambda: Around(nn.Sequential(nn.Flatten(), fastgan.nn.MinibatchDiscrimination(64, 3, 2)), 67),
+        "_MinibatchDiscrimination may.*middle.1: MinibatchDiscrimination",
+    ),
+    "tanh": (lambda: Around(nn.Tanh()), "aten.tanh.default is not known to be affine.*middle: Tanh"),
+    "swish": (lambda: Around(nn.SiLU()), "silu"),
+    "swish, fused": (lambda: Around(fastgan.nn.BiasAct(4, act="swish")), "swish.*BiasAct"),
+    "layer norm": (lambda: Around(nn.LayerNorm([4, 4])), "native_layer_norm"),
+    "group norm": (lambda: Around(nn.GroupNorm(2, 4)), "native_group_norm"),
+    "attention": (lambda: Around(attention), "attention|softmax|product of two"),
+    "square": (lambda: Around(lambda h: h * h), "product of two tensors"),
+    "normalised": (lambda: Around(lambda h: h / h.abs().mean((1, 2, 3), keepdim=True)), "division by a tensor"),
+    "mean over the batch": (lambda: Around(lambda h: h - h.mean(0)), "samples .* are reduced"),
+    "rolled batch": (lambda: Around(lambda h: h + h.roll(1, 0)), "along the samples"),
+    "reversed batch": (lambda: Around(lambda h: h.flip(0)), "along the samples"),
+    "sorted batch": (lambda: Around(lambda h: h[torch.arange(len(h) - 1, -1, -1)]), "along the samples"),
+    "mixed by a matrix": (lambda: Around(lambda h: torch.ones(4, 4, dtype=h.dtype) @ h.flatten(1)), "over the samples"),
+    "reshaped": (lambda: Around(lambda h: h.reshape(4, 2, -1).transpose(0, 1).reshape(4, -1).roll(1, 1)), "mixes"),
+    "straight-through": (lambda: Around(lambda h: h + StraightThrough.apply(h)), "derivative is not known"),
+    "rounded weight": (lambda: Around(RoundedGate()), "derivative is not known"),
+    "a branch on the data": (lambda: Around(lambda h: 2 * h if h.sum() > 0 else 3 * h), "reduced"),
+    "gradient reversal": (lambda: Around(Reversal.apply), "Reversal may have any backward"),
+    "gradient reversal in place": (
+        lambda: Around(lambda h: ReversalInPlace.apply(h * 1)), "ReversalInPlace may have any backward",
+    ),
+    "view changed": (lambda: Around(through_a_view), "in place"),
+    "written into a buffer": (lambda: Around(into_a_buffer), "copy_.* is not known"),
+    "patches": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 2)), "one number for each sample"),
+}  # fmt: skip
+
+CONSTANTS = {
+    "detached gate": lambda h: h * h.detach().sigmoid(),
+    "gate under no_grad": lambda h: h * _no_grad_gate(h),
+    "data": lambda h: h + h.data.tanh(),
+    "mask of a comparison": lambda h: h * (h > h.mean((2, 3), keepdim=True)),
+    "coupled mask": lambda h: torch.where(h.detach() > h.detach().mean(0), h, 0.1 * h),
+    "sign": lambda h: h * h.sign() + torch.sign(h),
+    "a Python number": lambda h: h * float(h.detach().abs().max()),
+    "argmax": lambda h: h * F.one_hot(h.argmax(3), 4).to(h.dtype),
+}
+
+
+def _no_grad_gate(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        return F.layer_norm(h, h.shape[1:]).tanh()
+
+
+class Switch(nn.Module):
+    on = False
+
+    def forward(self, h):
+        return h.tanh() if self.on else h
+
+
+def expected_gradients(critic, real, fake, **penalties):
+    critic = copy.deepcopy(critic)
+    return gradients(critic, textbook(critic, real, fake, None, loss, **penalties))
+
+
+@pytest.fixture
+def samples():
+    return torch.randn(4, *SHAPE, dtype=torch.float64), torch.randn(4, *SHAPE, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", INELIGIBLE)
+def test_refused_by_name_and_right_by_double_backward(kind, samples):
+    make, message = INELIGIBLE[kind]
+    critic = make().double()
+    real, fake = samples
+    before = {name: b.clone() for name, b in critic.named_buffers()}
+    with pytest.raises(NotAffineError, match=message):
+        fastgan.critic_loss(copy.deepcopy(critic), real, fake, method="one_pass")
+    verdict = fastgan.explain(critic, real)
+    assert not verdict.eligible
+    for name, buffer in critic.named_buffers():
+        assert torch.equal(buffer, before[name]), f"explain changed {name}"
+    seed = torch.randint(2**31, ()).item()
+    torch.manual_seed(seed)
+    truth = expected_gradients(critic, real, fake, r1=4.0, r2=1.0, wgan_gp=2.0)
+    torch.manual_seed(seed)
+    found = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(4.0), R2(1.0), WGANGP(2.0)))
+    assert found.method == "double_backward"
+    assert found.reason == verdict.reason
+    assert relative_error(gradients(critic, found), truth) <= 1e-10
+
+
+@pytest.mark.parametrize("kind", CONSTANTS)
+def test_what_autograd_takes_for_constant_is_constant(kind, samples):
+    critic = Around(CONSTANTS[kind]).double()
+    real, fake = samples
+    truth = expected_gradients(critic, real, fake, r1=4.0, r2=1.0)
+    found = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(4.0), R2(1.0)), method="one_pass")
+    assert relative_error(gradients(critic, found), truth) <= 1e-10
+
+
+def test_a_critic_that_changes_is_looked_at_again(samples):
+    """Flags, hooks, replaced parameters and modules have their effect at once; a fallback says so."""
+    critic = Around(nn.Identity()).double()
+    critic.strength = 0.0
+    real, fake = samples
+
+    def check(method: str) -> None:
+        truth = expected_gradients(critic, real, fake, r1=4.0)
+        found = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(4.0),))
+        assert found.method == method
+        assert relative_error(gradients(critic, found), truth) <= 1e-10
+
+    check("one_pass")
+    critic.middle = nn.LeakyReLU(0.3).double()
+    check("one_pass")
+    critic.middle.negative_slope = 0.7
+    check("one_pass")
+    critic.head.weight = nn.Parameter(torch.randn_like(critic.head.weight))
+    check("one_pass")
+    handle = critic.stem.register_forward_hook(lambda module, args, output: output * 3)
+    check("one_pass")
+    handle.remove()
+    critic.middle = nn.BatchNorm2d(4).double().eval()
+    check("one_pass")
+    critic.train()
+    check("double_backward")
+    critic.eval()
+    check("one_pass")
+    critic.middle = nn.Tanh()
+    check("double_backward")
+    critic.middle = Switch()
+    check("one_pass")
+    critic.middle.on = True
+    with pytest.warns(UserWarning, match="tanh"):
+        check("double_backward")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check("double_backward")
+
+
+def test_a_penalty_on_a_critic_that_ignores_its_input_is_an_error(samples):
+    class Ignores(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.c = nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+        def forward(self, x):
+            return self.c.expand(len(x), 1)
+
+    with pytest.raises(RuntimeError, match="not have been used"):
+        fastgan.critic_loss(Ignores(), *samples)
+    with pytest.raises(NotAffineError, match="does not depend on the input"):
+        fastgan.critic_loss(Ignores(), *samples, method="one_pass")
