@@ -1,6 +1,16 @@
 """Differentiable functions over the compiled kernels, one file per op."""
 
+from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.bias_act import bias_act
+from fastgan.ops.frozen_bias_act import bias_act_with_mask, bias_act_with_mask_, frozen_bias_act, frozen_bias_act_grad
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
 
-__all__ = ["bias_act", "minibatch_discrimination"]
+__all__ = [
+    "ActivationMask",
+    "bias_act",
+    "bias_act_with_mask",
+    "bias_act_with_mask_",
+    "frozen_bias_act",
+    "frozen_bias_act_grad",
+    "minibatch_discrimination",
+]
