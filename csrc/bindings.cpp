@@ -8,6 +8,7 @@
 #include <stdexcept>
 
 #include "bias_act.h"
+#include "frozen_bias_act.h"
 #include "gradient_norm_penalty.h"
 #include "interpolate.h"
 #include "isa.h"
@@ -84,6 +85,29 @@ PYBIND11_MODULE(_C, module) {
       "interpolate_grad",
       [](Address g, Address seed, Address dx, Address dy, int64_t B, int64_t N, int dtype, int threads) {
         check(FASTGAN_CPU(interpolate_grad)(at(g), at(seed), at(dx), at(dy), B, N, DType(dtype), threads));
+      },
+      release_gil());
+
+  module.def(
+      "bias_act_with_mask",
+      [](Address x, Address b, Address y, Address bits, const BiasActArgs& args) {
+        check(FASTGAN_CPU(bias_act_with_mask)(at(x), at(b), at(y), (uint8_t*)at(bits), args));
+      },
+      release_gil());
+  module.def(
+      "frozen_bias_act",
+      [](Address u, Address b, Address s, Address bits, Address y, int64_t samples, bool constant,
+         const BiasActArgs& args) {
+        check(FASTGAN_CPU(frozen_bias_act)(at(u), at(b), at(s), (const uint8_t*)at(bits), at(y), samples,
+                                           constant, args));
+      },
+      release_gil());
+  module.def(
+      "frozen_bias_act_grad",
+      [](Address dy, Address s, Address bits, Address du, Address db, int64_t samples,
+         const BiasActArgs& args) {
+        check(FASTGAN_CPU(frozen_bias_act_grad)(at(dy), at(s), (const uint8_t*)at(bits), at(du), at(db),
+                                                samples, args));
       },
       release_gil());
 

@@ -35,10 +35,13 @@ def generator(seed):
 
 @pytest.fixture
 def poisoned(monkeypatch):
-    """Fills everything that the ops allocate with NaN, so that an element no kernel wrote shows."""
+    """Fills everything that the ops allocate with NaN (bytes with ones), so that an element no kernel wrote shows."""
+
+    def fill(x):
+        return x.fill_(float("nan") if x.is_floating_point() else 255)
 
     def poison(allocate):
-        return lambda *args, **kwargs: allocate(*args, **kwargs).fill_(float("nan"))
+        return lambda *args, **kwargs: fill(allocate(*args, **kwargs))
 
     monkeypatch.setattr(allocation, "empty_like", poison(allocation.empty_like))
     monkeypatch.setattr(allocation, "empty", poison(allocation.empty))

@@ -24,7 +24,7 @@ from triton.compiler import ASTSource
 
 pytestmark = pytest.mark.skipif(INTERPRETING, reason="the interpreter replaces the compiler")
 
-POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
+POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.uint8: "*u8"}
 TRITON_OPS = [spec for spec in OPS.values() if "triton" in spec.backends]
 
 

@@ -1,0 +1,175 @@
+"""The private operators of frozen_bias_act: allocate the outputs and call a backend's kernels.
+
+They are opaque to torch.compile and know nothing of autograd; fastgan/ops/frozen_bias_act.py differentiates them.
+`slope` is that of the negative side: alpha, 0 for relu, 1 for linear.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan import allocation
+from fastgan.library import define
+from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.ops.activation_mask import bytes_of_mask, in_order
+from fastgan.ops.activations import ACTIVATIONS
+from fastgan.ops.layout import dense, outer_channels_inner
+
+_FORWARD = "Tensor? b, int dim, str act, float alpha, float gain, float? clamp, str backend"
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the arithmetic on tensors of `dtype`, and of their bias gradients."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _forward(
+    x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str
+) -> tuple[Tensor, Tensor]:
+    x = dense(x, dim)
+    y = allocation.empty_like(x)
+    return y, _fill(x, b, y, dim, act, alpha, gain, clamp, backend)
+
+
+def _forward_in_place(
+    x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str
+) -> Tensor:
+    y = dense(x, dim)
+    bits = _fill(y, b, y, dim, act, alpha, gain, clamp, backend)
+    if y is not x:
+        x.copy_(y)
+    elif not x.is_inference():  # autograd must see that what it may have saved is overwritten
+        torch.autograd.graph.increment_version(x)
+    return bits
+
+
+def _fill(
+    x: Tensor, b: Tensor | None, y: Tensor,
+    dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str,
+) -> Tensor:  # fmt: skip
+    bits = _empty_bits(x, clamp, allocation.empty)
+    _kernels(backend).forward(x, b, y, bits, outer_channels_inner(x, dim), act, alpha, gain, clamp)
+    return bits
+
+
+def _empty_bits(x: Tensor, clamp: float | None, empty: Any) -> Tensor:
+    return empty((bytes_of_mask(x) * (1 if clamp is None else 2),), like=x, dtype=torch.uint8)
+
+
+def _frozen(
+    u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor,
+    order: Sequence[int], dim: int, slope: float, gain: float, clamp: float | None, constant: bool, backend: str,
+) -> Tensor:  # fmt: skip
+    u = in_order(u, tuple(order))
+    y = allocation.empty_like(u)
+    _kernels(backend).frozen(u, b, s, bits, y, _sizes(u, order, dim), slope, gain, clamp, constant)
+    return y
+
+
+def _grad(
+    dy: Tensor, s: Tensor | None, bits: Tensor,
+    order: Sequence[int], dim: int, slope: float, gain: float, clamped: bool, backend: str, bias_grad: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    dy = in_order(dy, tuple(order))
+    du = allocation.empty_like(dy)
+    db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=compute_dtype(dy.dtype))
+    sizes = _sizes(dy, order, dim)
+    _kernels(backend).grad(dy, s, bits, du, db if bias_grad else None, sizes, slope, gain, clamped)
+    return du, db
+
+
+def _sizes(x: Tensor, order: Sequence[int], dim: int) -> tuple[int, int, int]:
+    """outer, channels and inner of a tensor in that memory order."""
+    inside = list(order)[list(order).index(dim) + 1 :]
+    inner = math.prod(x.shape[i] for i in inside)
+    return x.numel() // max(x.shape[dim] * inner, 1), x.shape[dim], inner
+
+
+def _new_empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
+    return like.new_empty(shape, dtype=dtype)
+
+
+def _fake_forward(x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float,
+                  clamp: float | None, backend: str) -> tuple[Tensor, Tensor]:  # fmt: skip
+    return torch.empty_like(dense(x, dim)), _empty_bits(x, clamp, _new_empty)
+
+
+def _fake_grad(
+    dy: Tensor, s: Tensor | None, bits: Tensor,
+    order: Sequence[int], dim: int, slope: float, gain: float, clamped: bool, backend: str, bias_grad: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    db = dy.new_empty((dy.shape[dim] if bias_grad else 0,), dtype=compute_dtype(dy.dtype))
+    return torch.empty_like(in_order(dy, tuple(order))), db
+
+
+bias_act_with_mask = define(f"bias_act_with_mask(Tensor x, {_FORWARD}) -> (Tensor, Tensor)", _forward, _fake_forward)
+bias_act_with_mask_ = define(
+    f"bias_act_with_mask_(Tensor(a!) x, {_FORWARD}) -> Tensor",
+    _forward_in_place,
+    lambda x, b, dim, act, alpha, gain, clamp, backend: _empty_bits(x, clamp, _new_empty),
+)
+frozen_bias_act = define(
+    "frozen_bias_act(Tensor u, Tensor? b, Tensor? s, Tensor bits, int[] order, int dim, float slope, float gain, "
+    "float? clamp, bool constant, str backend) -> Tensor",
+    _frozen,
+    lambda u, b, s, bits, order, *rest: torch.empty_like(in_order(u, tuple(order))),
+)
+frozen_bias_act_grad = define(
+    "frozen_bias_act_grad(Tensor dy, Tensor? s, Tensor bits, int[] order, int dim, float slope, float gain, "
+    "bool clamped, str backend, bool bias_grad) -> (Tensor, Tensor)",
+    _grad,
+    _fake_grad,
+)
+
+
+def _kernels(backend: str) -> Any:
+    """The functions forward, frozen and grad of a backend; they fill outputs that are allocated here."""
+    if backend == "cpu":
+        return _Cpu
+    from fastgan.kernels import frozen_bias_act as triton_kernels  # imports triton: only when it is used
+
+    return triton_kernels
+
+
+class _Cpu:
+    """Calls csrc/frozen_bias_act.cpp with addresses."""
+
+    @staticmethod
+    def forward(x: Tensor, b: Tensor | None, y: Tensor, bits: Tensor, sizes: tuple[int, int, int], act: str,
+                alpha: float, gain: float, clamp: float | None) -> None:  # fmt: skip
+        bias = _Cpu.wide(b, x)
+        args = _Cpu.arguments(x, sizes, act, alpha, gain, math.nan if clamp is None else clamp)
+        extension().bias_act_with_mask(x.data_ptr(), address(bias), y.data_ptr(), bits.data_ptr(), args)
+
+    @staticmethod
+    def frozen(u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor, y: Tensor, sizes: tuple[int, int, int],
+               slope: float, gain: float, clamp: float | None, constant: bool) -> None:  # fmt: skip
+        bias, scale = _Cpu.wide(b, u), _Cpu.wide(s, u)
+        args = _Cpu.arguments(u, sizes, "lrelu", slope, gain, math.nan if clamp is None else clamp)
+        addresses = (u.data_ptr(), address(bias), address(scale), bits.data_ptr(), y.data_ptr())
+        extension().frozen_bias_act(*addresses, _Cpu.samples(s), constant, args)
+
+    @staticmethod
+    def grad(dy: Tensor, s: Tensor | None, bits: Tensor, du: Tensor, db: Tensor | None, sizes: tuple[int, int, int],
+             slope: float, gain: float, clamped: bool) -> None:  # fmt: skip
+        scale = _Cpu.wide(s, dy)
+        # A number here says only that there is a second plane: no clamp's value enters a derivative.
+        args = _Cpu.arguments(dy, sizes, "lrelu", slope, gain, 0.0 if clamped else math.nan)
+        addresses = (dy.data_ptr(), address(scale), bits.data_ptr(), du.data_ptr(), address(db))
+        extension().frozen_bias_act_grad(*addresses, _Cpu.samples(s), args)
+
+    @staticmethod
+    def samples(s: Tensor | None) -> int:
+        return 1 if s is None else s.numel()
+
+    @staticmethod
+    def wide(values: Tensor | None, x: Tensor) -> Tensor | None:
+        return None if values is None else values.to(compute_dtype(x.dtype)).contiguous()
+
+    @staticmethod
+    def arguments(x: Tensor, sizes: tuple[int, int, int], act: str, alpha: float, gain: float, clamp: float) -> Any:
+        code, dtype = ACTIVATIONS[act].code, DTYPE_CODES[x.dtype]
+        return extension().BiasActArgs(*sizes, code, alpha, gain, clamp, dtype, torch.get_num_threads())
