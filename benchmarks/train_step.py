@@ -23,13 +23,16 @@ from fastgan.data import DIGITS, Images, load
 from fastgan.errors import UserError
 from fastgan.losses import LOSSES, Loss
 from fastgan.models import PRESETS
+from fastgan.penalties import Penalty, critic_loss
 from fastgan.train import TrainConfig
 from fastgan.train.config import choose_device
-from fastgan.train.loop import train_step
 from fastgan.train.state import TrainState
+from fastgan.train.step import train_step
 
 SIDES = ("auto", "reference")
 WARM_UP = 5
+
+Objective = tuple[Loss, tuple[Penalty, ...]]
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,23 @@ class Speed:
 
 
 def gradients(
-    state: TrainState, loss: Loss, images: Tensor, latents: Tensor, backend: str, dtype: torch.dtype
+    state: TrainState, objective: Objective, images: Tensor, latents: Tensor, backend: str, dtype: torch.dtype
 ) -> dict[str, Tensor]:
     """Both players' gradients as one float64 vector each, on a copy of the networks.
 
     The critic is in evaluation mode: the masks of dropout and the input noise differ between precisions.
     """
+    loss, penalties = objective
     generator = copy.deepcopy(state.generator).to(dtype)
     critic = copy.deepcopy(state.critic).to(dtype).eval()
-    with fastgan.backend(backend):
-        samples = generator(latents.to(dtype))
+    images, latents = images.to(dtype), latents.to(dtype)
+    with fastgan.backend(backend), torch.random.fork_rng():
+        torch.manual_seed(0)  # the points between data and samples
+        samples = generator(latents)
+        real_logits = critic(images).detach() if loss.paired else None
         values = {
-            "critic": (loss.critic(critic(images.to(dtype)), critic(samples.detach())), critic),
-            "generator": (loss.generator(critic(samples)), generator),
+            "critic": (critic_loss(critic, images, samples.detach(), loss=loss, penalties=penalties), critic),
+            "generator": (loss.generator(critic(samples), real_logits), generator),
         }
         return {
             player: torch.cat([g.flatten().double() for g in torch.autograd.grad(value, list(network.parameters()))])
@@ -76,11 +83,11 @@ def gradients(
         }
 
 
-def check(state: TrainState, loss: Loss) -> list[Accuracy]:
+def check(state: TrainState, objective: Objective) -> list[Accuracy]:
     """Compares both players' gradients with float64 on a batch."""
     images, latents = state.next_images(), state.next_latents()
-    exact = gradients(state, loss, images, latents, "reference", torch.float64)
-    single = {side: gradients(state, loss, images, latents, side, torch.float32) for side in SIDES}
+    exact = gradients(state, objective, images, latents, "reference", torch.float64)
+    single = {side: gradients(state, objective, images, latents, side, torch.float32) for side in SIDES}
 
     def error(side: str, player: str) -> float:
         return ((single[side][player] - exact[player]).norm() / exact[player].norm()).item()
@@ -88,7 +95,7 @@ def check(state: TrainState, loss: Loss) -> list[Accuracy]:
     return [Accuracy(player, error("auto", player), error("reference", player)) for player in exact]
 
 
-def measure(states: dict[str, TrainState], loss: Loss, rounds: int, device: torch.device) -> dict[str, Speed]:
+def measure(states: dict[str, TrainState], objective: Objective, rounds: int, device: torch.device) -> dict[str, Speed]:
     """Milliseconds of a full step on each side, a step of each in turn."""
     times: dict[str, list[float]] = {side: [] for side in SIDES}
     for turn in range(WARM_UP + rounds):
@@ -96,7 +103,7 @@ def measure(states: dict[str, TrainState], loss: Loss, rounds: int, device: torc
             with fastgan.backend(side):
                 _wait(device)
                 start = time.perf_counter()
-                train_step(states[side], loss)
+                train_step(states[side], *objective)
                 _wait(device)
             if turn >= WARM_UP:
                 times[side].append(1000 * (time.perf_counter() - start))
@@ -120,17 +127,17 @@ def run(preset_name: str, batch_size: int, rounds: int, device: torch.device) ->
     """
     preset = PRESETS[preset_name]
     config = TrainConfig.for_preset(preset_name, out="", batch_size=batch_size)
-    loss = LOSSES[config.loss]
+    objective = LOSSES[config.loss], config.penalties
     images = _images(preset.resolution, preset.channels, batch_size)
     states = {side: TrainState(config, images, device) for side in SIDES}
     with states["auto"].layer_randomness():
-        accuracy = check(states["auto"], loss)
+        accuracy = check(states["auto"], objective)
         result: dict[str, object] = {
             "batch_size": batch_size,
             "accuracy": [{**asdict(one), "passed": one.passed} for one in accuracy],
         }
         if all(one.passed for one in accuracy):
-            result["speed"] = {s: asdict(t) for s, t in measure(states, loss, rounds, device).items()}
+            result["speed"] = {s: asdict(t) for s, t in measure(states, objective, rounds, device).items()}
     return result
 
 

@@ -53,6 +53,7 @@ def run(tmp_path_factory):
             ["train"],
             ["--preset", "--data", "--steps", "--out", "--batch-size", "--seed", "--lr", "--resume", "--device"],
         ),
+        (["train"], ["--loss", "relativistic_pairing", "--penalty", "wgan-gp", "r1:10,r2:10"]),
         (["sample"], ["--n", "--seed", "--out", "CHECKPOINT"]),
         (["evaluate"], ["--n", "--out", "CHECKPOINT"]),
         (["bench"], ["benchmarks"]),
@@ -82,6 +83,23 @@ def test_train_resume_sample(tmp_path):
     first = png.read_bytes()
     call("sample", run / "checkpoints" / "step-00000006.safetensors", "--n", 6, "--seed", 3, "--out", png)
     assert png.read_bytes() == first
+
+
+def test_train_with_a_loss_and_a_penalty(tmp_path):
+    run = tmp_path / "run"
+    objective = ["--preset", "digits-resnet", "--loss", "hinge", "--penalty", "r1:10,r2:10"]
+    code, out, _ = call("train", "--out", run, *objective, "--steps", 2, "--log-every", 1, *FAST)
+    assert code == 0
+    assert out.startswith("gradient of r1:10,r2:10: one pass\n")
+    config = json.loads((run / "config.json").read_text())
+    assert (config["loss"], config["penalty"]) == ("hinge", "r1:10,r2:10")
+    logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["gradient_norm_r2"] > 0 < line["penalty_r1"] for line in logged] == [True, True]
+    assert_refused(
+        call("train", "--out", run, "--resume", "--steps", 4, "--penalty", "r1:5"),
+        "--penalty is 'r1:5', but the run was started with 'r1:10,r2:10'; "
+        "expected the same, or a new --out without --resume",
+    )
 
 
 def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
@@ -125,7 +143,22 @@ def test_bad_input_is_one_line_and_status_2(run, tmp_path):
         call("train", *new, "--data", missing),
         f"--data is '{missing}', which does not exist; expected 'digits' or a folder of images",
     )
-    assert_refused(call("train", *new, "--preset", "dcgan"), "--preset is 'dcgan', expected one of digits-dcgan")
+    assert_refused(
+        call("train", *new, "--preset", "dcgan"), "--preset is 'dcgan', expected one of digits-dcgan, digits-resnet"
+    )
+    assert_refused(
+        call("train", *new, "--loss", "hinged"),
+        "--loss is 'hinged', expected one of nonsaturating, hinge, wasserstein, least_squares, relativistic_pairing",
+    )
+    assert_refused(
+        call("train", *new, "--penalty", "r1:10,r3:10"),
+        "--penalty is 'r1:10,r3:10': 'r3:10' is not a penalty, expected one of r1, r2, wgan-gp, dragan, "
+        "as in r1:10,r2:10",
+    )
+    assert_refused(
+        call("train", *new, "--penalty", "r1:ten"),
+        "--penalty is 'r1:ten': 'r1:ten' has the weight 'ten', expected a number >= 0",
+    )
     assert_refused(call("train", *new, "--batch-size", 0), "--batch-size is 0, expected at least 1")
     assert_refused(
         call("train", *new, "--batch-size", 5000),

@@ -96,7 +96,7 @@ class ResNetGenerator(nn.Module):
 
 
 class ResNetCritic(nn.Module):
-    """Images to logits, halving the resolution down to 2×2 and then summing over the pixels that are left.
+    """Images to logits, halving the resolution down to 2×2 and then averaging over the four pixels.
 
     Args:
         channels, resolution: of the images; the resolution is a power of two, at least 8.

@@ -9,7 +9,7 @@ from fastgan.train import TrainConfig
 def tiny(tmp_path):
     """Makes settings of a run below tmp_path: `tiny("name", steps=3)`."""
 
-    def make(name="run", **changes):
+    def make(name="run", preset="digits-dcgan", **changes):
         settings = {
             "steps": 6,
             "batch_size": 16,
@@ -18,7 +18,7 @@ def tiny(tmp_path):
             "save_every": 100,
             "device": "cpu",
         }
-        return TrainConfig.for_preset("digits-dcgan", out=tmp_path / name, **{**settings, **changes})
+        return TrainConfig.for_preset(preset, out=tmp_path / name, **{**settings, **changes})
 
     return make
 

@@ -1,0 +1,119 @@
+"""What every objective has in common, whatever its formula."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from fastgan.losses import LOSSES
+
+# The formulas once more, as numpy loops over float64 logits.
+TEXTBOOK = {
+    "nonsaturating": (
+        lambda real, fake: np.mean([np.logaddexp(0, -x) for x in real]) + np.mean([np.logaddexp(0, y) for y in fake]),
+        lambda fake, real: np.mean([np.logaddexp(0, -y) for y in fake]),
+    ),
+    "hinge": (
+        lambda real, fake: np.mean([max(0, 1 - x) for x in real]) + np.mean([max(0, 1 + y) for y in fake]),
+        lambda fake, real: -np.mean(fake),
+    ),
+    "wasserstein": (lambda real, fake: np.mean(fake) - np.mean(real), lambda fake, real: -np.mean(fake)),
+    "least_squares": (
+        lambda real, fake: 0.5 * np.mean([(x - 1) ** 2 for x in real]) + 0.5 * np.mean([y**2 for y in fake]),
+        lambda fake, real: 0.5 * np.mean([(y - 1) ** 2 for y in fake]),
+    ),
+    "relativistic_pairing": (
+        lambda real, fake: np.mean([np.logaddexp(0, y - x) for x, y in zip(real, fake, strict=True)]),
+        lambda fake, real: np.mean([np.logaddexp(0, x - y) for x, y in zip(real, fake, strict=True)]),
+    ),
+}
+EVERY = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+@pytest.fixture
+def logits(generator):
+    return torch.randn(2, 40, 1, dtype=torch.float64, generator=generator) * 3
+
+
+def slopes(value, *inputs):
+    return torch.autograd.grad(value, inputs, allow_unused=True)
+
+
+def test_registry_names_itself():
+    assert LOSSES.keys() == TEXTBOOK.keys()
+    assert all(name == loss.name for name, loss in LOSSES.items())
+    assert all("arXiv:" in loss.paper for loss in LOSSES.values())
+    assert [name for name, loss in LOSSES.items() if loss.paired] == ["relativistic_pairing"]
+
+
+@EVERY
+def test_values_are_the_textbook_formulas(loss, logits):
+    real, fake = logits
+    critic, generator = TEXTBOOK[loss.name]
+    x, y = real.flatten().tolist(), fake.flatten().tolist()
+    assert loss.critic(real, fake).item() == pytest.approx(critic(x, y), rel=1e-12)
+    assert loss.generator(fake, real).item() == pytest.approx(generator(y, x), rel=1e-12)
+
+
+@EVERY
+def test_docstrings_state_the_paper(loss):
+    for function in (loss.critic, loss.generator):
+        assert loss.paper.split()[-1] in inspect.getdoc(function)
+
+
+@EVERY
+def test_scalars_of_the_dtype_and_any_shape(loss, logits):
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        real, fake = logits.to(dtype)
+        for value in (loss.critic(real, fake), loss.generator(fake, real)):
+            assert value.shape == ()
+            assert value.dtype == dtype
+    real, fake = logits
+    torch.testing.assert_close(loss.critic(real, fake), loss.critic(real.view(2, 5, 4), fake.view(2, 5, 4)))
+
+
+@EVERY
+def test_first_and_second_derivatives(loss, logits):
+    real, fake = (x[:6].clone().requires_grad_() for x in logits)
+    assert torch.autograd.gradcheck(loss.critic, (real, fake))
+    assert torch.autograd.gradgradcheck(loss.critic, (real, fake))
+    fixed = real.detach()
+    assert torch.autograd.gradcheck(lambda y: loss.generator(y, fixed), (fake,))
+    assert torch.autograd.gradgradcheck(lambda y: loss.generator(y, fixed), (fake,))
+
+
+@EVERY
+def test_the_players_pull_in_opposite_directions(loss):
+    """Near an undecided critic, the critic raises D(x) and lowers D(G(z)), and the generator raises D(G(z))."""
+    real = torch.full((4, 1), 0.25, dtype=torch.float64, requires_grad=True)
+    fake = torch.full((4, 1), 0.25, dtype=torch.float64, requires_grad=True)
+    up, down = slopes(loss.critic(real, fake), real, fake)
+    assert (up < 0).all()
+    assert (down > 0).all()
+    (pull,) = slopes(loss.generator(fake, real.detach()), fake)
+    assert (pull < 0).all()
+
+
+@EVERY
+@pytest.mark.parametrize("size", [1e3, 1e4])
+@pytest.mark.parametrize("signs", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
+def test_large_logits_are_as_right_in_float32_as_in_float64(loss, size, signs):
+    def all_of(dtype):
+        real, fake = (torch.tensor([[sign * size]], dtype=dtype, requires_grad=True) for sign in signs)
+        critic, generator = loss.critic(real, fake), loss.generator(fake, real.detach())
+        found = [critic, *slopes(critic, real, fake), generator, *slopes(generator, fake)]
+        return torch.stack([torch.as_tensor(x).reshape(()) for x in found])
+
+    single, exact = all_of(torch.float32), all_of(torch.float64)
+    assert exact.isfinite().all()
+    torch.testing.assert_close(single.double(), exact, rtol=1e-6, atol=1e-30)
+
+
+@EVERY
+def test_only_a_paired_loss_looks_at_the_real_logits(loss, logits):
+    real, fake = logits
+    if loss.paired:
+        assert loss.generator(fake, real) != loss.generator(fake, real + 1)
+    else:
+        assert loss.generator(fake, None) == loss.generator(fake, real) == loss.generator(fake, real[:3])
