@@ -26,7 +26,7 @@ class Linear(Node):
         self.f = f
         self.weights = [w.detach() for w in weights]
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         # The derivative of a linear function is the same everywhere, so it is taken at a tensor without memory.
         with torch.enable_grad():
             xs = [value.placeholder().requires_grad_() for value in self.inputs]

@@ -32,6 +32,8 @@ class Recorder(TorchDispatchMode):
         self.samples = samples
         self.where: Callable[[], str] = str
         """Names the module that is running, for messages."""
+        self.plain = False
+        """Record nodes of torch's own operations only, for a compiler to fuse."""
         self.blame: Callable[[NotAffineError], None] | None = None
         """Told of every operation that is not affine, instead of stopping there."""
         self._apart: set[Any] = set()  # nodes of autograd's graph that are known not to lead to the input
@@ -90,7 +92,9 @@ class Recorder(TorchDispatchMode):
             if node is None or node in self._apart:
                 continue
             if getattr(node, "variable", None) is self._x:
-                raise NotAffineError("a weight was computed from the input by an operation whose derivative is not known")
+                raise NotAffineError(
+                    "a weight was computed from the input by an operation whose derivative is not known"
+                )
             self._apart.add(node)
             waiting.extend(parent for parent, _ in node.next_functions)
 
@@ -225,6 +229,7 @@ def record(
     *rest: Any,
     blame: Callable[[NotAffineError], None] | None = None,
     where: Callable[[], str] = str,
+    plain: bool = False,
 ) -> tuple[Tensor, Tape]:
     """F: calls network(x, *rest) and records it.
 
@@ -234,6 +239,7 @@ def record(
         rest: further arguments, e.g. labels; constants, though gradients flow to the weights that embed them.
         blame: called for every operation that is not affine; without it the first one raises.
         where: the name of the module that is running, for messages.
+        plain: keep masks in torch's own operations, for a compiler to fuse, not in fastgan's kernels.
 
     Returns:
         The output, detached, and the tape; with `blame`, the tape is of no use unless it was never called.
@@ -242,7 +248,7 @@ def record(
         NotAffineError: the network is not piecewise affine in x sample by sample; says which operation is not.
     """
     recorder = Recorder(x.shape[0])
-    recorder.blame, recorder.where = blame, where
+    recorder.blame, recorder.where, recorder.plain = blame, where, plain
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         recorder.start(x)

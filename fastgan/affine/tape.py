@@ -52,16 +52,20 @@ class Scales:
 class Node(ABC):
     """One operation: linear in its inputs given the frozen masks and the weights, plus additive constants."""
 
-    def __init__(self, inputs: Sequence[Value], slots: Sequence["Slot | None"] = ()) -> None:
+    def __init__(
+        self, inputs: Sequence[Value], slots: Sequence["Slot | None"] = (), constants: Sequence["Slot | None"] = ()
+    ) -> None:
         self.inputs = tuple(inputs)
         self.output: Value
         self.slots = tuple(slots)
-        """The weights that want a gradient; None for one that does not."""
+        """The weights that multiply an input; None for one that wants no gradient."""
+        self.constants = tuple(constants)
+        """The same for those that are added (biases)."""
         self.cotangent: Tensor | None = None
-        """The gradient with respect to the output, kept by X where W needs it."""
+        """The gradient with respect to the output, which X keeps where W needs it."""
 
     @abstractmethod
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         """The gradients with respect to the inputs, for the gradient with respect to the output."""
 
     @abstractmethod
@@ -71,6 +75,21 @@ class Node(ABC):
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         """For each slot the gradient of <delta, push(us)>."""
         raise NotImplementedError
+
+    def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+        """For each constant the sum over the samples of s_i delta_i. Called after `pull`, and only if s is not zero."""
+        raise NotImplementedError
+
+    takes_bias = False
+    """Whether this operation can add the bias of the one before it."""
+
+    def take_bias(self, bias: Tensor, slot: "Slot | None") -> None:
+        """From now on this operation adds the bias."""
+        raise NotImplementedError
+
+    def give_bias(self) -> tuple[Tensor | None, "Slot | None"]:
+        """The bias that this operation adds to its output's channels, if it has one: from now on another does."""
+        return None, None
 
 
 class Slot:
@@ -109,8 +128,23 @@ class Tape:
                 needed.update(node.inputs)
                 kept.append(node)
         self.nodes = kept[::-1]
-        used = {id(slot) for node in self.nodes for slot in node.slots if slot is not None}
-        self.slots = {key: slot for key, slot in self.slots.items() if id(slot) in used}
+        used = {slot for node in self.nodes for slot in (*node.slots, *node.constants)}
+        self.slots = {key: slot for key, slot in self.slots.items() if slot in used}
+        self._move_biases()
+
+    def _move_biases(self) -> None:
+        """Lets an activation add the bias of the operation before it, in the same pass over memory."""
+        uses: dict[Value, int] = {}
+        for node in self.nodes:
+            for value in node.inputs:
+                uses[value] = uses.get(value, 0) + 1
+        makers = {node.output: node for node in self.nodes}
+        for node in self.nodes:
+            maker = makers.get(node.inputs[0])
+            if maker is not None and node.takes_bias and uses[maker.output] == 1:
+                bias, slot = maker.give_bias()
+                if bias is not None:
+                    node.take_bias(bias, slot)
 
     def uses(self, dtype: torch.dtype) -> bool:
         """Whether any recorded tensor has this dtype."""
@@ -119,26 +153,39 @@ class Tape:
     # --- the passes -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def gradient(self, seed: Tensor, keep: bool = True) -> Tensor:
-        """X: the gradient of <seed, output> with respect to the input. `keep` the cotangents for `weight_gradients`."""
+    def gradient(self, seed: Tensor, s: Tensor | None = None, keep: bool = True) -> tuple[Tensor, dict["Slot", Tensor]]:
+        """X: the gradient of <seed, output> with respect to the input.
+
+        Args:
+            seed: of the output's shape.
+            s: [samples], the factor of every additive constant; None for zero.
+            keep: whether `weight_gradients` will follow, which needs cotangents.
+
+        Returns:
+            The gradient, and for every additive constant its sum over the samples of s_i delta_i (empty without s).
+        """
+        scales = Scales(s)
         pending: dict[Value, Tensor] = {self.output: seed}
+        found: dict[Slot, Tensor] = {}
         for node in reversed(self.nodes):
             delta = pending.pop(node.output, None)
             if delta is None:
                 continue
             if keep and any(slot is not None for slot in node.slots):
                 node.cotangent = delta
-            for value, gradient in zip(node.inputs, node.pull(delta), strict=True):
+            for value, gradient in zip(node.inputs, node.pull(delta, scales), strict=True):
                 known = pending.get(value)
                 pending[value] = gradient if known is None else known + gradient
+            if s is not None and any(slot is not None for slot in node.constants):
+                _accumulate(found, node.constants, node.constant_gradients(delta, scales))
             del delta
-        return pending[self.input]
+        return pending[self.input], found
 
     @torch.no_grad()
     def weight_gradients(self, u: Tensor, s: Tensor | None) -> dict[Slot, Tensor]:
-        """T and W: the gradients of sum_i [s_i D(x_i) + <v_i, g_i>] for u = s x + v, after `gradient(ones)`.
+        """T and W: the gradients of sum_i [s_i D(x_i) + <v_i, g_i>] for u = s x + v, after `gradient(ones, s)`.
 
-        Half-precision weights get float32 sums where autocast made them from float32.
+        Those of additive constants came from there. They have the dtypes of the weights.
 
         Raises:
             RuntimeError: a weight was changed in place since it was recorded.
@@ -156,10 +203,7 @@ class Tape:
                 if not uses[value]:
                     known.pop(value, None)
             if node.cotangent is not None:
-                for slot, gradient in zip(node.slots, node.weight_gradients(us, node.cotangent, scales), strict=True):
-                    if slot is not None and gradient is not None:
-                        gradient = gradient.to(slot.tensor.dtype)
-                        found[slot] = found[slot] + gradient if slot in found else gradient
+                _accumulate(found, node.slots, node.weight_gradients(us, node.cotangent, scales))
             if uses.get(node.output):
                 known[node.output] = node.push(us, scales)
         return found
@@ -182,6 +226,13 @@ class Tape:
                     f"a weight of shape {list(slot.tensor.shape)} was modified in place between critic_loss and "
                     "backward; call backward before the optimiser's step"
                 )
+
+
+def _accumulate(found: dict[Slot, Tensor], slots: Sequence[Slot | None], gradients: Sequence[Tensor | None]) -> None:
+    for slot, gradient in zip(slots, gradients, strict=True):
+        if slot is not None and gradient is not None:
+            gradient = gradient.to(slot.tensor.dtype)
+            found[slot] = found[slot] + gradient if slot in found else gradient
 
 
 def _before_autocast(weight: Tensor) -> Tensor:

@@ -41,7 +41,9 @@ class Verdict:
     def __str__(self) -> str:
         if self.eligible:
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.operations.items()))
-            return f"one pass: piecewise affine in x, sample by sample\n  {kinds}\n  gradients to {self.weights} weights"
+            return (
+                f"one pass: piecewise affine in x, sample by sample\n  {kinds}\n  gradients to {self.weights} weights"
+            )
         return "double backward, because\n" + "\n".join(f"  {reason}" for reason in self.reasons)
 
 

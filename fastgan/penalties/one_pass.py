@@ -41,9 +41,9 @@ class Evaluation:
             The gradient of D with respect to the points.
         """
         seed_scale = HEADROOM if self.half else 1.0
-        g = self.tape.gradient(torch.full_like(self.logits, seed_scale))
         samples = len(self.x)
         self.s = None if s is None else s.detach().reshape(samples).to(_accumulator(self.x))
+        g, self.of_constants = self.tape.gradient(torch.full_like(self.logits, seed_scale), self.s)
         self.u: Tensor | None = None
         for name, penalty in self.penalties.items():
             s_once = self.s if self.u is None else None
@@ -59,13 +59,24 @@ class Evaluation:
         u, s = self.u, self.s
         assert u is not None
         if not self.half:
-            return self.tape.weight_gradients(u, s)
+            return _merged(self.tape.weight_gradients(u, s), self.of_constants)
         # u may be of any size, but the network is made for inputs around 1; a power of two changes no digits.
         largest = u.abs().amax() if s is None else torch.maximum(u.abs().amax(), s.abs().amax())
         factor = torch.exp2(-torch.log2(largest.float()).ceil().clamp(-100, 100)).nan_to_num(1.0, 1.0, 1.0)
         found = self.tape.weight_gradients(u * factor.to(u.dtype), None if s is None else s * factor)
-        undo = 1 / (factor * HEADROOM)
-        return {slot: (gradient.float() * undo).to(gradient.dtype) for slot, gradient in found.items()}
+        return _merged(_over(found, factor * HEADROOM), _over(self.of_constants, HEADROOM))
+
+
+def _over(gradients: dict[Slot, Tensor], factor: Tensor | float) -> dict[Slot, Tensor]:
+    return {slot: (gradient.float() / factor).to(gradient.dtype) for slot, gradient in gradients.items()}
+
+
+def _merged(first: dict[Slot, Tensor], second: dict[Slot, Tensor]) -> dict[Slot, Tensor]:
+    """The sums; a tensor may be added in one place and multiply in another."""
+    found = dict(first)
+    for slot, gradient in second.items():
+        found[slot] = found[slot] + gradient if slot in found else gradient
+    return found
 
 
 def _accumulator(x: Tensor) -> torch.dtype:
@@ -90,9 +101,7 @@ class _Deposit(torch.autograd.Function):
         return (None, None, *[None if g is None else g * scale.to(g.dtype) for g in found])
 
 
-def deposit(
-    value: Tensor, evaluations: Sequence[Evaluation], others: Sequence[tuple[Tensor, Tensor]] = ()
-) -> Tensor:
+def deposit(value: Tensor, evaluations: Sequence[Evaluation], others: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
     """A scalar equal to `value` whose backward pass runs T and W of the evaluations.
 
     `others` are outputs that autograd knows (of samples without a penalty), with the gradient that goes into each.

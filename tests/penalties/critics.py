@@ -350,6 +350,4 @@ def relative_error(found: dict[str, Tensor], truth: dict[str, Tensor]) -> float:
     zero, in the network)."""
     assert found.keys() == truth.keys()
     overall = max(t.abs().max().item() for t in truth.values())
-    return max(
-        (found[n] - t).abs().max().item() / max(t.abs().max().item(), 1e-3 * overall) for n, t in truth.items()
-    )
+    return max((found[n] - t).abs().max().item() / max(t.abs().max().item(), 1e-3 * overall) for n, t in truth.items())

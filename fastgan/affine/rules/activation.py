@@ -1,9 +1,10 @@
-"""Piecewise linear activations: the slope of each element is frozen as it was at x.
+"""relu, leaky_relu and bias_act: hot, so their masks are kept in one bit per element and replayed by fused kernels.
 
-At a kink the slope is PyTorch's: that of the negative side for relu and leaky_relu, zero for hardtanh, one for clamp.
+At a kink the slope is PyTorch's: that of the negative side.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,199 +12,141 @@ from torch import Tensor
 
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.tape import Node, Scales, Slot, Value
+from fastgan.ops import bias_act_with_mask, bias_act_with_mask_, frozen_bias_act, frozen_bias_act_grad
+from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import _BiasAct
+from fastgan.ops.layout import along
 
 aten = torch.ops.aten
 
 FUNCTIONS = frozenset({_BiasAct})
 
 
-class Slopes(Node):
-    """y = x where `positive`, else slope * x."""
+@dataclass(frozen=True)
+class Shape:
+    """y = clamp(gain * act(x + b), -clamp, clamp), the bias along dimension `dim`."""
 
-    def __init__(self, x: Value, positive: Tensor, slope: float) -> None:
-        super().__init__([x])
-        self.positive, self.slope = positive, slope
-
-    def _apply(self, x: Tensor) -> Tensor:
-        return torch.where(self.positive, x, x * self.slope if self.slope else 0)
-
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
-        return (self._apply(delta),)
-
-    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        return self._apply(us[0])
+    act: str
+    alpha: float | None
+    gain: float
+    clamp: float | None = None
+    dim: int = 1
 
 
-def _slopes(recorder: Any, func: Any, args: tuple, kwargs: dict, positive: Tensor, slope: float) -> Tensor:
-    value = recorder.value(args[0])
-    return recorder.add(Slopes(value, positive, slope), func(*args, **kwargs), value.batch)
+class Activation(Node):
+    """The activation by fused kernels; the bias may have been that of the convolution before it (`Tape.finish`)."""
 
-
-def leaky_relu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    slope = args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01)
-    return _slopes(recorder, func, args, kwargs, args[0].detach() > 0, slope)
-
-
-def relu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    return _slopes(recorder, func, args, kwargs, args[0].detach() > 0, 0)
-
-
-def absolute(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """|x|; its slope at 0 is 0."""
-    value = recorder.value(args[0])
-    node = Masked(value, args[0].detach().sign(), None)
-    return recorder.add(node, func(*args, **kwargs), value.batch)
-
-
-class Masked(Node):
-    """y = slope * x + s * constant, elementwise."""
-
-    def __init__(self, x: Value, slope: Tensor, constant: Tensor | None) -> None:
-        super().__init__([x])
-        self.slope, self.constant = slope, constant
-
-    def _apply(self, x: Tensor) -> Tensor:
-        return torch.where(self.slope, x, 0) if self.slope.dtype == torch.bool else x * self.slope
-
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
-        return (self._apply(delta),)
-
-    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        y, s = self._apply(us[0]), scales.along(self.output)
-        return y if s is None or self.constant is None else torch.addcmul(y, s, self.constant)
-
-
-def _masked(recorder: Any, func: Any, args: tuple, kwargs: dict, passes: Tensor) -> Tensor:
-    """Records an operation that is x where `passes` and a constant elsewhere."""
-    value = recorder.value(args[0])
-    result = func(*args, **kwargs)
-    constant = torch.where(passes, 0, result.detach())
-    return recorder.add(Masked(value, passes, constant), result, value.batch)
-
-
-def hardtanh(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    low, high = (*args[1:], -1.0, 1.0)[:2] if len(args) != 2 else (args[1], kwargs.get("max_val", 1.0))
-    x = args[0].detach()
-    return _masked(recorder, func, args, kwargs, (x > low) & (x < high))
-
-
-def clamp(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    bounds = dict(zip(("self", "min", "max"), args, strict=False)) | kwargs
-    x, low, high = args[0].detach(), bounds.get("min"), bounds.get("max")
-    if any(recorder.find(bound) is not None for bound in (low, high)):
-        raise NotAffineError("a bound of clamp depends on the input")
-    if any(isinstance(bound, Tensor) and bound.requires_grad for bound in (low, high)):
-        raise NotAffineError("a bound of clamp is a weight")
-    passes = torch.ones_like(x, dtype=torch.bool)
-    passes = passes if low is None else passes & (x >= low)
-    passes = passes if high is None else passes & (x <= high)
-    return _masked(recorder, func, args, kwargs, passes)
-
-
-def clamp_min(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    return _masked(recorder, func, args, kwargs, args[0].detach() >= args[1])
-
-
-def clamp_max(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    return _masked(recorder, func, args, kwargs, args[0].detach() <= args[1])
-
-
-def threshold(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    return _masked(recorder, func, args, kwargs, args[0].detach() > args[1])
-
-
-class Prelu(Node):
-    """y = x where `positive`, else weight * x."""
-
-    def __init__(self, x: Value, positive: Tensor, weight: Tensor, slot: Slot | None) -> None:
-        super().__init__([x], (slot,))
-        self.positive, self.weight = positive, weight.detach()
-
-    def _apply(self, x: Tensor) -> Tensor:
-        return torch.where(self.positive, x, x * self.weight)
-
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
-        return (self._apply(delta),)
-
-    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        return self._apply(us[0])
-
-    def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
-        return (torch.where(self.positive, 0, us[0] * delta).sum_to_size(self.weight.shape),)
-
-
-def prelu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    x, weight = args
-    value = recorder.find(x)
-    if value is None or recorder.find(weight) is not None:
-        raise NotAffineError("the slope of prelu depends on the input")
-    node = Prelu(value, x.detach() > 0, weight, recorder.slot(weight))
-    return recorder.add(node, func(*args, **kwargs), value.batch)
-
-
-class BiasAct(Node):
-    """y = clamp(gain * act(x + b)) with a piecewise linear act."""
-
-    def __init__(
-        self, x: Value, b: Tensor | None, slope: Tensor, constant: Tensor | None, dim: int, slot: Slot | None
-    ) -> None:
-        super().__init__([x], (slot,))
+    def __init__(self, x: Value, b: Tensor | None, mask: ActivationMask, shape: Shape, slot: Slot | None) -> None:
+        super().__init__([x], (), (slot,))
         self.b = None if b is None else b.detach()
-        self.slope, self.constant, self.dim = slope, constant, dim
+        self.mask, self.shape = mask, shape
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
-        return (delta * self.slope,)
+    def take_bias(self, bias: Tensor, slot: Slot | None) -> None:
+        self.b, self.constants = bias, (slot,)
+
+    @property
+    def takes_bias(self) -> bool:  # type: ignore[override]
+        return self.b is None and self.shape.dim == 1
+
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        shape = self.shape
+        wanted = self.constants[0] is not None and scales.s is not None
+        du, self._db = frozen_bias_act_grad(
+            delta, self.mask, scales.s, shape.dim, shape.act, shape.alpha, shape.gain, wanted
+        )
+        return (du,)
+
+    def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+        return (self._db,)  # summed in the same pass
+
+    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        shape, s, b = self.shape, scales.s, self.b
+        if s is None:  # every constant is multiplied by zero
+            b = None
+            s = us[0].new_zeros(1) if shape.clamp is not None else None
+        return frozen_bias_act(us[0], b, s, self.mask, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp)
+
+
+class PlainActivation(Node):
+    """The same in torch's own operations, for a compiler to fuse and for samples that do not come first."""
+
+    def __init__(self, x: Value, b: Tensor | None, pre: Tensor, y: Tensor, shape: Shape, slot: Slot | None) -> None:
+        super().__init__([x], (), (slot,))
+        self.b = None if b is None else b.detach()
+        self.shape = shape
+        self.positive = pre > 0
+        self.negative_slope = {"linear": 1.0, "relu": 0.0, "lrelu": shape.alpha or 0.0}[shape.act]
+        self.reached = None if shape.clamp is None else y.abs() >= torch.full((), shape.clamp, dtype=y.dtype)
+        self.bounds = None if self.reached is None else torch.where(self.reached, y, 0)
+
+    def _slope(self, x: Tensor) -> Tensor:
+        y = torch.where(self.positive, x, x * self.negative_slope if self.negative_slope else 0)
+        y = y if self.shape.gain == 1 else y * self.shape.gain
+        return y if self.reached is None else torch.where(self.reached, 0, y)
+
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        return (self._slope(delta),)
+
+    def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+        s = scales.along(self.output)
+        assert s is not None
+        return ((self._slope(delta) * s).sum([d for d in range(delta.ndim) if d != self.shape.dim]),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
         u, s = us[0], scales.along(self.output)
         if s is not None and self.b is not None:
-            u = u + s * self.b.to(u.dtype).view([-1 if d == self.dim else 1 for d in range(u.ndim)])
-        y = u * self.slope
-        return y if s is None or self.constant is None else torch.addcmul(y, s, self.constant)
+            u = u + s * along(self.b.to(u.dtype), self.shape.dim, u.ndim)
+        y = self._slope(u)
+        return y if s is None or self.bounds is None else y + s * self.bounds
 
-    def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
-        s = scales.along(self.output)
-        if s is None:
-            return (None,)
-        return ((delta * self.slope * s).sum([d for d in range(delta.ndim) if d != self.dim]),)
+
+def _record(
+    recorder: Any, func: Any, args: tuple, kwargs: dict, b: Tensor | None, shape: Shape, in_place: bool = False
+) -> Tensor:
+    x = args[0]
+    value, slot = recorder.value(x), None if b is None else recorder.slot(b)
+    if value.batch.dim == shape.dim and b is not None:
+        raise NotAffineError("the bias of an activation runs along the samples")
+    if recorder.plain or value.batch.dim != 0 or (shape.alpha or 0) < 0:
+        pre = x.detach()
+        if b is not None:
+            pre = pre + along(b.detach().to(x.dtype), shape.dim, x.ndim)
+        positive = pre.clone() if in_place else pre
+        y = func(*args, **kwargs)
+        node: Node = PlainActivation(value, b, positive, y.detach(), shape, slot)
+        return recorder.add(node, y, value.batch, changed=in_place)
+    with torch.no_grad():
+        if in_place:
+            y, mask = x, bias_act_with_mask_(x, b, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp)
+        else:
+            y, mask = bias_act_with_mask(x, b, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp)
+    return recorder.add(Activation(value, b, mask, shape, slot), y, value.batch, changed=in_place)
+
+
+def leaky_relu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    slope = args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01)
+    return _record(recorder, func, args, kwargs, None, Shape("lrelu", slope, 1.0), func is aten.leaky_relu_.default)
+
+
+def relu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    return _record(recorder, func, args, kwargs, None, Shape("relu", None, 1.0), func is aten.relu_.default)
 
 
 def bias_act(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     x, b, dim, act, alpha, gain, clamp = args[:7]
     if ACTIVATIONS[act].curvature is not None:
         raise NotAffineError(f"bias_act with the activation {act} is not piecewise linear")
-    value = recorder.find(x)
-    if value is None or (b is not None and recorder.find(b) is not None):
+    if recorder.find(x) is None or (b is not None and recorder.find(b) is not None):
         raise NotAffineError("the bias of bias_act depends on the input")
-    if value.batch.dim == dim:
-        raise NotAffineError("the bias of bias_act runs along the samples")
-    result = func(*args, **kwargs)
-    pre = x.detach()
-    if b is not None:
-        pre = pre + b.detach().to(x.dtype).view([-1 if d == dim else 1 for d in range(x.ndim)])
-    below = gain * {"linear": 1.0, "relu": 0.0, "lrelu": alpha}[act]
-    slope = torch.where(pre > 0, torch.tensor(gain, dtype=x.dtype), torch.tensor(below, dtype=x.dtype))
-    constant = None
-    if clamp is not None:
-        reached = result.detach().abs() >= torch.tensor(clamp, dtype=x.dtype)
-        slope = torch.where(reached, 0, slope)
-        constant = torch.where(reached, result.detach(), 0)
-    node = BiasAct(value, b, slope, constant, dim, None if b is None else recorder.slot(b))
-    return recorder.add(node, result, value.batch)
+    shape = Shape(act, alpha if act == "lrelu" else None, gain, clamp, dim)
+    return _record(recorder, func, args, kwargs, b, shape)
 
 
 RULES: dict[Any, Any] = {
     aten.leaky_relu.default: leaky_relu,
+    aten.leaky_relu_.default: leaky_relu,
     aten.relu.default: relu,
-    aten.abs.default: absolute,
-    aten.hardtanh.default: hardtanh,
-    aten.clamp.default: clamp,
-    aten.clamp.Tensor: clamp,
-    aten.clamp_min.default: clamp_min,
-    aten.clamp_max.default: clamp_max,
-    aten.threshold.default: threshold,
-    aten._prelu_kernel.default: prelu,
+    aten.relu_.default: relu,
     torch.ops.fastgan.bias_act.default: bias_act,
 }

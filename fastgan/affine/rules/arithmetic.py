@@ -24,12 +24,12 @@ class Sum(Node):
         constant_factor: float = 1,
         slot: Slot | None = None,
     ) -> None:
-        super().__init__(inputs, (slot,))
+        super().__init__(inputs, (), (slot,))
         self.factors = tuple(factors)
         self.constant = constant.detach() if isinstance(constant, Tensor) else constant
         self.constant_factor = constant_factor
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         return [
             _times(delta, factor).sum_to_size(value.shape).to(value.dtype)
             for value, factor in zip(self.inputs, self.factors, strict=True)
@@ -46,11 +46,9 @@ class Sum(Node):
             y = y.expand(self.output.shape)
         return y.to(self.output.dtype)
 
-    def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+    def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)
-        if s is None:
-            return (None,)
-        assert isinstance(self.constant, Tensor)
+        assert s is not None and isinstance(self.constant, Tensor)
         return (_times(delta * s, self.constant_factor).sum_to_size(self.constant.shape),)
 
 
@@ -65,7 +63,7 @@ class Product(Node):
     def _apply(self, x: Tensor) -> Tensor:
         return x / self.constant if self.divide else x * self.constant
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         (value,) = self.inputs
         return (self._apply(delta).sum_to_size(value.shape).to(value.dtype),)
 

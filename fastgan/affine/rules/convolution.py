@@ -19,7 +19,7 @@ class Convolution(Node):
     def __init__(
         self, x: Value, weight: Tensor, bias: Tensor | None, slots: tuple[Slot | None, Slot | None], rest: tuple
     ) -> None:
-        super().__init__([x], slots)
+        super().__init__([x], slots[:1], slots[1:])
         self.weight = weight.detach()
         self.bias = None if bias is None else bias.detach()
         self.rest = rest  # stride, padding, dilation, transposed, output_padding, groups
@@ -28,7 +28,7 @@ class Convolution(Node):
     def _backward(self, delta: Tensor, x: Tensor, mask: list[bool]) -> Sequence[Tensor]:
         return aten.convolution_backward(delta, x, self.weight, None, *self.rest, mask)
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         # The input gives only its shape and memory order; uninitialised memory costs nothing to make.
         x = torch.empty(self.shape, dtype=delta.dtype, device=delta.device, memory_format=_memory_format(delta))
         return self._backward(delta, x, [True, False, False])[:1]
@@ -41,13 +41,19 @@ class Convolution(Node):
         return y.addcmul_(s, self.bias.to(y.dtype).view(-1, *[1] * (y.ndim - 2)))
 
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
-        weight = bias = None
-        if self.slots[0] is not None:
-            weight = self._backward(delta, us[0], [False, True, False])[1]
+        return self._backward(delta, us[0], [False, True, False])[1:2]
+
+    def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+        wide = torch.promote_types(delta.dtype, torch.float32)
+        of_samples = delta.sum(list(range(2, delta.ndim)), dtype=wide)  # [samples, channels]: delta is read once
         s = scales.along(self.output)
-        if self.slots[1] is not None and s is not None:
-            bias = (delta * s).sum([0, *range(2, delta.ndim)])
-        return weight, bias
+        assert s is not None
+        return (s.to(wide).view(-1) @ of_samples,)
+
+    def give_bias(self) -> tuple[Tensor | None, Slot | None]:
+        given = self.bias, (self.constants[0] if self.bias is not None else None)
+        self.bias, self.constants = None, ()
+        return given
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:

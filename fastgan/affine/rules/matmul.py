@@ -17,14 +17,12 @@ aten = torch.ops.aten
 class Addmm(Node):
     """y = x w + b for x with the samples in its rows; also without b."""
 
-    def __init__(
-        self, x: Value, weight: Tensor, bias: Tensor | None, slots: tuple[Slot | None, Slot | None]
-    ) -> None:
-        super().__init__([x], slots)
+    def __init__(self, x: Value, weight: Tensor, bias: Tensor | None, slots: tuple[Slot | None, Slot | None]) -> None:
+        super().__init__([x], slots[:1], slots[1:])
         self.weight = weight.detach()
         self.bias = None if bias is None else bias.detach()
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         return (delta @ self.weight.t(),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
@@ -34,15 +32,20 @@ class Addmm(Node):
         return torch.addmm(s * self.bias.to(s.dtype), us[0], self.weight)
 
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
-        weight = bias = None
-        if self.slots[0] is not None:
-            # In the memory order of the weight: a linear layer's is the transpose of its parameter.
-            weight = (delta.t() @ us[0]).t() if self.weight.stride(0) == 1 else us[0].t() @ delta
+        # In the memory order of the weight: a linear layer's is the transpose of its parameter.
+        return ((delta.t() @ us[0]).t() if self.weight.stride(0) == 1 else us[0].t() @ delta,)
+
+    def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)
-        if self.slots[1] is not None and s is not None:
-            assert self.bias is not None
-            bias = (delta * s).sum_to_size(self.bias.shape)
-        return weight, bias
+        assert s is not None and self.bias is not None
+        return ((delta * s).sum_to_size(self.bias.shape),)
+
+    def give_bias(self) -> tuple[Tensor | None, Slot | None]:
+        if self.bias is None or self.bias.ndim != 1:
+            return None, None
+        given = self.bias, self.constants[0]
+        self.bias, self.constants = None, ()
+        return given
 
 
 def addmm(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:

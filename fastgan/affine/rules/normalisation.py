@@ -16,9 +16,15 @@ class Normalisation(Node):
     """y = (x - mean) / std * weight + bias, channel by channel."""
 
     def __init__(
-        self, x: Value, mean: Tensor, inverse: Tensor, weight: Tensor | None, bias: Tensor | None, slots: Sequence[Slot | None]
+        self,
+        x: Value,
+        mean: Tensor,
+        inverse: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        slots: Sequence[Slot | None],
     ) -> None:
-        super().__init__([x], slots)
+        super().__init__([x], slots[:1], slots[1:])
         self.mean, self.inverse = mean, inverse
         self.weight = None if weight is None else weight.detach()
         self.bias = None if bias is None else bias.detach()
@@ -29,7 +35,7 @@ class Normalisation(Node):
     def _factor(self) -> Tensor:
         return self._along(self.inverse if self.weight is None else self.inverse * self.weight)
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         return ((delta * self._factor()).to(self.inputs[0].dtype),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
@@ -42,14 +48,13 @@ class Normalisation(Node):
 
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)
-        others = [0, *range(2, delta.ndim)]
-        weight = bias = None
-        if self.slots[0] is not None:
-            centred = us[0] if s is None else us[0] - s * self._along(self.mean)
-            weight = (delta * centred).sum(others) * self.inverse
-        if self.slots[1] is not None and s is not None:
-            bias = (delta * s).sum(others)
-        return weight, bias
+        centred = us[0] if s is None else us[0] - s * self._along(self.mean)
+        return ((delta * centred).sum([0, *range(2, delta.ndim)]) * self.inverse,)
+
+    def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+        s = scales.along(self.output)
+        assert s is not None
+        return ((delta * s).sum([0, *range(2, delta.ndim)]),)
 
 
 def native_batch_norm(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Any:

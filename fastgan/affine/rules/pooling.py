@@ -20,7 +20,7 @@ class Gather(Node):
         super().__init__([x])
         self.index, self.start = index.flatten(start), start
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         (value,) = self.inputs
         flat = delta.new_zeros(value.shape).flatten(self.start)
         return (flat.scatter_add_(self.start, self.index, delta.flatten(self.start)).view(value.shape),)
@@ -52,7 +52,7 @@ class GatherAlong(Node):
         self.index = index if keepdim else index.unsqueeze(dim)
         self.dim, self.keepdim = dim, keepdim
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         delta = delta if self.keepdim else delta.unsqueeze(self.dim)
         return (delta.new_zeros(self.inputs[0].shape).scatter_(self.dim, self.index, delta),)
 
@@ -78,7 +78,7 @@ class Weighted(Node):
         super().__init__([x])
         self.weight, self.dims, self.keepdim = weight, dims, keepdim
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         if not self.keepdim:
             for d in self.dims:
                 delta = delta.unsqueeze(d)
@@ -108,26 +108,24 @@ def amax(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
 class Choice(Node):
     """y = share * a + (1 - share) * b elementwise, with a frozen share: where, maximum, minimum."""
 
-    def __init__(
-        self, share: Tensor, operands: Sequence[Value | Tensor], slots: Sequence[Slot | None]
-    ) -> None:
-        super().__init__([o for o in operands if isinstance(o, Value)], slots)
+    def __init__(self, share: Tensor, operands: Sequence[Value | Tensor], slots: Sequence[Slot | None]) -> None:
+        super().__init__([o for o in operands if isinstance(o, Value)], (), slots)
         self.share = share
-        self.constants = [o.detach() if isinstance(o, Tensor) else None for o in operands]
+        self.constant_operands = [o.detach() if isinstance(o, Tensor) else None for o in operands]
 
     def _parts(self, delta: Tensor) -> list[Tensor]:
         if self.share.dtype == torch.bool:
             return [torch.where(self.share, delta, 0), torch.where(self.share, 0, delta)]
         return [delta * self.share, delta * (1 - self.share)]
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
-        parts = [p for p, c in zip(self._parts(delta), self.constants, strict=True) if c is None]
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        parts = [p for p, c in zip(self._parts(delta), self.constant_operands, strict=True) if c is None]
         return [p.sum_to_size(v.shape).to(v.dtype) for p, v in zip(parts, self.inputs, strict=True)]
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
         s, remaining = scales.along(self.output), iter(us)
         operands = []
-        for constant in self.constants:
+        for constant in self.constant_operands:
             if constant is None:
                 operands.append(next(remaining))
             else:
@@ -136,14 +134,11 @@ class Choice(Node):
         y = torch.where(self.share, a, b) if self.share.dtype == torch.bool else b + self.share * (a - b)
         return y.expand(self.output.shape)
 
-    def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+    def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)
-        if s is None:
-            return [None] * len(self.slots)
-        pairs = [(p, c) for p, c in zip(self._parts(delta * s), self.constants, strict=True) if c is not None]
-        return [
-            None if slot is None else p.sum_to_size(c.shape) for slot, (p, c) in zip(self.slots, pairs, strict=True)
-        ]
+        assert s is not None
+        parts = zip(self._parts(delta * s), self.constant_operands, strict=True)
+        return [part.sum_to_size(constant.shape) for part, constant in parts if constant is not None]
 
 
 def choice(recorder: Any, share: Tensor, operands: Sequence[Tensor], result: Tensor) -> Tensor:

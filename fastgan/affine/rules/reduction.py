@@ -20,7 +20,7 @@ class Reduction(Node):
         super().__init__([x])
         self.dims, self.keepdim, self.factor = tuple(dims), keepdim, factor
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         (value,) = self.inputs
         if self.factor != 1:
             delta = delta * self.factor

@@ -23,7 +23,7 @@ class Moved(Node):
         self.move = move
         self.back = back
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         return (self.back(delta),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
@@ -159,7 +159,7 @@ class Concatenation(Node):
     def __init__(
         self, join: Callable[..., Tensor], dim: int, parts: Sequence[Value | Tensor], slots: Sequence[Any], sizes: list
     ) -> None:
-        super().__init__([p for p in parts if isinstance(p, Value)], slots)
+        super().__init__([p for p in parts if isinstance(p, Value)], (), slots)
         self.join, self.dim, self.sizes = join, dim, sizes
         self.parts = [p.detach() if isinstance(p, Tensor) else None for p in parts]
 
@@ -168,14 +168,16 @@ class Concatenation(Node):
             return list(delta.unbind(self.dim))
         return list(delta.split(self.sizes, self.dim))
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         pieces = [piece for piece, part in zip(self._pieces(delta), self.parts, strict=True) if part is None]
         return [piece.to(value.dtype) for piece, value in zip(pieces, self.inputs, strict=True)]
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
         s, remaining = scales.along(self.output), iter(us)
         dtype = self.output.dtype
-        return self.join([self._scaled(p, s) if p is not None else next(remaining).to(dtype) for p in self.parts], self.dim)
+        return self.join(
+            [self._scaled(p, s) if p is not None else next(remaining).to(dtype) for p in self.parts], self.dim
+        )
 
     def _scaled(self, constant: Tensor, s: Tensor | None) -> Tensor:
         constant = constant.to(self.output.dtype)
@@ -183,12 +185,10 @@ class Concatenation(Node):
             return torch.zeros_like(constant)
         return constant * (s.select(self.dim, 0) if self.join is torch.stack else s)
 
-    def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+    def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)
-        if s is None:
-            return [None] * len(self.slots)
-        constants = [piece for piece, part in zip(self._pieces(delta * s), self.parts, strict=True) if part is not None]
-        return [None if slot is None else piece for slot, piece in zip(self.slots, constants, strict=True)]
+        assert s is not None
+        return [piece for piece, part in zip(self._pieces(delta * s), self.parts, strict=True) if part is not None]
 
 
 def concatenation(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -220,7 +220,9 @@ RULES: dict[Any, Any] = {
     aten.permute.default: permute,
     aten.transpose.int: transpose,
     aten.t.default: transpose,
-    **dict.fromkeys((aten.clone.default, aten._to_copy.default, aten.alias.default, aten.lift_fresh.default), same_place),
+    **dict.fromkeys(
+        (aten.clone.default, aten._to_copy.default, aten.alias.default, aten.lift_fresh.default), same_place
+    ),
     aten.expand.default: expand,
     aten.slice.Tensor: whole_slice,
     **dict.fromkeys((aten.select.int, aten.index_select.default, aten.flip.default, aten.roll.default), along_a_dim),

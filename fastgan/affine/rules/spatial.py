@@ -51,7 +51,7 @@ class ConstantPad(Node):
         super().__init__([x])
         self.pad, self.fill = list(pad), fill
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         return (aten.constant_pad_nd(delta, [-p for p in self.pad], 0),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
@@ -78,9 +78,16 @@ class AveragePool(Node):
     def __init__(self, x: Value, rest: tuple) -> None:
         super().__init__([x])
         kernel, stride, padding, ceil_mode, count_include_pad, divisor = (*rest, *(None,) * 5)[:6]
-        self.rest = (kernel, stride or kernel, padding or [0, 0], bool(ceil_mode), count_include_pad is not False, divisor)
+        self.rest = (
+            kernel,
+            stride or kernel,
+            padding or [0, 0],
+            bool(ceil_mode),
+            count_include_pad is not False,
+            divisor,
+        )
 
-    def pull(self, delta: Tensor) -> Sequence[Tensor]:
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         return (aten.avg_pool2d_backward(delta, self.inputs[0].placeholder(), *self.rest),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:

@@ -1,0 +1,121 @@
+"""Other piecewise linear functions: each element passes with a frozen slope or is a frozen constant.
+
+At a kink the slope is PyTorch's: zero for abs, hardtanh and threshold, one for clamp, that of the negative side for
+prelu.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.affine.errors import NotAffineError
+from fastgan.affine.tape import Node, Scales, Slot, Value
+
+aten = torch.ops.aten
+
+
+def absolute(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """|x|; its slope at 0 is 0."""
+    value = recorder.value(args[0])
+    node = Masked(value, args[0].detach().sign(), None)
+    return recorder.add(node, func(*args, **kwargs), value.batch)
+
+
+class Masked(Node):
+    """y = slope * x + s * constant, elementwise."""
+
+    def __init__(self, x: Value, slope: Tensor, constant: Tensor | None) -> None:
+        super().__init__([x])
+        self.slope, self.constant = slope, constant
+
+    def _apply(self, x: Tensor) -> Tensor:
+        return torch.where(self.slope, x, 0) if self.slope.dtype == torch.bool else x * self.slope
+
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        return (self._apply(delta),)
+
+    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        y, s = self._apply(us[0]), scales.along(self.output)
+        return y if s is None or self.constant is None else torch.addcmul(y, s, self.constant)
+
+
+def _masked(recorder: Any, func: Any, args: tuple, kwargs: dict, passes: Tensor) -> Tensor:
+    """Records an operation that is x where `passes` and a constant elsewhere."""
+    value = recorder.value(args[0])
+    result = func(*args, **kwargs)
+    constant = torch.where(passes, 0, result.detach())
+    return recorder.add(Masked(value, passes, constant), result, value.batch)
+
+
+def hardtanh(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    low, high = (*args[1:], -1.0, 1.0)[:2] if len(args) != 2 else (args[1], kwargs.get("max_val", 1.0))
+    x = args[0].detach()
+    return _masked(recorder, func, args, kwargs, (x > low) & (x < high))
+
+
+def clamp(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    bounds = dict(zip(("self", "min", "max"), args, strict=False)) | kwargs
+    x, low, high = args[0].detach(), bounds.get("min"), bounds.get("max")
+    if any(recorder.find(bound) is not None for bound in (low, high)):
+        raise NotAffineError("a bound of clamp depends on the input")
+    if any(isinstance(bound, Tensor) and bound.requires_grad for bound in (low, high)):
+        raise NotAffineError("a bound of clamp is a weight")
+    passes = torch.ones_like(x, dtype=torch.bool)
+    passes = passes if low is None else passes & (x >= low)
+    passes = passes if high is None else passes & (x <= high)
+    return _masked(recorder, func, args, kwargs, passes)
+
+
+def clamp_min(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    return _masked(recorder, func, args, kwargs, args[0].detach() >= args[1])
+
+
+def clamp_max(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    return _masked(recorder, func, args, kwargs, args[0].detach() <= args[1])
+
+
+def threshold(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    return _masked(recorder, func, args, kwargs, args[0].detach() > args[1])
+
+
+class Prelu(Node):
+    """y = x where `positive`, else weight * x."""
+
+    def __init__(self, x: Value, positive: Tensor, weight: Tensor, slot: Slot | None) -> None:
+        super().__init__([x], (slot,))
+        self.positive, self.weight = positive, weight.detach()
+
+    def _apply(self, x: Tensor) -> Tensor:
+        return torch.where(self.positive, x, x * self.weight)
+
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        return (self._apply(delta),)
+
+    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        return self._apply(us[0])
+
+    def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+        return (torch.where(self.positive, 0, us[0] * delta).sum_to_size(self.weight.shape),)
+
+
+def prelu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    x, weight = args
+    value = recorder.find(x)
+    if value is None or recorder.find(weight) is not None:
+        raise NotAffineError("the slope of prelu depends on the input")
+    node = Prelu(value, x.detach() > 0, weight, recorder.slot(weight))
+    return recorder.add(node, func(*args, **kwargs), value.batch)
+
+
+RULES: dict[Any, Any] = {
+    aten.abs.default: absolute,
+    aten.hardtanh.default: hardtanh,
+    aten.clamp.default: clamp,
+    aten.clamp.Tensor: clamp,
+    aten.clamp_min.default: clamp_min,
+    aten.clamp_max.default: clamp_max,
+    aten.threshold.default: threshold,
+    aten._prelu_kernel.default: prelu,
+}
