@@ -1,7 +1,7 @@
 """Where the samples are in a tensor, so that no operation can mix them unnoticed.
 
-Every tensor that depends on the input has one dimension, `batch`, of size samples * folded: index i * folded + j along it
-belongs to sample i. (Networks fold channels or positions into the batch to filter or multiply them alike.)
+Every tensor that depends on the input has one dimension, `batch`, of size samples * folded: index i * folded + j
+along it belongs to sample i. (Networks fold channels or positions into the batch to filter or multiply them alike.)
 """
 
 import math

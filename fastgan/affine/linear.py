@@ -37,12 +37,14 @@ class Linear(Node):
 
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         with torch.enable_grad():
-            weights = [w if slot is None else w.requires_grad_() for w, slot in zip(self.aliases(), self.slots)]
+            weights = [
+                w if slot is None else w.requires_grad_() for w, slot in zip(self._aliases(), self.slots, strict=True)
+            ]
             wanted = [w for w in weights if w.requires_grad]
             found = iter(torch.autograd.grad(self.f(us, weights), wanted, delta))
         return [next(found) if w.requires_grad else None for w in weights]
 
-    def aliases(self) -> list[Tensor]:
+    def _aliases(self) -> list[Tensor]:
         return [w.detach() for w in self.weights]
 
 

@@ -83,23 +83,21 @@ class Recorder(TorchDispatchMode):
     def _check_apart(self, weight: Tensor) -> None:
         """Makes sure that autograd knows no way from a supposed weight to the input.
 
-        There is one if a custom autograd.Function has hidden it, whose backward may be anything, or if a weight was made
-        of the sign or the rounding of an activation, whose derivative is zero.
+        There is one if a custom autograd.Function has hidden it, whose backward may be anything, or if a weight was
+        made of the sign or the rounding of an activation, whose derivative is zero.
         """
-        waiting = [weight.grad_fn] if weight.grad_fn is not None else []
+        waiting: list[Any] = [weight.grad_fn]
         while waiting:
             node = waiting.pop()
             if node is None or node in self._apart:
                 continue
             if getattr(node, "variable", None) is self._x:
-                raise NotAffineError(
-                    "a weight was computed from the input by an operation whose derivative is not known"
-                )
+                raise NotAffineError("a weight was computed from the input by an operation of unknown derivative")
             self._apart.add(node)
             waiting.extend(parent for parent, _ in node.next_functions)
 
     def add(self, node: Node, tensor: Tensor, batch: Batch, changed: bool = False) -> Tensor:
-        """Appends a node whose output is this tensor; `changed` says that the tensor was an input, modified in place."""
+        """Appends a node whose output is this tensor; `changed`: it was an input, modified in place."""
         value = Value(tensor, batch)
         value.hidden = not torch.is_grad_enabled()
         node.output = value

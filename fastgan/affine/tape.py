@@ -209,7 +209,7 @@ class Tape:
         return found
 
     def _plan(self) -> tuple[list[Node], dict[Value, int]]:
-        """The nodes that T visits (those with weights, and those whose output is needed), and the uses of each value."""
+        """The nodes that T visits (with weights, or whose output is needed), and the uses of each value."""
         nodes: list[Node] = []
         uses: dict[Value, int] = {}
         for node in reversed(self.nodes):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastgan.affine import NotAffineError
 from fastgan.losses import LOSSES, Loss
@@ -36,13 +36,13 @@ def critic_loss(
         loss(D(real), D(fake)) + sum over penalties of mean_i rho(||grad_x D(x_i)||)
 
     The critic is called as critic(real), critic(fake) and then once for each further set of points (interpolates), in
-    this order. If it is piecewise affine in x sample by sample (`fastgan.explain` says), four passes give the gradient of
-    everything: the price of an ordinary step and a third. If not, it is differentiated twice, exactly as well.
+    this order. If it is piecewise affine in x sample by sample (`fastgan.explain` says), four passes give the gradient
+    of everything: the price of an ordinary step and a third. If not, it is differentiated twice, exactly as well.
 
     The gradient goes to the critic's parameters and whatever else its weights were made of; never to `real` or `fake`.
 
     Args:
-        critic: an nn.Module, or any function of a batch; unchanged. torch.compile'd and DistributedDataParallel ones too.
+        critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel.
         real, fake: samples, of any dtype the critic takes.
         loss: a name in `fastgan.losses.LOSSES`, a `Loss`, or a function (real_logits, fake_logits) -> scalar.
         penalties: any of `fastgan.penalties`, e.g. (R1(10.0), R2(10.0)) or (WGANGP(10.0),); () for none.
@@ -124,7 +124,7 @@ def gradient_penalty(
     return inside(critic, body, x)
 
 
-# --- the two methods ----------------------------------------------------------------------------------------------------
+# --- the two methods --------------------------------------------------------------------------------------------------
 
 
 def _either(
@@ -271,7 +271,7 @@ def _result(
     )
 
 
-# --- arguments ----------------------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 def _objective(loss: Objective) -> Callable[[Tensor, Tensor], Tensor]:

@@ -101,7 +101,7 @@ def _module_path(network: Any, path: list[str]) -> Iterator[None]:
         return
     names = {module: f"{name or 'the critic'}: {type(module).__name__}" for name, module in network.named_modules()}
     enter = register_module_forward_pre_hook(lambda module, _: path.append(names.get(module, type(module).__name__)))
-    leave = register_module_forward_hook(lambda *_: path.pop() and None, always_call=True)
+    leave = register_module_forward_hook(lambda *_: path.pop() and None, always_call=True)  # type: ignore[arg-type]
     try:
         yield
     finally:
@@ -109,13 +109,13 @@ def _module_path(network: Any, path: list[str]) -> Iterator[None]:
         leave.remove()
 
 
-# --- remembered verdicts ------------------------------------------------------------------------------------------------
+# --- remembered verdicts ----------------------------------------------------------------------------------------------
 
 _KNOWN: "weakref.WeakKeyDictionary[Any, dict[Any, Verdict]]" = weakref.WeakKeyDictionary()
 
 
 def verdict(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
-    """The verdict on a network for inputs of this kind, remembered by its modules, their training modes, shapes and dtypes.
+    """The verdict on a network for inputs of this kind, remembered by its modules and their modes, shapes, dtypes.
 
     It only chooses the method: a network that has changed in another way since is still differentiated exactly, because
     recording looks at every operation of every call.

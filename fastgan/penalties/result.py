@@ -24,7 +24,7 @@ class CriticLoss(Tensor):
     """
 
     # An ordinary tensor for every operator.
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     loss: Tensor
     penalties: dict[str, Tensor]

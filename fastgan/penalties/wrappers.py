@@ -43,7 +43,6 @@ def inside(critic: Callable[..., Tensor], body: Callable[..., CriticLoss], *inpu
             del module.forward
         else:
             module.forward = previous
-    parts = {name: value for name, value in found[0].__dict__.items()}
     result = total.as_subclass(CriticLoss)
-    result.__dict__.update(parts)
+    result.__dict__.update(found[0].__dict__)
     return result

@@ -294,7 +294,7 @@ def batch(kind: Kind, samples: int = 6, dtype: torch.dtype = torch.float64) -> t
     return real, fake, torch.randint(CLASSES, (samples,)) if kind.labels else None
 
 
-# --- the textbook -------------------------------------------------------------------------------------------------------
+# --- the textbook -----------------------------------------------------------------------------------------------------
 
 
 def _norms(critic: nn.Module, x: Tensor, rest: tuple) -> tuple[Tensor, Tensor]:

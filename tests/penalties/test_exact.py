@@ -18,12 +18,12 @@ LOSSES = {
     "coupled by a function": lambda r, f: (torch.cat([r, f]).softmax(0) ** 2).sum() + r.std() * f.square().mean(),
 }
 PENALTIES = {
-    "reals": (dict(r1=10.0), (R1(10.0),)),
-    "fakes": (dict(r2=3.0), (R2(3.0),)),
-    "both": (dict(r1=2.0, r2=5.0), (R1(2.0), R2(5.0))),
-    "interpolates": (dict(wgan_gp=10.0), (WGANGP(10.0),)),
-    "one-sided": (dict(wgan_gp=10.0, target=0.05, one_sided=True), (WGANGP(10.0, 0.05, one_sided=True),)),
-    "all": (dict(r1=2.0, r2=5.0, wgan_gp=1.0), (R1(2.0), R2(5.0), WGANGP(1.0))),
+    "reals": ({"r1": 10.0}, (R1(10.0),)),
+    "fakes": ({"r2": 3.0}, (R2(3.0),)),
+    "both": ({"r1": 2.0, "r2": 5.0}, (R1(2.0), R2(5.0))),
+    "interpolates": ({"wgan_gp": 10.0}, (WGANGP(10.0),)),
+    "one-sided": ({"wgan_gp": 10.0, "target": 0.05, "one_sided": True}, (WGANGP(10.0, 0.05, one_sided=True),)),
+    "all": ({"r1": 2.0, "r2": 5.0, "wgan_gp": 1.0}, (R1(2.0), R2(5.0), WGANGP(1.0))),
 }
 
 

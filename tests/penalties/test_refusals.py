@@ -125,8 +125,8 @@ INELIGIBLE = {
     "sorted batch": (lambda: Around(lambda h: h[torch.arange(len(h) - 1, -1, -1)]), "along the samples"),
     "mixed by a matrix": (lambda: Around(lambda h: torch.ones(4, 4, dtype=h.dtype) @ h.flatten(1)), "over the samples"),
     "reshaped": (lambda: Around(lambda h: h.reshape(4, 2, -1).transpose(0, 1).reshape(4, -1).roll(1, 1)), "mixes"),
-    "straight-through": (lambda: Around(lambda h: h + StraightThrough.apply(h)), "derivative is not known"),
-    "rounded weight": (lambda: Around(RoundedGate()), "derivative is not known"),
+    "straight-through": (lambda: Around(lambda h: h + StraightThrough.apply(h)), "of unknown derivative"),
+    "rounded weight": (lambda: Around(RoundedGate()), "of unknown derivative"),
     "a branch on the data": (lambda: Around(lambda h: 2 * h if h.sum() > 0 else 3 * h), "reduced"),
     "gradient reversal": (lambda: Around(Reversal.apply), "Reversal may have any backward"),
     "gradient reversal in place": (

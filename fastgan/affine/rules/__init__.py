@@ -1,7 +1,7 @@
 """How to freeze each ATen operation: `RULES` maps an operation to what records it.
 
-A rule is called as rule(recorder, operation, args, kwargs) with at least one argument that depends on the input. It runs
-the operation, appends a `Node` and returns the operation's output, or raises `NotAffineError`.
+A rule is called as rule(recorder, operation, args, kwargs) with at least one argument that depends on the input. It
+runs the operation, appends a `Node` and returns the operation's output, or raises `NotAffineError`.
 """
 
 from collections.abc import Callable

@@ -48,7 +48,8 @@ class Sum(Node):
 
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)
-        assert s is not None and isinstance(self.constant, Tensor)
+        assert s is not None
+        assert isinstance(self.constant, Tensor)
         return (_times(delta * s, self.constant_factor).sum_to_size(self.constant.shape),)
 
 

@@ -37,7 +37,8 @@ class Addmm(Node):
 
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)
-        assert s is not None and self.bias is not None
+        assert s is not None
+        assert self.bias is not None
         return ((delta * s).sum_to_size(self.bias.shape),)
 
     def give_bias(self) -> tuple[Tensor | None, Slot | None]:

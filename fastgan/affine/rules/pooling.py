@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.affine.batch import Batch, broadcast, without
+from fastgan.affine.batch import broadcast, without
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.tape import Node, Scales, Slot, Value
 

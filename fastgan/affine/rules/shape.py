@@ -1,6 +1,5 @@
 """Views, slices, concatenations, copies and casts: what moves elements and computes nothing."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
