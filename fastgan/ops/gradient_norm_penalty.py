@@ -40,8 +40,8 @@ def gradient_norm_penalty(
     In this order: Mescheder et al. 2018, Which Training Methods for GANs do actually Converge?, arXiv:1801.04406 (R1
     and R2; weight is their gamma). Gulrajani et al. 2017, Improved Training of Wasserstein GANs, arXiv:1704.00028
     (weight is lambda, t = 1). Petzka et al. 2018, On the regularization of Wasserstein GANs, arXiv:1709.08894. The
-    derivative at ||g_i|| = 0 is 0, PyTorch's subgradient of the norm. Differentiable to any order: the first derivative is a kernel,
-    the others are composed of torch operations.
+    derivative at ||g_i|| = 0 is 0, PyTorch's subgradient of the norm. Differentiable to any order: the first derivative
+    is a kernel, the others are composed of torch operations.
 
     Args:
         g: the gradient of a critic's outputs with respect to its inputs: float32, float64, float16 or bfloat16,
