@@ -58,9 +58,9 @@ class Case:
     def inputs(self) -> Inputs:
         torch.manual_seed(SEED)
         sample = self.shape.make(self.device, self.dtype)
-        on_meta = sample.map(lambda t: t.to("meta"))  # only the shape of the output, at no cost
+        on_meta = sample.map(lambda t: t.to("meta"))  # only the shape and dtype of the output, at no cost
         y = self.spec.reference(*on_meta.tensors, **on_meta.kwargs)
-        cotangent = torch.randn(y.shape, device=self.device, dtype=self.dtype)
+        cotangent = torch.randn(y.shape, device=self.device, dtype=y.dtype)
         return Inputs(sample.tensors, sample.kwargs, cotangent).map(lambda t: t)
 
     def implementations(self, with_compile: bool = True) -> list[str]:

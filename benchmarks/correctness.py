@@ -115,9 +115,8 @@ def judge(
     """Runs a stage once (which also warms it up); returns its errors and what is wrong with them."""
     outputs = run(function, inputs, stage)
     slack = BASELINE_SLACK if implementation == "compile" else 1
-    dtype = inputs.cotangent.dtype
-    y = outputs[0]
-    if y is None or y.dtype != dtype:  # the gradients' dtypes are autograd's business
-        return [], f"returns {y if y is None else y.dtype}, expected {dtype}"
+    y, expected = outputs[0], inputs.cotangent.dtype
+    if y is None or y.dtype != expected:  # the gradients' dtypes are autograd's business
+        return [], f"returns {y if y is None else y.dtype}, expected {expected}"
     found = errors(outputs, truth)
-    return found, complaint(found, eager, dtype, slack)
+    return found, complaint(found, eager, inputs.given[0].dtype, slack)

@@ -13,6 +13,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from fastgan import allocation
+
 from .launch import launch
 
 MAX_BLOCK = 4096
@@ -124,7 +126,7 @@ def _cut(g: Tensor) -> tuple[int, dict, int]:
     """Elements of a sample, the constants that cut it into blocks (at least one), and the warps for a block."""
     n = math.prod(g.shape[1:])
     block = min(MAX_BLOCK, max(triton.next_power_of_2(n), 16))
-    return n, {"BLOCKS": max(triton.cdiv(n, block), 1), "BLOCK": block}, max(1, block // 512)
+    return n, {"BLOCKS": max(triton.cdiv(n, block), 1), "BLOCK": block}, max(1, block // 256)
 
 
 def forward(
@@ -136,16 +138,14 @@ def forward(
     programs = g.shape[0] * cut["BLOCKS"]
     partial = None
     if cut["BLOCKS"] > 1:
-        partial = torch.empty(programs, dtype=torch.float64, device=g.device)
+        partial = allocation.empty((programs,), like=g, dtype=torch.float64)
         launch(squares_kernel, programs, warps, g, (g, partial, n), cut)
     arguments = (g, x, s, u, partial, penalty, norm, n, weight, target or 0.0, scale, grad_scale)
     flags = {"HAS_TARGET": target is not None, "ONE_SIDED": one_sided, "HAS_S": s is not None, "HAS_U": u is not None}
     launch(forward_kernel, g.shape[0] if u is None else programs, warps, g, arguments, flags | cut)
 
 
-def grad(
-    p: Tensor, g: Tensor, norm: Tensor, dg: Tensor, weight: float, target: float | None, one_sided: bool
-) -> None:
+def grad(p: Tensor, g: Tensor, norm: Tensor, dg: Tensor, weight: float, target: float | None, one_sided: bool) -> None:
     """dg = p c(n) g."""
     n, cut, warps = _cut(g)
     flags = {"HAS_TARGET": target is not None, "ONE_SIDED": one_sided}

@@ -13,6 +13,7 @@ import torch
 
 import fastgan.ops  # noqa: F401  (fills the registry)
 from fastgan import backend, backends
+from fastgan.ops import penalised_input
 from fastgan.registry import OPS
 from tests.ops.cases import INTERPRETING, Case, derivatives, draw_weights, leaves
 
@@ -24,7 +25,19 @@ from triton.compiler import ASTSource
 
 pytestmark = pytest.mark.skipif(INTERPRETING, reason="the interpreter replaces the compiler")
 
-POINTERS = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.uint8: "*u8"}
+POINTERS = {
+    torch.float32: "*fp32", torch.float64: "*fp64", torch.float16: "*fp16", torch.bfloat16: "*bf16",
+    torch.int64: "*i64", torch.uint8: "*u8",
+}  # fmt: skip
+
+
+def penalised_inputs(g, **kwargs):
+    for s in (None, torch.ones(len(g))):
+        penalised_input(g, g, s, **kwargs)
+
+
+# Functions beside an op's own that launch its kernels, called with a sample's arguments.
+ALSO = {"gradient_norm_penalty": penalised_inputs}
 TRITON_OPS = [spec for spec in OPS.values() if "triton" in spec.backends]
 
 
@@ -59,6 +72,8 @@ def launches_of(spec, dtype, monkeypatch) -> dict:
             if sample.tensors[0].numel():
                 weights = draw_weights(case, sample, generator)
                 derivatives(lambda ts, s=sample: spec.function(*ts, **s.kwargs), leaves(sample), weights)
+                if spec.name in ALSO:
+                    ALSO[spec.name](*sample.tensors, **sample.kwargs)
     return found
 
 
@@ -75,7 +90,7 @@ def ptxas_report(ptx: str, capability: int, folder: Path) -> str:
 @pytest.mark.parametrize("spec", TRITON_OPS, ids=lambda spec: spec.name)
 def test_compiles_without_spilling(spec, dtype, capability, monkeypatch, tmp_path):
     launches = launches_of(spec, dtype, monkeypatch)
-    assert len(launches) >= 3, "expected forward, grad and grad2"
+    assert len(launches) >= 3, "expected forward and its derivatives, in several variants"
     for (name, _, fixed), (kernel, signature, constants, warps) in launches.items():
         compiled = triton.compile(
             ASTSource(kernel, signature, constants),

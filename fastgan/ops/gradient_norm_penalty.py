@@ -37,11 +37,11 @@ def gradient_norm_penalty(
         target t        r_i = weight * (||g_i|| - t)^2
         one-sided       r_i = weight * max(0, ||g_i|| - t)^2
 
-    In this order: Mescheder et al. 2018, Which Training Methods for GANs do actually Converge?, arXiv:1801.04406 (R1 and
-    R2; weight is their gamma); Gulrajani et al. 2017, arXiv:1704.00028 (WGAN-GP; weight is lambda, t = 1); Petzka et al.
-    2018, On the regularization of Wasserstein GANs, arXiv:1709.08894. The derivative at ||g_i|| = 0 is 0, PyTorch's
-    subgradient of the norm. Differentiable to any order: the first derivative is a kernel, the others are composed of
-    torch operations.
+    In this order: Mescheder et al. 2018, Which Training Methods for GANs do actually Converge?, arXiv:1801.04406 (R1
+    and R2; weight is their gamma). Gulrajani et al. 2017, Improved Training of Wasserstein GANs, arXiv:1704.00028
+    (weight is lambda, t = 1). Petzka et al. 2018, On the regularization of Wasserstein GANs, arXiv:1709.08894. The
+    derivative at ||g_i|| = 0 is 0, PyTorch's subgradient of the norm. Differentiable to any order: the first derivative
+    is a kernel, the others are composed of torch operations.
 
     Args:
         g: the gradient of a critic's outputs with respect to its inputs: float32, float64, float16 or bfloat16,
@@ -271,7 +271,9 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
 
 def bench_shape(shape: tuple[int, ...], label: str, target: float | None) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
-        return Sample((torch.randn(shape, device=device, dtype=dtype),), {"weight": 10.0, "target": target}, label=label)
+        return Sample(
+            (torch.randn(shape, device=device, dtype=dtype),), {"weight": 10.0, "target": target}, label=label
+        )
 
     elements = math.prod(shape)
     return BenchShape(label, make, lambda size: size * elements, 2 * elements)

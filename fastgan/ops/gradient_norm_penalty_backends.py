@@ -94,8 +94,10 @@ class _Cpu:
         )
 
     @staticmethod
-    def grad(p: Tensor, g: Tensor, norm: Tensor, dg: Tensor, *config: Any) -> None:
-        args = _Cpu.arguments(g, *config, 1.0, 1.0)
+    def grad(
+        p: Tensor, g: Tensor, norm: Tensor, dg: Tensor, weight: float, target: float | None, one_sided: bool
+    ) -> None:
+        args = _Cpu.arguments(g, weight, target, one_sided, 1.0, 1.0)
         extension().gradient_norm_penalty_grad(p.data_ptr(), g.data_ptr(), norm.data_ptr(), dg.data_ptr(), args)
 
     @staticmethod
