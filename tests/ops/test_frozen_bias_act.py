@@ -100,6 +100,37 @@ def test_zero_and_nan_are_not_positive_and_nan_is_not_clamped(name):
     np.testing.assert_array_equal(summed.bits, np.packbits([0, 0, 0, 1, 0, 1, 0, 0, 0, 0], bitorder="little"))
 
 
+def formula(u, b, s, mask, dim, slope, gain, clamp):
+    """y, and p (0 where clamped), by loops over the elements in memory order."""
+    order, shape = mask.order, u.shape
+    bits = np.unpackbits(mask.bits.numpy(), bitorder="little")
+    plane = 8 * ((u.numel() + 7) // 8)
+    y, p = np.zeros(shape), np.zeros(shape)
+    for e, seen in enumerate(np.ndindex(*[shape[d] for d in order])):
+        index = tuple(seen[order.index(d)] for d in range(len(shape)))
+        scale = 1.0 if s is None else s[e // (u.numel() // len(s))].item()
+        side = 1 if bits[e] else -1
+        if clamp is None or bits[plane + e]:
+            p[index] = gain * (1 if bits[e] else slope)
+            y[index] = p[index] * (u[index].item() + (0 if b is None else scale * b[index[dim]].item()))
+        else:
+            y[index] = scale * side * math.copysign(1, gain) * clamp
+    return y, p
+
+
+LAYOUTS = {
+    "contiguous": ((4, 3, 5, 7), 1, lambda x: x),
+    "channels-last": ((4, 3, 5, 7), 1, lambda x: x.to(memory_format=torch.channels_last)),
+    "channels-last-3d": ((4, 3, 2, 3, 3), 1, lambda x: x.to(memory_format=torch.channels_last_3d)),
+    "last-dim": ((4, 2, 13), -1, lambda x: x),
+    "first-dim": ((4, 9, 5), 0, lambda x: x),
+    "first-dim-of-two": ((12, 9), 0, lambda x: x),
+    "one-dim": ((36,), 0, lambda x: x),
+    "long-rows": ((4, 2, 700), 1, lambda x: x),
+    "features": ((40, 70), 1, lambda x: x),
+}
+
+
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 @pytest.mark.parametrize("name", BACKENDS)
 def test_is_the_formula_and_its_gradient(name, layout, generator):
