@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from fastgan.affine import NotAffineError
 from fastgan.losses import LOSSES, Loss
 from fastgan.penalties import double_backward, one_pass
+from fastgan.penalties.compiled import Compiled, ordinary
 from fastgan.penalties.eligibility import forget, verdict
 from fastgan.penalties.penalty import R1, Penalty
 from fastgan.penalties.result import CriticLoss, GeneratorSide, named, with_parts
@@ -30,6 +32,7 @@ def critic_loss(
     labels: Any = None,
     fake_labels: Any = None,
     method: str = "auto",
+    compile: bool | str = False,
 ) -> CriticLoss:
     """The critic's objective with its gradient penalties; `.backward()` deposits the exact gradient.
 
@@ -50,6 +53,9 @@ def critic_loss(
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
         method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
             the first that can.
+        compile: run the passes of one_pass through torch.compile, with inductor or the backend named. The first call
+            of a kind takes its time; whatever the critic's code depends on is guarded, so that a change compiles anew. Its
+            code must have no graph breaks. Double backward is not compiled, which torch.compile refuses.
 
     Returns:
         A scalar tensor with its parts as attributes, for logging: see `CriticLoss`.
@@ -71,7 +77,7 @@ def critic_loss(
             method,
             network,
             (real, *rest),
-            lambda: _one_pass(network, real, fake, objective, penalised, rest, fake_rest),
+            lambda: _one_pass(network, real, fake, objective, penalised, rest, fake_rest, compile),
             lambda: _double_backward(network, real, fake, objective, penalised, rest, fake_rest),
             needed=bool(penalised),
         )
@@ -90,6 +96,7 @@ def gradient_penalty(
     *,
     labels: Any = None,
     method: str = "auto",
+    compile: bool | str = False,
 ) -> CriticLoss:
     """A gradient penalty alone, at the points x: mean_i rho(||grad_x D(x_i)||).
 
@@ -108,11 +115,13 @@ def gradient_penalty(
     network = unwrap(critic)
 
     def one() -> CriticLoss:
-        evaluation = one_pass.Evaluation(network, x, rest, penalised)
+        evaluation = one_pass.Evaluation(network, x, rest, penalised, _runner(compile))
         evaluation.differentiate(None)
         (value,) = evaluation.values.values()
         total = one_pass.deposit(value, [evaluation])
-        return _result(total, torch.zeros_like(value), evaluation.values, evaluation.norms, evaluation.logits, None)
+        return _result(
+            total, torch.zeros_like(value), evaluation.values, evaluation.norms, evaluation.recorded.logits, None
+        )
 
     def double() -> CriticLoss:
         output, g, _ = double_backward.gradient(network, x, rest)
@@ -156,6 +165,14 @@ def _either(
     return result
 
 
+def _compiler(compile: bool | str) -> str:
+    return "inductor" if compile is True else str(compile)
+
+
+def _runner(compile: bool | str) -> Callable[..., one_pass.Recorded]:
+    return partial(Compiled, backend=_compiler(compile)) if compile else one_pass.OnTape
+
+
 def _one_pass(
     network: Callable[..., Tensor],
     real: Tensor,
@@ -164,17 +181,20 @@ def _one_pass(
     penalised: dict[str, Penalty],
     rest: tuple,
     fake_rest: tuple,
+    compile: bool | str,
 ) -> CriticLoss:
+    run = _runner(compile)
+    plain = ordinary(network, _compiler(compile)) if compile else network
     evaluations: dict[str, one_pass.Evaluation] = {}
     outputs: dict[str, Tensor] = {}
     for at, x, more in (("real", real, rest), ("fake", fake, fake_rest)):
         here = {name: p for name, p in penalised.items() if p.at == at}
         if here:
-            evaluations[at] = one_pass.Evaluation(network, x, more, here)
-            outputs[at] = evaluations[at].logits
+            evaluations[at] = one_pass.Evaluation(network, x, more, here, run)
+            outputs[at] = evaluations[at].recorded.logits
         else:  # nothing to penalise: three passes, by autograd
             with torch.enable_grad():
-                outputs[at] = network(x.detach(), *more)
+                outputs[at] = plain(x.detach(), *more)
     with torch.enable_grad():
         logits = {at: y.detach().requires_grad_() for at, y in outputs.items()}
         loss = objective(logits["real"], logits["fake"])
@@ -184,7 +204,8 @@ def _one_pass(
     gradients = {at: evaluation.differentiate(s[at]) for at, evaluation in evaluations.items()}
     elsewhere = [(name, p) for name, p in penalised.items() if p.at not in outputs]
     for name, p in elsewhere:
-        evaluations[name] = one_pass.Evaluation(network, p.points(real.detach(), fake.detach()), rest, {name: p})
+        points = p.points(real.detach(), fake.detach())
+        evaluations[name] = one_pass.Evaluation(network, points, rest, {name: p}, run)
         evaluations[name].differentiate(None)
     values = {name: e.values[name] for name in penalised for e in evaluations.values() if name in e.values}
     norms = {name: e.norms[name] for name in penalised for e in evaluations.values() if name in e.norms}

@@ -5,7 +5,7 @@ has the derivation. `Evaluation` is one group of samples on its way through the 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,68 +19,120 @@ HEADROOM = 16.0
 multiplied by this, in between the loss scales that automatic mixed precision settles on."""
 
 
+class Recorded(Protocol):
+    """A network after F, on its tape or compiled.
+
+    Attributes:
+        logits: its output, one number for each sample.
+        weights: the tensors that want a gradient.
+        seed: what gradients are multiplied by on their way through the network.
+    """
+
+    logits: Tensor
+    weights: list[Tensor]
+    seed: float
+
+    def gradient(self, s: Tensor | None) -> Tensor:
+        """X: `seed` times the gradient of each output with respect to its input."""
+        ...
+
+    def weight_gradients(self, u: Tensor, s: Tensor | None, factor: Tensor | None) -> list[Tensor | None]:
+        """T and W for each weight, u and s multiplied by `factor` on the way."""
+        ...
+
+
+class OnTape:
+    """A network recorded in eager mode."""
+
+    def __init__(self, critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> None:
+        self.logits: Tensor
+        self.tape: Tape
+        self.logits, self.tape = record(critic, x, *rest)
+        self.weights = [slot.tensor for slot in self.tape.slots.values()]
+        self.seed = seed_of(self.tape)
+
+    def gradient(self, s: Tensor | None) -> Tensor:
+        g, self.of_constants = self.tape.gradient(torch.full_like(self.logits, self.seed), s)
+        return g
+
+    def weight_gradients(self, u: Tensor, s: Tensor | None, factor: Tensor | None) -> list[Tensor | None]:
+        if factor is None:
+            found = self.tape.weight_gradients(u, s)
+        else:
+            found = self.tape.weight_gradients(u * factor.to(u.dtype), None if s is None else s * factor)
+        merged = divided(found, self.seed, factor)
+        for slot, gradient in divided(self.of_constants, self.seed, None).items():
+            merged[slot] = merged[slot] + gradient if slot in merged else gradient
+        return [merged.get(slot) for slot in self.tape.slots.values()]
+
+
+def seed_of(tape: Tape) -> float:
+    """What gradients through this network are multiplied by: `HEADROOM` if a part of it is float16."""
+    return HEADROOM if tape.uses(torch.float16) else 1.0
+
+
+def divided(gradients: dict[Slot, Tensor], seed: float, factor: Tensor | None) -> dict[Slot, Tensor]:
+    """The gradients without the factors that they were carried with."""
+    if factor is None:
+        return {k: g if seed == 1 else g / seed for k, g in gradients.items()}
+    return {k: (g.float() / (factor * seed)).to(g.dtype) for k, g in gradients.items()}
+
+
 class Evaluation:
     """The critic at a batch of points where its gradient is penalised."""
 
-    def __init__(self, critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any], penalties: Mapping[str, Penalty]):
-        """F: the critic's own code runs, recorded."""
+    def __init__(
+        self,
+        critic: Callable[..., Tensor],
+        x: Tensor,
+        rest: Sequence[Any],
+        penalties: Mapping[str, Penalty],
+        run: Callable[[Callable[..., Tensor], Tensor, Sequence[Any]], Recorded] = OnTape,
+    ) -> None:
+        """F."""
         self.x = x.detach()
-        self.logits: Tensor
-        self.tape: Tape
-        self.logits, self.tape = record(critic, self.x, *rest)
+        self.recorded = run(critic, self.x, rest)
         self.penalties = penalties
         self.values: dict[str, Tensor] = {}
+        """The mean of each penalty."""
         self.norms: dict[str, Tensor] = {}
-        self.s: Tensor | None = None
-        self.half = self.tape.uses(torch.float16)
+        """The norm of each sample's gradient."""
 
     def differentiate(self, s: Tensor | None) -> Tensor:
-        """X, the penalties and T's input, for s = dl/dD [B] (None: the points are not in the loss).
+        """X, the penalties, and u = s x + v for T.
+
+        Args:
+            s: dl/dD, one number for each sample; None where the points are not in the loss.
 
         Returns:
             The gradient of D with respect to the points.
         """
-        seed_scale = HEADROOM if self.half else 1.0
-        samples = len(self.x)
-        self.s = None if s is None else s.detach().reshape(samples).to(_accumulator(self.x))
-        g, self.of_constants = self.tape.gradient(torch.full_like(self.logits, seed_scale), self.s)
+        samples, seed = len(self.x), self.recorded.seed
+        accumulator = torch.promote_types(self.x.dtype, torch.float32)
+        self.s = None if s is None else s.detach().reshape(samples).to(accumulator)
+        g = self.recorded.gradient(self.s)
         self.u: Tensor | None = None
         for name, penalty in self.penalties.items():
-            s_once = self.s if self.u is None else None
+            once = self.s if self.u is None else None
             u, value, norm = penalised_input(
-                g, self.x, s_once, *penalty.rho, scale=1 / max(samples, 1), grad_scale=1 / seed_scale
+                g, self.x, once, *penalty.rho, scale=1 / max(samples, 1), grad_scale=1 / seed
             )
             self.u = u if self.u is None else self.u + u
             self.values[name], self.norms[name] = value.mean() if samples else value.sum(), norm
-        return g / seed_scale if seed_scale != 1 else g
+        return g if seed == 1 else g / seed
 
-    def weight_gradients(self) -> dict[Slot, Tensor]:
-        """T and W."""
-        u, s = self.u, self.s
-        assert u is not None
-        if not self.half:
-            return _merged(self.tape.weight_gradients(u, s), self.of_constants)
-        # u may be of any size, but the network is made for inputs around 1; a power of two changes no digits.
-        largest = u.abs().amax() if s is None else torch.maximum(u.abs().amax(), s.abs().amax())
-        factor = torch.exp2(-torch.log2(largest.float()).ceil().clamp(-100, 100)).nan_to_num(1.0, 1.0, 1.0)
-        found = self.tape.weight_gradients(u * factor.to(u.dtype), None if s is None else s * factor)
-        return _merged(_over(found, factor * HEADROOM), _over(self.of_constants, HEADROOM))
+    def weight_gradients(self) -> list[Tensor | None]:
+        """T and W, for each of the recorded network's weights."""
+        assert self.u is not None
+        return self.recorded.weight_gradients(self.u, self.s, self._factor() if self.recorded.seed != 1 else None)
 
-
-def _over(gradients: dict[Slot, Tensor], factor: Tensor | float) -> dict[Slot, Tensor]:
-    return {slot: (gradient.float() / factor).to(gradient.dtype) for slot, gradient in gradients.items()}
-
-
-def _merged(first: dict[Slot, Tensor], second: dict[Slot, Tensor]) -> dict[Slot, Tensor]:
-    """The sums; a tensor may be added in one place and multiply in another."""
-    found = dict(first)
-    for slot, gradient in second.items():
-        found[slot] = found[slot] + gradient if slot in found else gradient
-    return found
-
-
-def _accumulator(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+    def _factor(self) -> Tensor:
+        """A power of two that brings u and s near 1, for which the network's activations are made in float16."""
+        assert self.u is not None
+        largest = self.u.abs().amax().float()
+        if self.s is not None:
+            largest = torch.maximum(largest, self.s.abs().amax().float())
+        return torch.exp2(-torch.log2(largest).ceil()).nan_to_num(1.0, 1.0, 1.0).clamp(2.0**-60, 2.0**60)
 
 
 class _Deposit(torch.autograd.Function):
@@ -96,7 +148,7 @@ class _Deposit(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, scale: Tensor | None) -> tuple[Tensor | None, ...]:
         if scale is None:
-            return (None, None, *[None] * (len(ctx.needs_input_grad) - 2))
+            return (None,) * len(ctx.needs_input_grad)
         found = ctx.gradients()
         return (None, None, *[None if g is None else g * scale.to(g.dtype) for g in found])
 
@@ -107,14 +159,15 @@ def deposit(value: Tensor, evaluations: Sequence[Evaluation], others: Sequence[t
     `others` are outputs that autograd knows (of samples without a penalty), with the gradient that goes into each.
     """
     # A weight may have been used by several evaluations.
-    tensors: dict[int, Tensor] = {id(slot.tensor): slot.tensor for e in evaluations for slot in e.tape.slots.values()}
+    tensors = {id(weight): weight for evaluation in evaluations for weight in evaluation.recorded.weights}
 
     def gradients() -> list[Tensor | None]:
         found: dict[int, Tensor] = {}
         for evaluation in evaluations:
-            for slot, gradient in evaluation.weight_gradients().items():
-                key = id(slot.tensor)
-                found[key] = found[key] + gradient if key in found else gradient
+            for weight, gradient in zip(evaluation.recorded.weights, evaluation.weight_gradients(), strict=True):
+                if gradient is not None:
+                    key = id(weight)
+                    found[key] = found[key] + gradient if key in found else gradient
         return [*(found.get(key) for key in tensors), *(gradient for _, gradient in others)]
 
     return _Deposit.apply(value, gradients, *tensors.values(), *(output for output, _ in others))

@@ -11,7 +11,8 @@ from typing import ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from fastgan.ops import gradient_norm_penalty, interpolate
+from fastgan.ops.gradient_norm_penalty import gradient_norm_penalty
+from fastgan.ops.interpolate import interpolate
 
 
 class Rho(NamedTuple):

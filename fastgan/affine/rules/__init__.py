@@ -18,6 +18,7 @@ from fastgan.affine.rules import (
     piecewise,
     pooling,
     reduction,
+    refused,
     shape,
     spatial,
 )
@@ -31,11 +32,12 @@ RULES: dict[Any, Callable[..., Any]] = {
     **piecewise.RULES,
     **pooling.RULES,
     **reduction.RULES,
+    **refused.RULES,
     **shape.RULES,
     **spatial.RULES,
 }
 
-FUNCTIONS: frozenset[type] = activation.FUNCTIONS
+FUNCTIONS: frozenset[type] = activation.FUNCTIONS | refused.FUNCTIONS
 """The autograd.Functions whose one private operation has a rule, and whose backward is known to be its derivative."""
 
 aten = torch.ops.aten

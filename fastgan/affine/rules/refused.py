@@ -1,0 +1,17 @@
+"""fastgan's own operations that couple the samples of a batch: refused in so many words."""
+
+from typing import Any, NoReturn
+
+import torch
+
+from fastgan.affine.errors import NotAffineError
+from fastgan.ops.minibatch_discrimination import _MinibatchDiscrimination
+
+FUNCTIONS: frozenset[type] = frozenset({_MinibatchDiscrimination})
+
+
+def minibatch_discrimination(recorder: Any, func: Any, args: tuple, kwargs: dict) -> NoReturn:
+    raise NotAffineError("minibatch discrimination compares the samples of a batch")
+
+
+RULES: dict[Any, Any] = {torch.ops.fastgan.minibatch_discrimination.default: minibatch_discrimination}
