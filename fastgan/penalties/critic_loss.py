@@ -54,8 +54,8 @@ def critic_loss(
         method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
             the first that can.
         compile: run the passes of one_pass through torch.compile, with inductor or the backend named. The first call
-            of a kind takes its time; whatever the critic's code depends on is guarded, so that a change compiles anew. Its
-            code must have no graph breaks. Double backward is not compiled, which torch.compile refuses.
+            of a kind takes its time; whatever the critic's code depends on is guarded, so that a change compiles anew.
+            Its code must have no graph breaks. Double backward is not compiled, which torch.compile refuses.
 
     Returns:
         A scalar tensor with its parts as attributes, for logging: see `CriticLoss`.
