@@ -3,7 +3,7 @@
 #   make demo    set up, train on the digits, draw samples, evaluate, compare speeds    (about 5 minutes on 2 cores)
 #   make test    set up, run every test that needs no GPU
 #   make lint    ruff, mypy, clang-format
-#   make bench   measure every op against PyTorch, write benchmarks/results/ and the README's table
+#   make bench   measure ops and gradient penalties against PyTorch, write benchmarks/results/ and the README's tables
 #   make gpu     on a GPU machine with PyTorch: build, test on the GPU, benchmark (uses PYTHON as it is, no venv)
 #   make format  rewrite the sources as lint wants them
 
@@ -50,6 +50,7 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.penalties
 	$(BIN)/python -m benchmarks.readme
 
 gpu:
@@ -57,6 +58,8 @@ gpu:
 	$(PYTHON) -m fastgan info --cuda
 	$(PYTHON) -m pytest -m gpu tests
 	$(PYTHON) -m benchmarks --device cuda
+	$(PYTHON) -m benchmarks.penalties --device cuda
+	$(PYTHON) -m benchmarks.penalties --device cuda --dtype bfloat16 --channels-last
 
 clean:
 	rm -rf build dist *.egg-info fastgan/_C.*.so $(VENV)

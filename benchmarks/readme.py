@@ -1,10 +1,12 @@
-"""The README's table, generated from benchmarks/results/*.json: `python -m benchmarks.readme [--check]`."""
+"""The README's tables, generated from benchmarks/results/*.json: `python -m benchmarks.readme [--check]`."""
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.markdown import between, head, line, origin
+from benchmarks.penalties import readme as penalties
+from benchmarks.penalties import results as penalties_results
 from benchmarks.report import STATUS_TEXT, milliseconds, times
 from benchmarks.results import CALL, FOLDER, GRAPH, OK, Results, Row, backends, load_all, works
 
@@ -35,10 +37,10 @@ def section(results: Results) -> str:
 
 
 def table(results: Results, timer: str) -> str:
-    lines = [_line(HEADINGS), _line(("---", *("---:" for _ in HEADINGS[1:])))]
+    lines = head(HEADINGS)
     for op, shape in works(results.rows):
         for backend in backends(results.rows, op, shape) or ["no compiled backend"]:
-            lines.append(_line(_cells(results, op, shape, backend, timer)))
+            lines.append(line(_cells(results, op, shape, backend, timer)))
     return "\n".join(lines)
 
 
@@ -61,19 +63,11 @@ def _status(row: Row | None) -> str:
     return "-" if row is None else STATUS_TEXT.get(row.status, "-")
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def caption(results: Results) -> str:
     """The conditions of a measurement, in sentences."""
     env, ceiling, conditions = results.environment, results.ceiling, results.conditions
-    versions = env["versions"]
-    software = ", ".join(f"{k} {versions[k]}" for k in ("fastgan", "torch", "triton", "python", "cuda") if versions[k])
-    commit = (env["commit"] or "unknown")[:9] + (" with uncommitted changes" if env["dirty"] else "")
     lines = [
-        f"{results.dtype}, {software}, {env['versions']['system']}, {env['threads']} threads, "
-        f"{env['date'][:10]}, commit {commit}.",
+        origin(results.dtype, env),
         f"Kernels use {env['instruction_set']}, compiled with `{env['compiler_flags']}`; torch uses "
         f"{env['torch_instruction_set']}." if env["device_type"] == "cpu" else "",
         conditions["timing"],
@@ -92,17 +86,14 @@ def caption(results: Results) -> str:
 
 
 def render(readme: str, all_results: list[Results]) -> str:
-    """The README with everything between the two markers replaced.
+    """The README with the ops' tables replaced. ValueError: the markers are not there."""
+    return between(readme, BEGIN, END, [section(results) for results in all_results])
 
-    Raises:
-        ValueError: the markers are not there, once each and in order.
-    """
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
-        raise ValueError(f"expected {BEGIN} and then {END}, once each")
-    before, rest = readme.split(BEGIN)
-    after = rest.split(END)[1]
-    body = "\n\n".join(section(results) for results in all_results) or "Nothing has been measured yet."
-    return f"{before}{BEGIN}\n\n{body}\n\n{END}{after}"
+
+def render_penalties(readme: str, all_results: list[penalties_results.Results]) -> str:
+    """The README with the penalised step's tables replaced. ValueError: the markers are not there."""
+    sections = [penalties.section(results) for results in all_results]
+    return between(readme, penalties.BEGIN, penalties.END, sections)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,6 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     old = arguments.readme.read_text()
     try:
         new = render(old, load_all(arguments.results))
+        new = render_penalties(new, penalties_results.load_all(arguments.results))
     except ValueError as error:
         print(f"{arguments.readme.name}: {error}", file=sys.stderr)
         return 1

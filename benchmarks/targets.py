@@ -1,10 +1,13 @@
 """What the results must reach: `python -m benchmarks.targets [FILE]` prints each target, exits 1 if one is missed."""
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.penalties import results as penalties_results
+from benchmarks.penalties import targets as penalties
 from benchmarks.results import FOLDER, Results, load, load_all
 
 
@@ -65,19 +68,33 @@ def check(results: Results, targets: tuple[Target, ...] = CPU_TARGETS) -> bool:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.targets", description=__doc__)
     parser.add_argument(
-        "file", type=Path, nargs="?", help="a results file (default: all of a CPU in benchmarks/results)"
+        "file", type=Path, nargs="?", help="a results file (default: all in benchmarks/results that have targets)"
     )
     arguments = parser.parse_args(argv)
-    candidates = [load(arguments.file)] if arguments.file else load_all(FOLDER)
-    chosen = [r for r in candidates if r.environment["device_type"] == "cpu" and r.dtype == "float32"]
-    if not chosen:
+    ops, steps = _load(arguments.file)
+    ops = [r for r in ops if r.environment["device_type"] == "cpu" and r.dtype == "float32"]
+    # A GPU's targets hold in the precisions that one trains in there.
+    steps = [r for r in steps if r.environment["device_type"] == "cuda" or r.dtype == "float32"]
+    if not ops and not (arguments.file and steps):
         print("no float32 results of a CPU: run `python -m benchmarks --device cpu`")
         return 1
     reached = True
-    for results in chosen:
+    for results in ops:
         print(results.environment["device"])
         reached &= check(results)
+    for step in steps:
+        print(f"{step.environment['device']}, gradient penalties, {step.dtype}")
+        reached &= penalties.check(step)
     return 0 if reached else 1
+
+
+def _load(file: Path | None) -> tuple[list[Results], list[penalties_results.Results]]:
+    """The ops' and the penalised steps' results: those of one file, or all of the repository."""
+    if file is None:
+        return load_all(FOLDER), penalties_results.load_all(FOLDER)
+    if json.loads(file.read_text()).get("suite") == penalties_results.SUITE:
+        return [], [penalties_results.load(file)]
+    return [load(file)], []
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import pytest
 
 from benchmarks import readme, targets
 from benchmarks.chart import draw
+from benchmarks.penalties import readme as penalties
 from benchmarks.results import GRAPH, OK, OUT_OF_MEMORY, UNSUPPORTED, WRONG, Results, Row, load, load_all
 
 MEGABYTES = 1 << 20
@@ -86,12 +87,13 @@ def test_readme_without_markers_is_an_error(results):
 
 def test_readme_command_writes_and_checks(results, tmp_path):
     file = tmp_path / "README.md"
-    file.write_text(TEXT)
+    text = TEXT + f"{penalties.BEGIN}\n{penalties.END}\n"
+    file.write_text(text)
     results.save(tmp_path)
     (tmp_path / "another-suite.json").write_text('{"suite": "something else"}')
     arguments = ["--readme", str(file), "--results", str(tmp_path)]
     assert readme.main([*arguments, "--check"]) == 1
-    assert file.read_text() == TEXT
+    assert file.read_text() == text
     assert readme.main(arguments) == 0
     assert readme.main([*arguments, "--check"]) == 0
     file.write_text(file.read_text().replace("40.0x", "50.0x"))

@@ -1,0 +1,162 @@
+"""The critics, in torch.nn as users write them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+SLOPE = 0.2
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A critic: how to build it and what it is measured on.
+
+    Attributes:
+        shape: of one sample.
+        batch, gpu_batch: samples of each kind, real and fake, on the CPU and on a GPU.
+        convolutional: whether the targets of convolutional critics apply.
+        several: whether R1 alone and WGAN-GP are measured too, unless asked otherwise.
+        gradient_norm: a sample's, to begin with. Loss and penalties are then both a good part of the critic's gradient,
+            so that the check sees both; PyTorch's own initialisation makes the penalties vanish in some critics.
+    """
+
+    name: str
+    build: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    batch: int
+    gpu_batch: int
+    convolutional: bool = True
+    several: bool = False
+    gradient_norm: float = 0.4
+
+
+def mlp() -> nn.Module:
+    """For points in the plane."""
+    layers: list[nn.Module] = []
+    for width in (2, 256, 256):
+        layers += [nn.Linear(width, 256), nn.LeakyReLU(SLOPE)]
+    return nn.Sequential(*layers, nn.Linear(256, 1))
+
+
+def dcgan(width: int = 64) -> nn.Module:
+    """Strided 4x4 convolutions, no normalisation (Radford et al. 2016, arXiv:1511.06434)."""
+    layers: list[nn.Module] = []
+    for before, after in ((3, width), (width, 2 * width), (2 * width, 4 * width)):
+        layers += [nn.Conv2d(before, after, 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * 4 * 4, 1))
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation, 3x3 and 3x3, average pooling on both ways (as in Gulrajani et al. 2017, arXiv:1704.00028)."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(before, before, 3, padding=1)
+        self.second = nn.Conv2d(before, after, 3, padding=1)
+        self.skip = nn.Conv2d(before, after, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(F.leaky_relu(x, SLOPE))
+        h = self.second(F.leaky_relu(h, SLOPE))
+        return (F.avg_pool2d(h, 2) + self.skip(F.avg_pool2d(x, 2))) / 2**0.5
+
+
+class ResNet(nn.Module):
+    """A residual block for every halving of the resolution, down to 8x8."""
+
+    def __init__(self, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(before, after) for before, after in pairwise(widths)))
+        self.head = nn.Linear(widths[-1], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.leaky_relu(self.blocks(self.stem(x)), SLOPE)
+        return self.head(h.mean((2, 3)))
+
+
+def resnet32() -> nn.Module:
+    return ResNet((64, 128, 256))
+
+
+def resnet64() -> nn.Module:
+    return ResNet((64, 64, 128, 256))
+
+
+def resnet32_sn() -> nn.Module:
+    """With spectral normalisation of every convolution (Miyato et al. 2018, arXiv:1802.05957)."""
+    critic = resnet32()
+    for module in critic.modules():
+        if isinstance(module, nn.Conv2d):
+            parametrizations.spectral_norm(module)
+    return critic
+
+
+class GroupedBlock(nn.Module):
+    """R3GAN's (Huang et al. 2025, arXiv:2501.05441): 1x1 expands, a grouped 3x3 mixes, 1x1 shrinks."""
+
+    def __init__(self, channels: int, group: int = 16) -> None:
+        super().__init__()
+        inner = 2 * channels
+        self.expand = nn.Conv2d(channels, inner, 1, bias=False)
+        self.mix = nn.Conv2d(inner, inner, 3, padding=1, groups=inner // group, bias=False)
+        self.shrink = nn.Conv2d(inner, channels, 1, bias=False)
+        self.biases = nn.ParameterList([torch.zeros(inner), torch.zeros(inner)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.leaky_relu(self.expand(x) + self.biases[0].view(-1, 1, 1), SLOPE)
+        h = F.leaky_relu(self.mix(h) + self.biases[1].view(-1, 1, 1), SLOPE)
+        return x + self.shrink(h)
+
+
+class Halve(nn.Module):
+    """Bilinear down-sampling, and more channels."""
+
+    def __init__(self, before: int, after: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(before, after, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(self.conv(x), scale_factor=0.5, mode="bilinear", align_corners=False)
+
+
+def r3gan(widths: tuple[int, ...] = (64, 128, 256)) -> nn.Module:
+    layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 1, bias=False), GroupedBlock(widths[0])]
+    for before, after in pairwise(widths):
+        layers += [Halve(before, after), GroupedBlock(after)]
+    last = widths[-1]
+    mixed = nn.Conv2d(last, last, 8, groups=last, bias=False)  # one filter for each channel, down to 1x1
+    return nn.Sequential(*layers, mixed, nn.Flatten(), nn.Linear(last, 1, bias=False))
+
+
+CRITICS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("mlp", mlp, (2,), 256, 256, convolutional=False, several=True, gradient_norm=0.15),
+        Kind("dcgan-32", dcgan, (3, 32, 32), 64, 256, several=True),
+        Kind("resnet-32", resnet32, (3, 32, 32), 32, 128, several=True),
+        Kind("resnet-64", resnet64, (3, 64, 64), 16, 64),
+        Kind("r3gan-32", r3gan, (3, 32, 32), 32, 256),
+        Kind("resnet-sn-32", resnet32_sn, (3, 32, 32), 32, 128),
+    )
+}
+
+
+def initialise(critic: nn.Module, samples: Tensor, gradient_norm: float) -> None:
+    """He's initialisation for leaky ReLU, the head scaled until the gradients at these samples have this norm."""
+    for module in critic.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            if not hasattr(module, "parametrizations"):  # what is normalised may have any scale
+                nn.init.kaiming_normal_(module.weight, a=SLOPE, nonlinearity="leaky_relu")
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=0.1)
+    x = samples.detach().requires_grad_()
+    (g,) = torch.autograd.grad(critic(x).sum(), x)
+    head = [module for module in critic.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        head.weight *= gradient_norm / g.flatten(1).norm(dim=1).mean()

@@ -1,0 +1,179 @@
+"""The ways to take the critic's step: real and fake batch, forward, loss, penalties, backward; no optimiser.
+
+Each deposits the gradients in the critic's parameters (and the simultaneous ones in the fakes).
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmarks.penalties.case import Subject
+from fastgan.ops import interpolation_weights
+from fastgan.penalties import R1, R2, WGANGP, CriticLoss, Penalty, critic_loss, generator_loss_from
+
+Critic = Callable[[Tensor], Tensor]
+
+PLAIN, JOINT, SEPARATE, LEAN, ONE_PASS = "plain", "joint", "separate", "lean", "one_pass"
+BOTH_JOINT, BOTH = "joint + generator", "simultaneous"
+PLAIN_COMPILED, ONE_PASS_COMPILED = "plain compiled", "one_pass compiled"
+
+
+def plain(subject: Subject) -> None:
+    """No penalty: what one has to pay anyway."""
+    _plain(subject, subject.critic)
+
+
+def plain_compiled(subject: Subject) -> None:
+    _plain(subject, subject.compiled)
+
+
+def _plain(subject: Subject, critic: Critic) -> None:
+    with subject.precision():
+        loss = subject.objective.loss(critic(subject.real), critic(subject.fake.detach()))
+    loss.backward()
+
+
+def joint(subject: Subject) -> None:
+    """The textbook: the gradient with create_graph, at logits that the loss needs anyway, and one backward pass."""
+    critic, objective = subject.critic, subject.objective
+    with subject.precision():
+        points = {"real": subject.real.detach(), "fake": subject.fake.detach()}
+        outputs: dict[str, Tensor] = {}
+        terms = []
+        for at, x in points.items():
+            penalty = next((p for p in objective.penalties if p.at == at), None)
+            x = x.requires_grad_() if penalty else x
+            outputs[at] = critic(x)
+            if penalty:
+                terms.append(_cost(penalty, outputs[at], x))
+        total = objective.loss(outputs["real"], outputs["fake"])
+        terms += _penalties(subject, [p for p in objective.penalties if p.at not in points])
+        for term in terms:
+            total = total + term
+    total.backward()
+
+
+def separate(subject: Subject) -> None:
+    """The usual user code: the loss's backward pass, then the penalties with passes of their own."""
+    plain(subject)
+    with subject.precision():
+        total = torch.stack(_penalties(subject, list(subject.objective.penalties))).sum()
+    total.backward()
+
+
+def _penalties(subject: Subject, penalties: list[Penalty]) -> list[Tensor]:
+    """Each with its own forward pass."""
+    values = []
+    for penalty in penalties:
+        x = _points(penalty, subject.real, subject.fake.detach()).requires_grad_()
+        values.append(_cost(penalty, subject.critic(x), x))
+    return values
+
+
+def _points(penalty: Penalty, real: Tensor, fake: Tensor) -> Tensor:
+    if isinstance(penalty, R1):
+        return real.detach()
+    if isinstance(penalty, R2):
+        return fake.detach()
+    # The numbers that fastgan draws, so that all implementations differentiate at the same points.
+    seed = torch.randint(2**62, (1,), device=real.device)
+    e = interpolation_weights(seed, len(real), real.device).to(real.dtype).view(-1, *[1] * (real.ndim - 1))
+    return e * real + (1 - e) * fake
+
+
+def _cost(penalty: Penalty, output: Tensor, x: Tensor) -> Tensor:
+    (g,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+    squares = g.square().flatten(1).sum(1)
+    if isinstance(penalty, WGANGP):
+        return penalty.weight * (squares.sqrt() - penalty.target).square().mean()
+    assert isinstance(penalty, (R1, R2))
+    return penalty.gamma / 2 * squares.mean()
+
+
+def lean(subject: Subject) -> None:
+    _fastgan(subject, subject.fake.detach(), "double_backward").backward()
+
+
+def one_pass(subject: Subject) -> None:
+    _fastgan(subject, subject.fake.detach(), "one_pass").backward()
+
+
+def one_pass_compiled(subject: Subject) -> None:
+    _fastgan(subject, subject.fake.detach(), "one_pass", compile=True).backward()
+
+
+def simultaneous(subject: Subject) -> None:
+    """The generator's gradient at the fakes as well, from the critic's step."""
+    total = _fastgan(subject, subject.fake, "one_pass")
+    total.backward()
+    generator_loss_from(total).backward()
+
+
+def joint_and_generator(subject: Subject) -> None:
+    """The generator's gradient at the fakes as well, from a pass of its own through the frozen critic."""
+    joint(subject)
+    parameters = [p for p in subject.critic.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    with subject.precision():
+        loss = subject.objective.generator_loss(subject.critic(subject.fake))
+    loss.backward()
+    for parameter in parameters:
+        parameter.requires_grad_()
+
+
+def _fastgan(subject: Subject, fake: Tensor, method: str, **more: bool) -> CriticLoss:
+    objective = subject.objective
+    with subject.precision():
+        return critic_loss(
+            subject.critic,
+            subject.real,
+            fake,
+            loss=objective.fastgan_loss,
+            penalties=objective.penalties,
+            method=method,
+            **more,
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A way to take the step.
+
+    Attributes:
+        truth: whose float64 gradients it must have.
+        yardstick: whose errors in the same dtype its own are held against.
+        main_only: measured with R1 and R2 only.
+    """
+
+    run: Callable[[Subject], None]
+    truth: str
+    yardstick: str
+    main_only: bool = False
+    compiled: bool = False
+
+
+STEPS: dict[str, Step] = {
+    PLAIN: Step(plain, PLAIN, PLAIN),
+    JOINT: Step(joint, JOINT, JOINT),
+    SEPARATE: Step(separate, JOINT, JOINT),
+    LEAN: Step(lean, JOINT, JOINT),
+    ONE_PASS: Step(one_pass, JOINT, JOINT),
+    BOTH_JOINT: Step(joint_and_generator, BOTH_JOINT, BOTH_JOINT, main_only=True),
+    BOTH: Step(simultaneous, BOTH_JOINT, BOTH_JOINT, main_only=True),
+    PLAIN_COMPILED: Step(plain_compiled, PLAIN, PLAIN, main_only=True, compiled=True),
+    ONE_PASS_COMPILED: Step(one_pass_compiled, JOINT, JOINT, main_only=True, compiled=True),
+}
+"""In the order of the tables; a yardstick comes before what is held against it."""
+
+
+def reason_missing(name: str, subject: Subject) -> str | None:
+    """Why an implementation cannot be measured on a subject; None if it can."""
+    if name == ONE_PASS_COMPILED and "compile" not in inspect.signature(critic_loss).parameters:
+        return "fastgan.critic_loss has no argument compile"
+    if name in (BOTH, BOTH_JOINT) and subject.buffers:
+        return "another forward pass changes the critic's buffers: the two are not the same function"
+    return None

@@ -1,0 +1,111 @@
+"""README and targets of the penalised step, from results that are written by hand."""
+
+import pytest
+
+from benchmarks import readme, targets
+from benchmarks.penalties import readme as penalties
+from benchmarks.penalties import targets as penalty_targets
+from benchmarks.penalties.critics import CRITICS
+from benchmarks.penalties.results import load_all
+from benchmarks.results import GRAPH, OUT_OF_MEMORY, WRONG
+from tests.benchmarks import tiny
+
+TEXT = f"# Title\n\n{penalties.BEGIN}\nold\n{penalties.END}\n\nafter\n"
+
+
+def cells(text, critic):
+    (found,) = [part for part in text.splitlines() if part.startswith(f"| {critic}, ")]
+    return [cell.strip() for cell in found.strip("|").split("|")]
+
+
+def test_readme_states_the_figures():
+    text = readme.render_penalties(TEXT, [tiny.results("tiny")])
+    assert cells(text, "tiny") == [
+        "tiny, 4, R1+R2", "10.0 ms", "13.0 ms", "1.30x", "2.31x", "3.08x", "0.50", "6 + 10 / 6 + 10 / 6 + 10",
+    ]  # fmt: skip
+    assert "old" not in text
+    assert text.endswith("\n\nafter\n")
+    assert "commit 012345678" in text
+    assert readme.render_penalties(text, [tiny.results("tiny")]) == text
+
+
+def test_readme_states_no_ratio_of_what_is_wrong_or_over_what_failed():
+    found = [
+        *tiny.rows("wrong", times={**tiny.TIMES, "one_pass": WRONG}),
+        *tiny.rows("large", times={**tiny.TIMES, "joint": OUT_OF_MEMORY}),
+    ]
+    text = readme.render_penalties(TEXT, [tiny.results("wrong", "large", found=found)])
+    assert cells(text, "wrong")[2:7] == ["WRONG", "-", "-", "-", "-"]
+    assert cells(text, "large")[2:7] == ["13.0 ms", "1.30x", "out of memory", "3.08x", "-"]
+
+
+def test_readme_shows_graph_times_apart():
+    results = tiny.results("tiny")
+    results.rows.extend([type(row)(**{**vars(row), "timer": GRAPH}) for row in results.rows])
+    assert penalties.TIMERS[GRAPH] in readme.render_penalties(TEXT, [results])
+
+
+def test_readme_without_markers_is_an_error():
+    with pytest.raises(ValueError, match="penalties:begin"):
+        readme.render_penalties("# Title\n", [])
+
+
+def test_readme_command_covers_both_tables(tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text(f"{readme.BEGIN}\n{readme.END}\n{TEXT}")
+    tiny.results("tiny").save(tmp_path)
+    arguments = ["--readme", str(file), "--results", str(tmp_path)]
+    assert readme.main([*arguments, "--check"]) == 1
+    assert readme.main(arguments) == 0
+    assert readme.main([*arguments, "--check"]) == 0
+    file.write_text(file.read_text().replace("2.31x", "3.31x"))
+    assert readme.main([*arguments, "--check"]) == 1
+
+
+def test_round_trip(tmp_path):
+    results = tiny.results("tiny")
+    results.save(tmp_path)
+    assert load_all(tmp_path) == [results]
+
+
+def test_targets_pass_and_fail(capsys):
+    results = tiny.results("tiny", found=tiny.rows("tiny") + tiny.rows("bad", times={**tiny.TIMES, "one_pass": WRONG}))
+    passing = (
+        penalty_targets.price("tiny", 1.45),
+        penalty_targets.gain("tiny", "joint", 2.3),
+        penalty_targets.gain("tiny", "separate", 3),
+        penalty_targets.memory("tiny", 0.5),
+    )
+    failing = (
+        penalty_targets.price("tiny", 1.25),
+        penalty_targets.gain("tiny", "joint", 2.4),
+        penalty_targets.memory("tiny", 0.45),
+        penalty_targets.price("bad", 100),
+    )
+    assert penalty_targets.check(results, passing)
+    for target in failing:
+        assert not penalty_targets.check(results, (target,))
+    printed = capsys.readouterr().out.splitlines()
+    assert [text.split()[0] for text in printed] == ["pass"] * 4 + ["FAIL"] * 4
+    assert "not measured" in printed[-1]
+
+
+def test_targets_are_of_critics_that_are_benchmarked():
+    for found in penalty_targets.TARGETS.values():
+        assert {target.text.split()[0] for target in found} <= set(CRITICS)
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
+def test_targets_command_reads_a_file(tmp_path, capsys, device_type):
+    names = [name for name, kind in CRITICS.items() if kind.convolutional]
+    times = {**tiny.TIMES, "joint": 60.0, "plain compiled": 8.0, "one_pass compiled": 11.0}
+    peaks = {**tiny.PEAKS, "plain compiled": 50, "one_pass compiled": 50}
+    found = [row for name in names for row in tiny.rows(name, times=times, peaks=peaks)]
+    path = tiny.results(*names, device_type=device_type, found=found).save(tmp_path)
+    assert targets.main([str(path)]) == 0
+    found = [row for row in found if row.critic != "resnet-64"]
+    path = tiny.results(*names, device_type=device_type, found=found).save(tmp_path)
+    assert targets.main([str(path)]) == 1
+    printed = capsys.readouterr().out
+    assert "resnet-64 R1+R2, joint over one_pass: at least" in printed
+    assert "not measured" in printed
