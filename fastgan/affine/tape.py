@@ -72,6 +72,17 @@ class Node(ABC):
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
         """The output for other inputs, with additive constants scaled by s."""
 
+    makes_new = False
+    """Whether `pull` and `push` return new memory, never a view of what they were given."""
+
+    def pull_over(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        """`pull` that may overwrite `delta`, which nobody else holds."""
+        return self.pull(delta, scales)
+
+    def push_over(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        """`push` that may overwrite its one input, which nobody else holds."""
+        return self.push(us, scales)
+
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         """For each slot the gradient of <delta, push(us)>."""
         raise NotImplementedError
@@ -166,6 +177,7 @@ class Tape:
         """
         scales = Scales(s)
         pending: dict[Value, Tensor] = {self.output: seed}
+        ours: set[Value] = set()  # whose gradient is in memory that nobody else holds
         found: dict[Slot, Tensor] = {}
         for node in reversed(self.nodes):
             delta = pending.pop(node.output, None)
@@ -173,9 +185,19 @@ class Tape:
                 continue
             if keep and any(slot is not None for slot in node.slots):
                 node.cotangent = delta
-            for value, gradient in zip(node.inputs, node.pull(delta, scales), strict=True):
+                ours.discard(node.output)
+            pull = node.pull_over if node.output in ours else node.pull
+            for value, gradient in zip(node.inputs, pull(delta, scales), strict=True):
                 known = pending.get(value)
-                pending[value] = gradient if known is None else known + gradient
+                if known is None:
+                    pending[value] = gradient
+                    if node.makes_new and len(node.inputs) == 1:
+                        ours.add(value)
+                elif value in ours and known.dtype == gradient.dtype:
+                    known += gradient
+                else:
+                    pending[value] = known + gradient
+                    ours.add(value)
             if s is not None and any(slot is not None for slot in node.constants):
                 _accumulate(found, node.constants, node.constant_gradients(delta, scales))
             del delta
@@ -194,6 +216,7 @@ class Tape:
         scales = Scales(s)
         nodes, uses = self._plan()
         known: dict[Value, Tensor] = {self.input: u}
+        ours: set[Value] = set()
         found: dict[Slot, Tensor] = {}
         del u
         for node in nodes:
@@ -205,7 +228,10 @@ class Tape:
             if node.cotangent is not None:
                 _accumulate(found, node.slots, node.weight_gradients(us, node.cotangent, scales))
             if uses.get(node.output):
-                known[node.output] = node.push(us, scales)
+                last = len(us) == 1 and node.inputs[0] in ours and not uses[node.inputs[0]]
+                known[node.output] = (node.push_over if last else node.push)(us, scales)
+                if node.makes_new:
+                    ours.add(node.output)
         return found
 
     def _plan(self) -> tuple[list[Node], dict[Value, int]]:

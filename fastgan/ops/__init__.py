@@ -2,7 +2,13 @@
 
 from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.bias_act import bias_act
-from fastgan.ops.frozen_bias_act import bias_act_with_mask, bias_act_with_mask_, frozen_bias_act, frozen_bias_act_grad
+from fastgan.ops.frozen_bias_act import (
+    bias_act_with_mask,
+    bias_act_with_mask_,
+    frozen_bias_act,
+    frozen_bias_act_,
+    frozen_bias_act_grad,
+)
 from fastgan.ops.gradient_norm_penalty import gradient_norm_penalty, penalised_input
 from fastgan.ops.interpolate import interpolate, interpolation_weights
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
@@ -13,6 +19,7 @@ __all__ = [
     "bias_act_with_mask",
     "bias_act_with_mask_",
     "frozen_bias_act",
+    "frozen_bias_act_",
     "frozen_bias_act_grad",
     "gradient_norm_penalty",
     "interpolate",

@@ -167,6 +167,38 @@ def frozen_bias_act(
     return _Frozen.apply(u, b, s, mask.bits, config)
 
 
+def frozen_bias_act_(
+    u: Tensor,  # [..., channels, ...]
+    b: Tensor | None,  # [channels]
+    s: Tensor | None,  # [samples]
+    mask: ActivationMask,
+    dim: int = 1,
+    act: str = "lrelu",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:  # like u
+    """`frozen_bias_act` without derivatives, in the memory of u where that has the mask's order.
+
+    Arguments and errors are those of `frozen_bias_act`. The result is u itself, or a new tensor.
+
+    Raises:
+        RuntimeError: u or b requires a gradient and grad mode is on.
+    """
+    name = "frozen_bias_act_"
+    check(name, "u", u, b, dim, act, alpha, clamp)
+    check_frozen(name, "u", u, s, mask)
+    refuse_autograd(name, u=u, b=b)
+    backend = backends.select(SPEC, u)
+    if backend == "reference" or not u.permute(mask.order).is_contiguous():
+        with torch.no_grad():
+            return frozen_bias_act(u, b, s, mask, dim, act, alpha, gain, clamp)
+    bound = None if clamp is None else float(clamp)
+    constants = (*slope_and_gain(act, alpha, gain), bound, True, backend)
+    kernels.frozen_bias_act_(u, b, s, mask.bits, mask.order, dim % u.ndim, *constants)
+    return u
+
+
 def frozen_bias_act_grad(
     dy: Tensor,  # [..., channels, ...]
     mask: ActivationMask,
@@ -176,13 +208,14 @@ def frozen_bias_act_grad(
     alpha: float | None = None,
     gain: float | None = None,
     bias_grad: bool = True,
+    overwrite: bool = False,
 ) -> tuple[Tensor, Tensor | None]:  # like dy, [channels]
     """The derivatives of `frozen_bias_act` for a cotangent dy, as a function that is not itself differentiable.
 
         du = p dy, 0 where clamped;  db = the sum over each channel of s du
 
     For those who write a backward pass by hand. Arguments and errors are those of `frozen_bias_act`; the clamp is in
-    the mask.
+    the mask. With `overwrite` du may take the memory of dy, which the caller needs no more.
 
     Returns:
         du, of the shape and dtype of dy in the mask's memory order, and db in float32 (float64 for float64), or None
@@ -200,6 +233,9 @@ def frozen_bias_act_grad(
     if backend == "reference":
         return frozen_bias_act_grad_reference(dy, mask, s, dim, slope, gain, bias_grad)
     constants = (mask.order, dim, slope, gain, mask.clamped, backend)
+    if overwrite and dy.permute(mask.order).is_contiguous():
+        db = kernels.frozen_bias_act_grad_(dy, s, mask.bits, *constants, bias_grad)
+        return dy, db if bias_grad else None
     du, db = kernels.frozen_bias_act_grad(dy, s, mask.bits, *constants, bias_grad)
     return du, db if bias_grad else None
 

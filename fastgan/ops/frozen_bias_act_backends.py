@@ -69,6 +69,23 @@ def _frozen(
     return y
 
 
+def _frozen_in_place(
+    u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor,
+    order: Sequence[int], dim: int, slope: float, gain: float, clamp: float | None, constant: bool, backend: str,
+) -> None:  # fmt: skip
+    _kernels(backend).frozen(u, b, s, bits, u, _sizes(u, order, dim), slope, gain, clamp, constant)
+
+
+def _grad_in_place(
+    dy: Tensor, s: Tensor | None, bits: Tensor,
+    order: Sequence[int], dim: int, slope: float, gain: float, clamped: bool, backend: str, bias_grad: bool,
+) -> Tensor:  # fmt: skip
+    db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=compute_dtype(dy.dtype))
+    sizes = _sizes(dy, order, dim)
+    _kernels(backend).grad(dy, s, bits, dy, db if bias_grad else None, sizes, slope, gain, clamped)
+    return db
+
+
 def _grad(
     dy: Tensor, s: Tensor | None, bits: Tensor,
     order: Sequence[int], dim: int, slope: float, gain: float, clamped: bool, backend: str, bias_grad: bool,
@@ -122,6 +139,20 @@ frozen_bias_act_grad = define(
     "bool clamped, str backend, bool bias_grad) -> (Tensor, Tensor)",
     _grad,
     _fake_grad,
+)
+
+# In place, for callers that own the tensor, which has the mask's memory order.
+frozen_bias_act_ = define(
+    "frozen_bias_act_(Tensor(a!) u, Tensor? b, Tensor? s, Tensor bits, int[] order, int dim, float slope, float gain, "
+    "float? clamp, bool constant, str backend) -> ()",
+    _frozen_in_place,
+    lambda *args: None,
+)
+frozen_bias_act_grad_ = define(
+    "frozen_bias_act_grad_(Tensor(a!) dy, Tensor? s, Tensor bits, int[] order, int dim, float slope, float gain, "
+    "bool clamped, str backend, bool bias_grad) -> Tensor",
+    _grad_in_place,
+    lambda dy, s, bits, order, *rest: _fake_grad(dy, s, bits, order, *rest)[1],
 )
 
 

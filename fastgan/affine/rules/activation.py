@@ -3,7 +3,7 @@
 At a kink the slope is PyTorch's: that of the negative side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,13 @@ from torch import Tensor
 
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.tape import Node, Scales, Slot, Value
-from fastgan.ops import bias_act_with_mask, bias_act_with_mask_, frozen_bias_act, frozen_bias_act_grad
+from fastgan.ops import (
+    bias_act_with_mask,
+    bias_act_with_mask_,
+    frozen_bias_act,
+    frozen_bias_act_,
+    frozen_bias_act_grad,
+)
 from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import _BiasAct
@@ -49,23 +55,33 @@ class Activation(Node):
     def takes_bias(self) -> bool:  # type: ignore[override]
         return self.b is None and self.shape.dim == 1
 
-    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+    makes_new = True
+
+    def pull(self, delta: Tensor, scales: Scales, overwrite: bool = False) -> Sequence[Tensor]:
         shape = self.shape
         wanted = self.constants[0] is not None and scales.s is not None
-        du, self._db = frozen_bias_act_grad(
-            delta, self.mask, scales.s, shape.dim, shape.act, shape.alpha, shape.gain, wanted
-        )
+        arguments = self.mask, scales.s, shape.dim, shape.act, shape.alpha, shape.gain, wanted
+        du, self._db = frozen_bias_act_grad(delta, *arguments, overwrite=overwrite)
         return (du,)
+
+    def pull_over(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        return self.pull(delta, scales, overwrite=True)
 
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         return (self._db,)  # summed in the same pass
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        return self._push(frozen_bias_act, us[0], scales)
+
+    def push_over(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        return self._push(frozen_bias_act_, us[0], scales)
+
+    def _push(self, frozen: Callable[..., Tensor], u: Tensor, scales: Scales) -> Tensor:
         shape, s, b = self.shape, scales.s, self.b
         if s is None:  # every constant is multiplied by zero
             b = None
-            s = us[0].new_zeros(1) if shape.clamp is not None else None
-        return frozen_bias_act(us[0], b, s, self.mask, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp)
+            s = u.new_zeros(1) if shape.clamp is not None else None
+        return frozen(u, b, s, self.mask, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp)
 
 
 class PlainActivation(Node):

@@ -16,6 +16,8 @@ aten = torch.ops.aten
 class Convolution(Node):
     """y = conv(x, w) + b."""
 
+    makes_new = True
+
     def __init__(
         self, x: Value, weight: Tensor, bias: Tensor | None, slots: tuple[Slot | None, Slot | None], rest: tuple
     ) -> None:
@@ -36,24 +38,33 @@ class Convolution(Node):
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
         y = aten.convolution(us[0], self.weight, None, *self.rest)
         s = scales.along(self.output)
-        if self.bias is None or s is None:
-            return y
-        return y.addcmul_(s, self.bias.to(y.dtype).view(-1, *[1] * (y.ndim - 2)))
+        return y if self.bias is None or s is None else add_scaled_bias(y, s, self.bias)
 
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         return self._backward(delta, us[0], [False, True, False])[1:2]
 
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
-        wide = torch.promote_types(delta.dtype, torch.float32)
-        of_samples = delta.sum(list(range(2, delta.ndim)), dtype=wide)  # [samples, channels]: delta is read once
         s = scales.along(self.output)
         assert s is not None
-        return (s.to(wide).view(-1) @ of_samples,)
+        return (scaled_bias_gradient(delta, s),)
 
     def give_bias(self) -> tuple[Tensor | None, Slot | None]:
         given = self.bias, (self.constants[0] if self.bias is not None else None)
         self.bias, self.constants = None, ()
         return given
+
+
+def add_scaled_bias(y: Tensor, s: Tensor, bias: Tensor) -> Tensor:
+    """Adds s_i bias_c to y in place, by one number for each sample and channel: y [samples, channels, ...]."""
+    of_samples = s.view(-1, 1) * bias.to(y.dtype)
+    return y.add_(of_samples.view(*of_samples.shape, *[1] * (y.ndim - 2)))
+
+
+def scaled_bias_gradient(delta: Tensor, s: Tensor) -> Tensor:
+    """The sum over samples i and positions of s_i delta, for each channel: delta is read once, summed in float32."""
+    wide = torch.promote_types(delta.dtype, torch.float32)
+    of_samples = delta.sum(list(range(2, delta.ndim)), dtype=wide) if delta.ndim > 2 else delta.to(wide)
+    return s.to(wide).view(-1) @ of_samples
 
 
 def _memory_format(x: Tensor) -> torch.memory_format:
