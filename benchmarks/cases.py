@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 import fastgan.ops  # noqa: F401  (fills the registry)
 from fastgan import backends
@@ -58,8 +59,9 @@ class Case:
     def inputs(self) -> Inputs:
         torch.manual_seed(SEED)
         sample = self.shape.make(self.device, self.dtype)
-        on_meta = sample.map(lambda t: t.to("meta"))  # only the shape and dtype of the output, at no cost
-        y = self.spec.reference(*on_meta.tensors, **on_meta.kwargs)
+        # Only the shape and dtype of the output, at no cost; keywords may hold tensors too.
+        tensors, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), (sample.tensors, dict(sample.kwargs)))
+        y = self.spec.reference(*tensors, **kwargs)
         cotangent = torch.randn(y.shape, device=self.device, dtype=y.dtype)
         return Inputs(sample.tensors, sample.kwargs, cotangent).map(lambda t: t)
 
