@@ -257,7 +257,7 @@ class Tape:
 def _accumulate(found: dict[Slot, Tensor], slots: Sequence[Slot | None], gradients: Sequence[Tensor | None]) -> None:
     for slot, gradient in zip(slots, gradients, strict=True):
         if slot is not None and gradient is not None:
-            gradient = gradient.to(slot.tensor.dtype)
+            gradient = gradient.to(slot.tensor.dtype).view(slot.tensor.shape)
             found[slot] = found[slot] + gradient if slot in found else gradient
 
 

@@ -46,6 +46,18 @@ class Sum(Node):
             y = y.expand(self.output.shape)
         return y.to(self.output.dtype)
 
+    def give_bias(self) -> tuple[Tensor | None, Slot | None]:
+        """One number for each channel, as in x + b.view(-1, 1, 1)."""
+        b, shape = self.constant, self.output.shape
+        alone = len(self.inputs) == 1 and self.factors == (1,) and self.constant_factor == 1
+        if not alone or not isinstance(b, Tensor) or len(shape) < 2 or b.ndim < len(shape) - 1:
+            return None, None
+        if b.shape[1 - len(shape)] != shape[1] or b.numel() != shape[1] or self.inputs[0].shape != shape:
+            return None, None
+        given = b.reshape(-1), self.constants[0]
+        self.constant, self.constants = None, ()
+        return given
+
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)
         assert s is not None

@@ -25,6 +25,31 @@ def spatial(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return linear(recorder, func, args, kwargs, value.batch)
 
 
+class Upsample(Node):
+    """Nearest, linear or cubic resampling, whose derivative is an operator of its own."""
+
+    makes_new = True
+
+    def __init__(self, x: Value, func: Any, size: Sequence[int], rest: tuple) -> None:
+        super().__init__([x])
+        self.func, self.size, self.rest = func, list(size), rest
+        self.backward = getattr(aten, func._schema.name.removeprefix("aten::") + "_backward").default
+
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        return (self.backward(delta, self.size, list(self.inputs[0].shape), *self.rest),)
+
+    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        return self.func(us[0], self.size, *self.rest)
+
+
+def upsample(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    value = recorder.value(args[0])
+    _leave_samples_alone(value, _positions(func))
+    if kwargs or func._overloadname != "default":
+        return linear(recorder, func, args, kwargs, value.batch)
+    return recorder.add(Upsample(value, func, args[1], args[2:]), func(*args), value.batch)
+
+
 def shuffle(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """pixel_shuffle and its inverse work along the last three dimensions."""
     value = recorder.value(args[0])
@@ -143,23 +168,24 @@ def average_pool(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return recorder.add(AveragePool(value, args[1:]), func(*args), value.batch)
 
 
-_SPATIAL = [
-    f"{name}{n}d"
-    for name in ("upsample_nearest", "_upsample_nearest_exact", "reflection_pad", "replication_pad")
-    for n in (1, 2, 3)
-] + [
+_UPSAMPLE = [f"{name}{n}d" for name in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)] + [
     *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"),
     *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
+]
+_OTHERS = [f"{name}{n}d" for name in ("reflection_pad", "replication_pad") for n in (1, 2, 3)] + [
     *("avg_pool3d", "_adaptive_avg_pool2d", "_adaptive_avg_pool3d"),
 ]
 
+
+def _overloads(names: list[str]) -> list[Any]:
+    packets = [getattr(aten, name) for name in names]
+    found = [getattr(packet, overload) for packet in packets for overload in packet.overloads()]
+    return [overload for overload in found if not overload._schema.is_mutable]
+
+
 RULES: dict[Any, Any] = {
-    **{
-        overload: spatial
-        for name in _SPATIAL
-        for overload in (getattr(getattr(aten, name), o) for o in getattr(aten, name).overloads())
-        if not overload._schema.is_mutable
-    },
+    **dict.fromkeys(_overloads(_UPSAMPLE), upsample),
+    **dict.fromkeys(_overloads(_OTHERS), spatial),
     **dict.fromkeys((aten.pixel_shuffle.default, aten.pixel_unshuffle.default), shuffle),
     **dict.fromkeys((aten.im2col.default, aten.col2im.default), unfold),
     aten.constant_pad_nd.default: constant_pad,
