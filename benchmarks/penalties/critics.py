@@ -139,10 +139,10 @@ CRITICS: dict[str, Kind] = {
     for kind in (
         Kind("mlp", mlp, (2,), 256, 256, convolutional=False, several=True, gradient_norm=0.15),
         Kind("dcgan-32", dcgan, (3, 32, 32), 64, 256, several=True),
-        Kind("resnet-32", resnet32, (3, 32, 32), 32, 128, several=True),
-        Kind("resnet-64", resnet64, (3, 64, 64), 16, 64),
-        Kind("r3gan-32", r3gan, (3, 32, 32), 32, 256),
-        Kind("resnet-sn-32", resnet32_sn, (3, 32, 32), 32, 128),
+        Kind("resnet-32", resnet32, (3, 32, 32), 16, 128, several=True),
+        Kind("resnet-64", resnet64, (3, 64, 64), 8, 64),
+        Kind("r3gan-32", r3gan, (3, 32, 32), 16, 256),
+        Kind("resnet-sn-32", resnet32_sn, (3, 32, 32), 16, 128),
     )
 }
 

@@ -121,7 +121,9 @@ def _count(case: Case, rows: dict[str, Row]) -> None:
 def peak_in_this_process(case: Case, implementation: str) -> int:
     """Peak extra bytes of a step on the CPU; runs in a process of its own."""
     subject = case.subject()
-    return memory.peak_cpu(partial(check.take, STEPS[implementation].run, subject), repeats=1)
+    gc.disable()  # what an earlier call has left in cycles must not be freed in the measured one, and hide its memory
+    repeats = 1 if case.kind.convolutional else 3  # small figures need a median, large ones take long
+    return memory.peak_cpu(partial(check.take, STEPS[implementation].run, subject), repeats)
 
 
 def _measure_memory(case: Case, subject: Subject, rows: dict[str, Row]) -> None:
