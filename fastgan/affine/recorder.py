@@ -36,6 +36,8 @@ class Recorder(TorchDispatchMode):
         """Record nodes of torch's own operations only, for a compiler to fuse."""
         self.blame: Callable[[NotAffineError], None] | None = None
         """Told of every operation that is not affine, instead of stopping there."""
+        # What this recorder's marks carry: tensors that carried the recorder itself would keep it alive in a cycle.
+        self._token = object()
         self._apart: set[Any] = set()  # nodes of autograd's graph that are known not to lead to the input
         self._storages: dict[int, StorageWeakRef] = {}
 
@@ -44,7 +46,7 @@ class Recorder(TorchDispatchMode):
     def find(self, tensor: Any) -> Value | None:
         """The value of a tensor if it depends on the input and autograd can see that it does."""
         mark = tensor.__dict__.get(_MARK) if isinstance(tensor, Tensor) else None
-        if mark is None or mark[0] is not self:
+        if mark is None or mark[0] is not self._token:
             return None
         _, value, version = mark
         if value is None:
@@ -53,9 +55,12 @@ class Recorder(TorchDispatchMode):
             fn = tensor.grad_fn
             if fn is None and value is not self.tape.input:
                 return None  # made under torch.no_grad(): a constant, as for autograd
-            if isinstance(fn, BackwardCFunction) and fn._forward_cls not in FUNCTIONS:  # type: ignore[attr-defined]
-                name = fn._forward_cls.__name__  # type: ignore[attr-defined]
-                raise NotAffineError(f"the autograd.Function {name} may have any backward")
+            if isinstance(fn, BackwardCFunction):
+                function = fn._forward_cls  # type: ignore[attr-defined]
+                # TorchDynamo runs every autograd.Function as one of this name.
+                known = function in FUNCTIONS or (value.own and function.__name__ == "ApplyTemplate")
+                if not known and value.reason is None:
+                    raise NotAffineError(f"the autograd.Function {function.__name__} may have any backward")
             if value.hidden and not isinstance(fn, BackwardCFunction):
                 raise NotAffineError(f"the autograd function {fn.name() if fn else fn} may have any backward")
             if value.reason is not None:
@@ -63,6 +68,11 @@ class Recorder(TorchDispatchMode):
         if tensor._version != version:
             raise NotAffineError("an activation was modified in place through another view of it")
         return value
+
+    @staticmethod
+    def value_of(tensor: Tensor) -> Value:
+        """The value of a tensor that was just recorded."""
+        return tensor.__dict__[_MARK][1]
 
     def value(self, tensor: Tensor) -> Value:
         """The value of a tensor that must depend on the input."""
@@ -75,7 +85,7 @@ class Recorder(TorchDispatchMode):
         if not weight.requires_grad:
             return None
         mark = weight.__dict__.get(_MARK)
-        if mark is not None and mark[0] is self and mark[1] is None:
+        if mark is not None and mark[0] is self._token and mark[1] is None:
             return None
         self._check_apart(weight)
         return self.tape.slot(weight)
@@ -114,13 +124,13 @@ class Recorder(TorchDispatchMode):
 
     def _mark(self, tensor: Tensor, value: Value, changed: bool) -> None:
         # Autograd counts the change of an in-place operation only after the dispatch mode has returned.
-        tensor.__dict__[_MARK] = (self, value, tensor._version + changed)
+        tensor.__dict__[_MARK] = (self._token, value, tensor._version + changed)
         storage = StorageWeakRef(tensor.untyped_storage())
         self._storages[storage.cdata] = storage
 
     def _marked(self, tensor: Tensor) -> bool:
         mark = tensor.__dict__.get(_MARK)
-        return mark is not None and mark[0] is self and mark[1] is not None
+        return mark is not None and mark[0] is self._token and mark[1] is not None
 
     def is_activation(self, tensor: Tensor) -> bool:
         """Whether a tensor that autograd is about to save is the memory of a recorded one."""
@@ -134,7 +144,7 @@ class Recorder(TorchDispatchMode):
         if func in CONSTANT:
             result = func(*args, **kwargs)
             # Autograd may think that it depends on the input (sign, round), but its derivative is zero.
-            result.__dict__[_MARK] = (self, None, 0)
+            result.__dict__[_MARK] = (self._token, None, 0)
             return result
         try:
             if not any(self.find(t) is not None for t in _tensors(args, kwargs)):
@@ -145,6 +155,8 @@ class Recorder(TorchDispatchMode):
             if rule is None:
                 return self._unknown(func, args, kwargs)
             result = rule(self, func, args, kwargs)
+            if func.namespace == "fastgan":
+                self.value_of(result).own = True
             if func.is_view:  # autograd lets a view share its base's count of changes once the mode has returned
                 for view in _tensors(result if isinstance(result, (tuple, list)) else (result,), {}):
                     mark = view.__dict__.get(_MARK)

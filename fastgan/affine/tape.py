@@ -20,13 +20,15 @@ from fastgan.affine.batch import Batch
 class Value:
     """A tensor that depends on the input: what is known of it, not the tensor itself, which may be freed."""
 
-    __slots__ = ("batch", "device", "dtype", "hidden", "reason", "shape")
+    __slots__ = ("batch", "device", "dtype", "hidden", "own", "reason", "shape")
 
     def __init__(self, tensor: Tensor, batch: Batch) -> None:
         self.shape, self.dtype, self.device = tuple(tensor.shape), tensor.dtype, tensor.device
         self.batch = batch
         self.hidden = False
         """Made while autograd was off: inside `torch.no_grad()` or a custom autograd.Function."""
+        self.own = False
+        """Made by one of fastgan's operations, whose autograd.Function is known."""
         self.reason: str | None = None
         """Why the operation that made it is not affine; matters only if autograd goes through it."""
 

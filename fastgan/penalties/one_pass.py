@@ -149,10 +149,23 @@ class _Deposit(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor | None) -> tuple[Tensor | None, ...]:
         if scale is None:
             return (None,) * len(ctx.needs_input_grad)
+        if ctx.gradients is None:
+            raise RuntimeError(
+                "critic_loss: backward was called a second time, after the masks and cotangents were freed; "
+                "call backward(retain_graph=True) the first time"
+            )
         found = ctx.gradients()
+        if not _graph_is_kept():
+            ctx.gradients = None
         if scale.device.type == "cpu" and scale.item() == 1:  # reading it costs nothing there
             return (None, None, *found)
         return (None, None, *[None if g is None else g * scale.to(g.dtype) for g in found])
+
+
+def _graph_is_kept() -> bool:
+    """Whether the running backward pass has retain_graph=True; True where PyTorch cannot say."""
+    ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return ask is None or ask()
 
 
 def deposit(value: Tensor, evaluations: Sequence[Evaluation], others: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:
