@@ -1,0 +1,88 @@
+"""generator_loss_from against an ordinary pass through the critic."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import fastgan
+from fastgan.losses import LOSSES, Loss
+from fastgan.penalties import R1, R2
+from tests.penalties.common import ALL, assert_same, plain
+from tests.penalties.critics import gradients
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Found by these tests, to be mended in fastgan/.
+A_LOSS = pytest.mark.xfail(strict=True, reason="a Loss given to critic_loss is remembered by its critic's side alone")
+PATCHES = pytest.mark.xfail(strict=True, reason="only the gradient of the patches' sum is known: must be refused")
+LOGITS = pytest.mark.xfail(strict=True, reason="generator_loss_from calls requires_grad_ on the caller's fake_logits")
+
+
+def generator() -> nn.Module:
+    return nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 3 * 64), nn.Unflatten(1, (3, 8, 8))).double()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("by_name", [True, pytest.param(False, marks=A_LOSS)])
+def test_the_generator_s_gradient_needs_no_pass_through_the_critic(critic, samples, method, name, by_name):
+    real, net, z = samples[0], generator(), torch.randn(4, 5).double()
+    value = LOSSES[name].generator(critic(net(z)), critic(real).detach())
+    truth = gradients(net, value)
+    critic.zero_grad()
+    net.zero_grad()
+    loss = name if by_name else LOSSES[name]
+    total = fastgan.critic_loss(critic, real, net(z), loss=loss, penalties=(R1(1.0), R2(2.0)), method=method)
+    total.backward()
+    assert all(p.grad is None for p in net.parameters())
+    before = {n: p.grad.clone() for n, p in critic.named_parameters()}
+    found = fastgan.generator_loss_from(total)
+    torch.testing.assert_close(found.detach(), value.detach())
+    assert_same(gradients(net, 3 * found), {n: 3 * g for n, g in truth.items()})
+    assert all(torch.equal(p.grad, before[n]) for n, p in critic.named_parameters()), "the critic got a gradient"
+
+
+def test_another_loss_for_the_generator(critic, samples, method):
+    real, net, z = samples[0], generator(), torch.randn(4, 5).double()
+    truth = gradients(net, LOSSES["wasserstein"].generator(critic(net(z)), None))
+    objective = Loss("own", plain, lambda fake, real: -fake.mean(), "none")
+    for loss in ("wasserstein", objective):
+        total = fastgan.critic_loss(critic, real, net(z), loss=plain, penalties=ALL, method=method)
+        assert_same(gradients(net, fastgan.generator_loss_from(total, loss)), truth)
+
+
+@LOGITS
+def test_the_critic_s_logits_stay_detached(critic, samples, method):
+    total = fastgan.critic_loss(
+        critic, samples[0], generator()(torch.randn(4, 5).double()), penalties=ALL, method=method
+    )
+    fastgan.generator_loss_from(total)
+    assert not total.fake_logits.requires_grad
+
+
+@PATCHES
+@pytest.mark.parametrize("samples_", [1, 3])
+def test_a_critic_of_patches_is_refused_or_right(samples_):
+    torch.manual_seed(0)
+    critic = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 2)).double()
+    net, z = nn.Conv2d(3, 3, 1).double(), torch.randn(samples_, 3, 8, 8).double()
+    truth = gradients(net, F.softplus(-critic(net(z))).mean())
+    total = fastgan.critic_loss(critic, z, net(z), penalties=(R2(1.0),))
+    try:
+        found = fastgan.generator_loss_from(total)
+    except ValueError:
+        return
+    assert_same(gradients(net, found), truth)
+
+
+def test_what_generator_loss_from_cannot_do(critic, samples):
+    real, fake = samples
+    with pytest.raises(ValueError, match="fake was detached"):
+        fastgan.generator_loss_from(fastgan.critic_loss(critic, real, fake, penalties=ALL))
+    attached = fake.clone().requires_grad_()
+    with pytest.raises(ValueError, match="no penalty was on the fakes"):
+        fastgan.generator_loss_from(fastgan.critic_loss(critic, real, attached, penalties=(R1(1.0),)))
+    with pytest.raises(ValueError, match="expected one of nonsaturating"):
+        fastgan.generator_loss_from(fastgan.critic_loss(critic, real, attached, loss=plain, penalties=ALL))
+    with pytest.raises(ValueError, match="loss is 'other'"):
+        fastgan.generator_loss_from(fastgan.critic_loss(critic, real, attached, penalties=ALL), "other")
