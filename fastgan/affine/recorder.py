@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastgan.affine.batch import Batch
@@ -21,6 +22,10 @@ from fastgan.affine.rules import CONSTANT, FUNCTIONS, IN_PLACE, RULES
 from fastgan.affine.tape import Node, Slot, Tape, Value
 
 _MARK = "_fastgan_value"
+
+
+class _RefusedError(NotAffineError):
+    """An operation has been refused, once and for all."""
 
 
 class Recorder(TorchDispatchMode):
@@ -40,6 +45,7 @@ class Recorder(TorchDispatchMode):
         self._token = object()
         self._apart: set[Any] = set()  # nodes of autograd's graph that are known not to lead to the input
         self._storages: dict[int, StorageWeakRef] = {}
+        self._buffers: set[int] = set()
 
     # --- what the rules use -----------------------------------------------------------------------------------------
 
@@ -117,8 +123,11 @@ class Recorder(TorchDispatchMode):
 
     # --- recording --------------------------------------------------------------------------------------------------
 
-    def start(self, x: Tensor) -> None:
+    def start(self, x: Tensor, network: Any) -> None:
         self._x = x
+        if isinstance(network, torch.nn.Module):
+            buffers = (buffer for buffer in network.buffers() if not torch.nn.parameter.is_lazy(buffer))
+            self._buffers = {buffer.untyped_storage()._cdata for buffer in buffers}
         self.tape.input = Value(x, Batch(0, 1))
         self._mark(x, self.tape.input, changed=False)
 
@@ -131,6 +140,20 @@ class Recorder(TorchDispatchMode):
     def _marked(self, tensor: Tensor) -> bool:
         mark = tensor.__dict__.get(_MARK)
         return mark is not None and mark[0] is self._token and mark[1] is not None
+
+    def marked(self, tensor: Any) -> bool:
+        """Whether a tensor depends on the input."""
+        return isinstance(tensor, Tensor) and self._marked(tensor)
+
+    def refuse(self, error: NotAffineError) -> None:
+        """Stops here, or goes on where every reason is wanted."""
+        if self.blame is None:
+            raise error
+        self.blame(error)
+
+    def keep(self, tensor: Tensor) -> None:
+        """Lets autograd save this memory: the network has taken it for a constant, of which weights may be made."""
+        self._storages.pop(tensor.untyped_storage()._cdata, None)
 
     def is_activation(self, tensor: Tensor) -> bool:
         """Whether a tensor that autograd is about to save is the memory of a recorded one."""
@@ -150,10 +173,11 @@ class Recorder(TorchDispatchMode):
             if not any(self.find(t) is not None for t in _tensors(args, kwargs)):
                 return func(*args, **kwargs)
             rule = RULES.get(func)
-            if rule is None and func in IN_PLACE:
-                return self._in_place(func, args, kwargs)
-            if rule is None:
+            if rule is None and func not in IN_PLACE:
                 return self._unknown(func, args, kwargs)
+            args = self._snapshot(args)
+            if rule is None:
+                return self._in_place(func, args, kwargs)
             result = rule(self, func, args, kwargs)
             if func.namespace == "fastgan":
                 self.value_of(result).own = True
@@ -163,14 +187,35 @@ class Recorder(TorchDispatchMode):
                     if mark is not None:
                         view.__dict__[_MARK] = (*mark[:2], args[0]._version)
             return result
+        except _RefusedError:
+            raise
         except NotAffineError as error:
             return self._refuse(error, func, args, kwargs)
+
+    def _snapshot(self, args: Any) -> tuple:
+        """The arguments with buffers copied, which the critic's next call may change before T reads them again.
+
+        Other constants are watched: T raises if one has changed.
+        """
+        kept: list[Any] = []
+        for a in args:
+            if isinstance(a, (list, tuple)):
+                a = type(a)(self._snapshot(a))
+            elif isinstance(a, Tensor) and not a.requires_grad and self.find(a) is None:
+                if a.untyped_storage()._cdata in self._buffers:
+                    a = a.clone()
+                else:
+                    self.tape.constants.append((a, a._version))
+            kept.append(a)
+        return tuple(kept)
 
     def _in_place(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
         """Runs the functional form and copies its result over the first argument."""
         target = args[0]
         if self.find(target) is None:
             raise NotAffineError(f"{func} writes an activation into a tensor that does not depend on the input")
+        if IN_PLACE[func].is_view:
+            raise NotAffineError(f"{func} makes a view of an activation in place")
         result = RULES[IN_PLACE[func]](self, IN_PLACE[func], args, kwargs)
         _, value, _ = result.__dict__[_MARK]
         if result is not target:
@@ -183,16 +228,19 @@ class Recorder(TorchDispatchMode):
         result = func(*args, **kwargs)
         outputs = list(_tensors(result if isinstance(result, (tuple, list)) else (result,), {}))
         if any(t.is_floating_point() or t.is_complex() for t in outputs):
-            raise NotAffineError(f"{func} is not known to be affine")
+            return self._refuse(NotAffineError(f"{func} is not known to be affine"), func, args, kwargs, result)
         return result  # integers, truth values and Python numbers are locally constant
 
-    def _refuse(self, error: NotAffineError, func: Any, args: tuple, kwargs: dict) -> Any:
-        """Stops, or goes on where autograd is off and may never see this, or where every reason is wanted."""
-        if torch.is_grad_enabled() and self.blame is None:
-            raise error
-        if torch.is_grad_enabled() and self.blame is not None:
+    def _refuse(self, error: NotAffineError, func: Any, args: tuple, kwargs: dict, *done: Any) -> Any:
+        """Stops, or goes on where autograd is off and may never see this, or where every reason is wanted.
+
+        `done` is the operation's result, if it has run.
+        """
+        if torch.is_grad_enabled():
+            if self.blame is None:
+                raise _RefusedError(str(error))
             self.blame(error)
-        result = func(*args, **kwargs)
+        result = done[0] if done else func(*args, **kwargs)
         for tensor in _tensors(result if isinstance(result, (tuple, list)) else (result,), {}):
             folded, rest = divmod(tensor.shape[0] if tensor.ndim else 0, self.samples)
             value = Value(tensor, Batch(0, 1 if rest else folded))
@@ -213,6 +261,30 @@ def _tensors(args: Any, kwargs: dict) -> Iterator[Tensor]:
             yield a
 
 
+class _BehindAutograd(TorchFunctionMode):
+    """Sees what no operation shows: hooks on activations, and ways to their memory past autograd."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func in _HOOKS and self.recorder.marked(args[0]):
+            self.recorder.refuse(NotAffineError(f"{func.__name__} on an activation: a hook may change its gradient"))
+        elif func in _MEMORY and self.recorder.marked(args[0]):
+            self.recorder.refuse(
+                NotAffineError("the memory of an activation is reached past autograd (.data, .numpy())")
+            )
+        elif func in _DETACH and self.recorder.marked(args[0]):
+            self.recorder.keep(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+_HOOKS = frozenset({Tensor.register_hook, Tensor.register_post_accumulate_grad_hook})
+_MEMORY = frozenset({Tensor.data.__get__, Tensor.data.__set__, Tensor.numpy, Tensor.__array__})  # type: ignore[attr-defined]
+_DETACH = frozenset({Tensor.detach, torch.detach})
+
+
 class _Dropped:
     """Stands for an activation that autograd wanted to keep: the tape has what the passes need."""
 
@@ -226,7 +298,7 @@ def _without_activations(recorder: Recorder) -> Iterator[None]:
 
     def unpack(packed: Any) -> Tensor:
         if packed is _Dropped:
-            raise RuntimeError("a weight was computed from the memory of an activation: use method='double_backward'")
+            raise NotAffineError("the critic differentiates its own activations: use method='double_backward'")
         return packed
 
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
@@ -261,12 +333,14 @@ def record(
     recorder.blame, recorder.where, recorder.plain = blame, where, plain
     with torch.enable_grad():
         x = x.detach().requires_grad_()
-        recorder.start(x)
-        with _without_activations(recorder), recorder:
+        recorder.start(x, network)
+        with _without_activations(recorder), _BehindAutograd(recorder), recorder:
             y = network(x, *rest)
             if not isinstance(y, Tensor):
                 raise NotAffineError(f"the output is a {type(y).__name__}, expected one tensor")
             output = recorder.find(y)
+            if any(constant._version != version for constant, version in recorder.tape.constants):
+                recorder.refuse(NotAffineError("a constant was modified in place after the critic had read it"))
     if output is None:
         error = NotAffineError("the output does not depend on the input")
         if blame is None:

@@ -8,8 +8,10 @@
 Derivation: docs/gradient-penalties.md.
 """
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,11 +110,24 @@ class Node(ABC):
 class Slot:
     """A weight (of any kind: parameter, normalised weight, embedding of a label) that wants its gradient."""
 
-    __slots__ = ("dtype", "tensor", "version")
+    __slots__ = ("tensor", "transposed", "version")
 
-    def __init__(self, tensor: Tensor) -> None:
+    def __init__(self, tensor: Tensor, transposed: bool = False) -> None:
         self.tensor = tensor
+        self.transposed = transposed
+        """Whether what is used is the transpose of the tensor."""
         self.version = tensor._version
+
+
+def _in_their_own_precision(passes: Callable[..., Any]) -> Callable[..., Any]:
+    """Turns autocast off: the casts of the forward pass are on the tape."""
+
+    @functools.wraps(passes)
+    def run(tape: "Tape", *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(tape.input.device.type, enabled=False):
+            return passes(tape, *args, **kwargs)
+
+    return run
 
 
 class Tape:
@@ -121,7 +136,9 @@ class Tape:
     def __init__(self, samples: int) -> None:
         self.samples = samples
         self.nodes: list[Node] = []
-        self.slots: dict[int, Slot] = {}
+        self.slots: dict[tuple[int, bool], Slot] = {}
+        self.constants: list[tuple[Tensor, int]] = []
+        """Tensors that the nodes read again and nobody may have changed, with their versions."""
         self.input: Value
         self.output: Value
 
@@ -129,8 +146,8 @@ class Tape:
         """The slot of a weight, or None if nobody asks for its gradient."""
         if not weight.requires_grad:
             return None
-        weight = _before_autocast(weight)
-        return self.slots.setdefault(id(weight), Slot(weight))
+        weight, transposed = _before_autocast(weight)
+        return self.slots.setdefault((id(weight), transposed), Slot(weight, transposed))
 
     def finish(self, output: Value) -> None:
         """Keeps what lies between the input and this output."""
@@ -166,6 +183,7 @@ class Tape:
     # --- the passes -------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
+    @_in_their_own_precision
     def gradient(self, seed: Tensor, s: Tensor | None = None, keep: bool = True) -> tuple[Tensor, dict["Slot", Tensor]]:
         """X: the gradient of <seed, output> with respect to the input.
 
@@ -206,6 +224,7 @@ class Tape:
         return pending[self.input], found
 
     @torch.no_grad()
+    @_in_their_own_precision
     def weight_gradients(self, u: Tensor, s: Tensor | None) -> dict[Slot, Tensor]:
         """T and W: the gradients of sum_i [s_i D(x_i) + <v_i, g_i>] for u = s x + v, after `gradient(ones, s)`.
 
@@ -254,24 +273,38 @@ class Tape:
                     f"a weight of shape {list(slot.tensor.shape)} was modified in place between critic_loss and "
                     "backward; call backward before the optimiser's step"
                 )
+        for constant, version in self.constants:
+            if constant._version != version:
+                raise RuntimeError(
+                    f"a constant of shape {list(constant.shape)} that the critic read was modified in place between "
+                    "critic_loss and backward"
+                )
 
 
 def _accumulate(found: dict[Slot, Tensor], slots: Sequence[Slot | None], gradients: Sequence[Tensor | None]) -> None:
     for slot, gradient in zip(slots, gradients, strict=True):
         if slot is not None and gradient is not None:
-            gradient = gradient.to(slot.tensor.dtype).view(slot.tensor.shape)
+            gradient = gradient.t() if slot.transposed else gradient
+            gradient = gradient.to(slot.tensor.dtype).reshape(slot.tensor.shape)
             found[slot] = found[slot] + gradient if slot in found else gradient
 
 
-def _before_autocast(weight: Tensor) -> Tensor:
+def _before_autocast(weight: Tensor) -> tuple[Tensor, bool]:
     """The float32 parameter of which autocast made this half-precision copy, or the weight itself.
 
     A gradient in half precision would overflow when it is multiplied by a loss scale.
+
+    Returns:
+        The tensor, and whether the weight is the transpose of it (a linear layer's).
     """
-    if weight.dtype in (torch.float16, torch.bfloat16) and weight.grad_fn is not None:
-        fn = weight.grad_fn
-        if fn.name() == "ToCopyBackward0":
-            leaf = getattr(fn.next_functions[0][0], "variable", None)
-            if leaf is not None and leaf.shape == weight.shape:
-                return leaf
-    return weight
+    fn = weight.grad_fn
+    if fn is None or weight.dtype not in (torch.float16, torch.bfloat16):
+        return weight, False
+    transposed = fn.name() == "TBackward0"
+    if transposed:
+        fn = fn.next_functions[0][0]
+    if fn is not None and fn.name() == "ToCopyBackward0":
+        leaf = getattr(fn.next_functions[0][0], "variable", None)
+        if leaf is not None:
+            return leaf, transposed
+    return weight, False

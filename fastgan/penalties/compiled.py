@@ -43,7 +43,7 @@ class Compiled:
     def weight_gradients(self, u: Tensor, s: Tensor | None, factor: Tensor | None) -> list[Tensor | None]:
         late_s = u.new_zeros(len(u), dtype=torch.promote_types(u.dtype, torch.float32)) if s is None else s
         if factor is not None:
-            u, late_s = u * factor.to(u.dtype), late_s * factor
+            u, late_s = (u.float() * factor).to(u.dtype), late_s * factor
         with torch.no_grad():
             found = self.graphs.late(*self.kept, u, late_s)
         return [None if g is None else _divide(g, self.seed, factor) for g in found]

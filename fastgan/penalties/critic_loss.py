@@ -52,7 +52,7 @@ def critic_loss(
         labels: passed on as critic(x, labels) if given; a tuple is passed on as further arguments.
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
         method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
-            the first that can.
+            the first that can. It runs the critic once more when it first meets a kind of batch, to find out.
         compile: run the passes of one_pass through torch.compile, with inductor or the backend named. The first call
             of a kind takes its time; whatever the critic's code depends on is guarded, so that a change compiles anew.
             Its code must have no graph breaks. Double backward is not compiled, which torch.compile refuses.
@@ -76,7 +76,7 @@ def critic_loss(
         return _either(
             method,
             network,
-            (real, *rest),
+            [(real, *rest)] + [(fake, *fake_rest)] * any(p.at == "fake" for p in penalised.values()),
             lambda: _one_pass(network, real, fake, objective, penalised, rest, fake_rest, compile),
             lambda: _double_backward(network, real, fake, objective, penalised, rest, fake_rest),
             needed=bool(penalised),
@@ -85,7 +85,7 @@ def critic_loss(
     result = inside(critic, body, real, fake)
     side = result._generator_side
     if side is not None:
-        side.objective = loss if isinstance(loss, str) else objective
+        side.objective = loss
     return result
 
 
@@ -128,7 +128,7 @@ def gradient_penalty(
         return _total(None, output, None, {name: (p, g) for name, p in penalised.items()})
 
     def body(*_: Any) -> CriticLoss:
-        return _either(method, network, (x, *rest), one, double, needed=True)
+        return _either(method, network, [(x, *rest)], one, double, needed=True)
 
     return inside(critic, body, x)
 
@@ -139,7 +139,7 @@ def gradient_penalty(
 def _either(
     method: str,
     network: Callable[..., Tensor],
-    arguments: tuple,
+    calls: list[tuple],
     one: Callable[[], CriticLoss],
     double: Callable[[], CriticLoss],
     needed: bool,
@@ -147,7 +147,7 @@ def _either(
     """Runs the method that was asked for, or that the critic qualifies for."""
     reason = None
     if method == "auto" and needed:
-        reason = verdict(network, *arguments).reason
+        reason = next(filter(None, (verdict(network, *arguments).reason for arguments in calls)), None)
     if method == "one_pass" or (method == "auto" and reason is None):
         try:
             result = one()
@@ -155,7 +155,7 @@ def _either(
             return result
         except NotAffineError as error:
             if method == "one_pass":
-                found = verdict(network, *arguments).reason
+                found = next(filter(None, (verdict(network, *arguments).reason for arguments in calls)), None)
                 raise NotAffineError(f"one_pass cannot differentiate this critic: {found or error}") from None
             # It was eligible when it was looked at, and has changed since (a flag, a branch that depends on the data).
             reason = forget(network, str(error))
@@ -211,7 +211,7 @@ def _one_pass(
     norms = {name: e.norms[name] for name in penalised for e in evaluations.values() if name in e.norms}
     total = loss.detach()
     for value in values.values():
-        total = total + value.to(total.dtype)
+        total = total + value  # in the wider dtype of the two
     others = [(y, s[at]) for at, y in outputs.items() if at not in evaluations and y.requires_grad]
     total = one_pass.deposit(total, list(evaluations.values()), others)
     side = GeneratorSide(fake, gradients.get("fake"), objective) if fake.requires_grad else None
@@ -263,7 +263,7 @@ def _total(
         total = loss
         for name, (p, g) in terms.items():
             value = p.rho(g).mean()
-            total = value if total is None else total + value.to(total.dtype)
+            total = value if total is None else total + value
             values[name] = value.detach()
             wide = g.detach() if g.dtype == torch.float64 else g.detach().float()
             norms[name] = torch.linalg.vector_norm(wide.flatten(1), dim=1)

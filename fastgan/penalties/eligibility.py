@@ -17,7 +17,7 @@ from fastgan.penalties.wrappers import unwrap
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found when the critic ran once, on a copy of its buffers.
+    """What was found when the critic ran once.
 
     Attributes:
         reasons: what stands in the way, one line for each operation; empty if nothing does.
@@ -50,7 +50,7 @@ class Verdict:
 def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) -> Verdict:
     """Prints which method `critic_loss` takes for a critic on such a batch, and why.
 
-    The critic runs once, on copies of its buffers and with the random state restored, so that nothing changes.
+    The critic runs once; its buffers and the random state are restored.
 
     Args:
         critic: as for `critic_loss`.
@@ -67,7 +67,9 @@ def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) 
 
 
 def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
-    """Records the network on copies of its buffers and lists everything that is not affine."""
+    """Records the network, leaving it as it was, and lists everything that is not affine."""
+    if isinstance(network, nn.DataParallel):  # with devices: `unwrap` opens others
+        return Verdict(("DataParallel runs its replicas in threads of their own",), {}, 0)
     reasons: dict[str, None] = {}
     path: list[str] = []
 
@@ -78,19 +80,30 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
         reasons.setdefault(str(error) if "(in " in str(error) else f"{error}{where()}")
 
     devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), _module_path(network, path):
-        _, tape = record(_on_copies(network), x, *rest, blame=blame, where=where)
+    with torch.random.fork_rng(devices=devices), _module_path(network, path), _buffers_restored(network):
+        _, tape = record(network, x, *rest, blame=blame, where=where)
     if reasons:
         return Verdict(tuple(reasons), {}, 0)
     return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots))
 
 
-def _on_copies(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The network with its buffers copied, so that running statistics and power iterations stay where they are."""
-    if not isinstance(network, nn.Module):
-        return network
-    buffers = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
-    return lambda *args: torch.func.functional_call(network, buffers, args)
+@contextmanager
+def _buffers_restored(network: Any) -> Iterator[None]:
+    """Puts running statistics and power iterations back where they were."""
+    modules = list(network.modules()) if isinstance(network, nn.Module) else []
+    held = [(module, dict(module._buffers)) for module in modules if not isinstance(module, torch.jit.ScriptModule)]
+    buffers = network.buffers() if modules else ()
+    copies = [(b, b._version, b.detach().clone()) for b in buffers if not nn.parameter.is_lazy(b)]
+    try:
+        yield
+    finally:
+        for module, owned in held:
+            if not any(b is not None and nn.parameter.is_lazy(b) for b in owned.values()):
+                module._buffers.update(owned)
+        with torch.no_grad():
+            for buffer, version, copy in copies:
+                if buffer._version != version:
+                    buffer.copy_(copy)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fastgan.losses import LOSSES, Loss
+from fastgan.penalties.one_pass import not_again
 from fastgan.penalties.result import CriticLoss
 
 
@@ -18,10 +19,11 @@ class _PullBack(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, scale: Tensor) -> tuple[None, Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return None, gradient * scale.to(gradient.dtype), None
+        with torch.no_grad():
+            product = gradient * scale.to(gradient.dtype)
+        return None, not_again(product), None
 
 
 def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None) -> Tensor:
@@ -56,8 +58,13 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
     if not isinstance(chosen, Loss):
         raise ValueError(f"generator_loss_from: loss is {loss!r}, expected one of {', '.join(LOSSES)}, or a Loss")
     assert critic_loss.fake_logits is not None
+    if critic_loss.fake_logits.numel() != len(side.gradient):
+        raise ValueError(
+            f"generator_loss_from: the critic gave fake logits of shape {list(critic_loss.fake_logits.shape)}, "
+            "expected one number for each sample"
+        )
     with torch.enable_grad():
-        fake_logits = critic_loss.fake_logits.requires_grad_()
+        fake_logits = critic_loss.fake_logits.detach().requires_grad_()
         value = chosen.generator(fake_logits, critic_loss.real_logits)
         (t,) = torch.autograd.grad(value, fake_logits)
     t = t.reshape(-1, *[1] * (side.gradient.ndim - 1))

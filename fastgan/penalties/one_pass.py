@@ -59,7 +59,7 @@ class OnTape:
         if factor is None:
             found = self.tape.weight_gradients(u, s)
         else:
-            found = self.tape.weight_gradients(u * factor.to(u.dtype), None if s is None else s * factor)
+            found = self.tape.weight_gradients(_times(u, factor), None if s is None else s * factor)
         merged = divided(found, self.seed, factor)
         for slot, gradient in divided(self.of_constants, self.seed, None).items():
             merged[slot] = merged[slot] + gradient if slot in merged else gradient
@@ -118,7 +118,7 @@ class Evaluation:
                 g, self.x, once, *penalty.rho, scale=1 / max(samples, 1), grad_scale=1 / seed
             )
             self.u = u if self.u is None else self.u + u
-            self.values[name], self.norms[name] = value.mean() if samples else value.sum(), norm
+            self.values[name], self.norms[name] = value.mean(), norm
         return g if seed == 1 else g / seed
 
     def weight_gradients(self) -> list[Tensor | None]:
@@ -145,10 +145,16 @@ class _Deposit(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, scale: Tensor | None) -> tuple[Tensor | None, ...]:
         if scale is None:
             return (None,) * len(ctx.needs_input_grad)
+        with torch.no_grad():
+            found = _Deposit.scaled(ctx, scale)
+        return (None, None, *(None if g is None else not_again(g) for g in found))
+
+    @staticmethod
+    def scaled(ctx: Any, scale: Tensor) -> list[Tensor | None]:
+        """The gradients times that of the result."""
         if ctx.gradients is None:
             raise RuntimeError(
                 "critic_loss: backward was called a second time, after the masks and cotangents were freed; "
@@ -158,8 +164,34 @@ class _Deposit(torch.autograd.Function):
         if not _graph_is_kept():
             ctx.gradients = None
         if scale.device.type == "cpu" and scale.item() == 1:  # reading it costs nothing there
-            return (None, None, *found)
-        return (None, None, *[None if g is None else g * scale.to(g.dtype) for g in found])
+            return found
+        return [None if g is None else _times(g, scale) for g in found]
+
+
+def _times(gradient: Tensor, scale: Tensor) -> Tensor:
+    """A loss scale of 2^16 is infinite in float16, its product with a small gradient is not."""
+    if gradient.dtype in (torch.float16, torch.bfloat16):
+        return (gradient.float() * scale.float()).to(gradient.dtype)
+    return gradient * scale.to(gradient.dtype)
+
+
+def not_again(gradient: Tensor) -> Tensor:
+    """The gradient as an autograd function's backward may return it, where somebody may differentiate it."""
+    return _NotAgain.apply(gradient, gradient.new_zeros(()).requires_grad_()) if torch.is_grad_enabled() else gradient
+
+
+class _NotAgain(torch.autograd.Function):
+    """A gradient that must not be differentiated: its dependence on the weights was never written down."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, anchor: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> Any:
+        raise RuntimeError(
+            "critic_loss: the gradient of one_pass cannot be differentiated again; use method='double_backward'"
+        )
 
 
 def _graph_is_kept() -> bool:

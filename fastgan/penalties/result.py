@@ -35,6 +35,9 @@ class CriticLoss(Tensor):
     reason: str | None
     _generator_side: "GeneratorSide | None"
 
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
 
 class GeneratorSide:
     """What a simultaneous generator update needs of the critic's step: see `generator_loss_from`."""
@@ -46,8 +49,8 @@ class GeneratorSide:
 
 
 def with_parts(total: Tensor, **parts: Any) -> CriticLoss:
-    """The scalar `total`, carrying its parts."""
-    result = total.as_subclass(CriticLoss)
+    """The scalar `total`, carrying its parts; differentiable unless autograd is off."""
+    result = total.as_subclass(CriticLoss) if torch.is_grad_enabled() else total.detach().as_subclass(CriticLoss)
     for name, value in parts.items():
         setattr(result, name, value)
     return result

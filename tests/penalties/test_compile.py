@@ -20,6 +20,9 @@ def loss(real, fake):
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
+BOTH = (R1(2.0), R2(5.0))
+
+
 @pytest.fixture(autouse=True)
 def fresh_dynamo():
     torch._dynamo.reset()
@@ -27,7 +30,7 @@ def fresh_dynamo():
     torch._dynamo.reset()
 
 
-def check(critic, real, fake, labels=None, compile="aot_eager", penalties=(R1(2.0), R2(5.0)), **expected):
+def check(critic, real, fake, labels=None, compile="aot_eager", penalties=BOTH, **expected):
     """One compiled step equals the textbook's from the same state; returns the result."""
     other = copy.deepcopy(critic)
     seed = torch.randint(2**31, ()).item()
@@ -64,7 +67,9 @@ def test_a_penalty_alone():
     critic = build(CRITICS["dcgan"])
     real, _, _ = batch(CRITICS["dcgan"])
     eager = gradients(critic, fastgan.gradient_penalty(critic, real, R1(4.0), method="one_pass"))
-    compiled = gradients(critic, fastgan.gradient_penalty(critic, real, R1(4.0), method="one_pass", compile="aot_eager"))
+    compiled = gradients(
+        critic, fastgan.gradient_penalty(critic, real, R1(4.0), method="one_pass", compile="aot_eager")
+    )
     assert relative_error(compiled, eager) <= 1e-12
 
 

@@ -11,11 +11,6 @@ from tests.penalties.critics import CRITICS, build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Found by these tests, to be mended in fastgan/.
-RECURSION = pytest.mark.xfail(
-    strict=True, reason="the network that runs inside DDP's forward is the patched one: recursion"
-)
-
 
 def _critic(kind: str) -> nn.Module:
     torch.manual_seed(3)
@@ -54,7 +49,6 @@ def _worker(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-@RECURSION
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch was built without torch.distributed")
 def test_distributed_data_parallel_averages_exactly(tmp_path, samples):

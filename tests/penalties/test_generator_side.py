@@ -13,18 +13,13 @@ from tests.penalties.critics import gradients
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Found by these tests, to be mended in fastgan/.
-A_LOSS = pytest.mark.xfail(strict=True, reason="a Loss given to critic_loss is remembered by its critic's side alone")
-PATCHES = pytest.mark.xfail(strict=True, reason="only the gradient of the patches' sum is known: must be refused")
-LOGITS = pytest.mark.xfail(strict=True, reason="generator_loss_from calls requires_grad_ on the caller's fake_logits")
-
 
 def generator() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 16), nn.Tanh(), nn.Linear(16, 3 * 64), nn.Unflatten(1, (3, 8, 8))).double()
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("by_name", [True, pytest.param(False, marks=A_LOSS)])
+@pytest.mark.parametrize("by_name", [True, pytest.param(False)])
 def test_the_generator_s_gradient_needs_no_pass_through_the_critic(critic, samples, method, name, by_name):
     real, net, z = samples[0], generator(), torch.randn(4, 5).double()
     value = LOSSES[name].generator(critic(net(z)), critic(real).detach())
@@ -51,7 +46,6 @@ def test_another_loss_for_the_generator(critic, samples, method):
         assert_same(gradients(net, fastgan.generator_loss_from(total, loss)), truth)
 
 
-@LOGITS
 def test_the_critic_s_logits_stay_detached(critic, samples, method):
     total = fastgan.critic_loss(
         critic, samples[0], generator()(torch.randn(4, 5).double()), penalties=ALL, method=method
@@ -60,7 +54,6 @@ def test_the_critic_s_logits_stay_detached(critic, samples, method):
     assert not total.fake_logits.requires_grad
 
 
-@PATCHES
 @pytest.mark.parametrize("samples_", [1, 3])
 def test_a_critic_of_patches_is_refused_or_right(samples_):
     torch.manual_seed(0)

@@ -12,9 +12,6 @@ from tests.penalties.critics import CRITICS, batch, build, gradients, textbook
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# Found by these tests, to be mended in fastgan/.
-FORMAT = pytest.mark.xfail(strict=True, reason="Tensor.__format__ formats only exact Tensors, not subclasses")
-
 
 def test_the_parts_are_what_they_are_called(critic, samples, method):
     real, fake = samples
@@ -62,7 +59,6 @@ def test_what_is_computed_from_it_is_plain(critic, samples, method):
     assert "CriticLoss" in repr(total)
 
 
-@FORMAT
 def test_it_is_printed_like_any_scalar(critic, samples, method):
     total = fastgan.critic_loss(critic, *samples, method=method)
     assert f"{total:.3f}" == f"{total.item():.3f}"

@@ -33,21 +33,6 @@ COMMON = {
     "suppress_health_check": list(HealthCheck),
 }
 
-UNSOLVED: dict[str, str] = {
-    "picked_apart": "indices with a slice between them move the samples' dimension; the recorder believes they do not",
-    "noise_in_a_buffer": "T reads a constant that the next call of the critic has overwritten",
-    "running_mean": "T reads a constant that the next call of the critic has overwritten",
-    "hooked": "hooks on activations are not seen",
-    "changed_behind_autograd": "a change through .data is not seen",
-    "gate_with_weights": "raises in backward: the detached activation was not kept",
-    "gradient_inside": "raises: what the critic's own autograd.grad needs was not kept",
-    "view_in_place": "raises: t_, squeeze_ and unsqueeze_ are taken for arithmetic",
-    "unfold_without_channels": "raises: the samples' place in an unbatched im2col",
-    "clamp_by_a_larger_tensor": "raises: the gradient is not summed to the shape of the input",
-    "tied_maxima": "the shares of a tie are computed in float32",
-    "cat_with_nothing": "raises: an empty vector has no second dimension",
-}
-"""Steps that are differentiated wrongly or raise; each is left out of the random critics until it is mended."""
 
 LOSSES = {
     "nonsaturating": lambda r, f: F.softplus(-r).mean() + F.softplus(f).mean(),
@@ -218,8 +203,8 @@ def _amplification(found: CriticLoss) -> float:
     return (norms.max() / norms.min()).item() if len(norms) else 1.0
 
 
-GOOD = tuple(name for name in STEPS if name not in INELIGIBLE and name not in UNSOLVED)
-ANY = tuple(name for name in STEPS if name not in UNSOLVED)
+GOOD = tuple(name for name in STEPS if name not in INELIGIBLE)
+ANY = tuple(STEPS)
 HEADS = ("scalar", "scalar", "vector", "projection")
 
 
@@ -237,7 +222,7 @@ def test_any_critics_equal_the_textbook(case):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=pytest.mark.xfail(strict=True, reason=UNSOLVED[n])) if n in UNSOLVED else n for n in STEPS],
+    STEPS,
 )
 def test_each_step_between_two_layers(name):
     """Every step in every one of its variants that a few tries hit."""
@@ -250,7 +235,6 @@ def test_each_step_between_two_layers(name):
     run()
 
 
-@pytest.mark.xfail(strict=True, reason="functional_call restores a buffer of a module that has two names from the copy")
 def test_what_auto_looks_at_stays_as_it_is():
     """A batch norm that is used twice."""
     norm = nn.BatchNorm1d(4)

@@ -132,6 +132,7 @@ INELIGIBLE = {
     "gradient reversal in place": (
         lambda: Around(lambda h: ReversalInPlace.apply(h * 1)), "ReversalInPlace may have any backward",
     ),
+    "data": (lambda: Around(lambda h: h + h.data.tanh()), "past autograd"),
     "view changed": (lambda: Around(through_a_view), "in place"),
     "written into a buffer": (lambda: Around(into_a_buffer), "copy_.* is not known"),
     "patches": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 2)), "one number for each sample"),
@@ -140,7 +141,6 @@ INELIGIBLE = {
 CONSTANTS = {
     "detached gate": lambda h: h * h.detach().sigmoid(),
     "gate under no_grad": lambda h: h * _no_grad_gate(h),
-    "data": lambda h: h + h.data.tanh(),
     "mask of a comparison": lambda h: h * (h > h.mean((2, 3), keepdim=True)),
     "coupled mask": lambda h: torch.where(h.detach() > h.detach().mean(0), h, 0.1 * h),
     "sign": lambda h: h * h.sign() + torch.sign(h),

@@ -62,6 +62,10 @@ def clamp(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
         raise NotAffineError("a bound of clamp depends on the input")
     if any(isinstance(bound, Tensor) and bound.requires_grad for bound in (low, high)):
         raise NotAffineError("a bound of clamp is a weight")
+    if any(
+        isinstance(bound, Tensor) and torch.broadcast_shapes(bound.shape, x.shape) != x.shape for bound in (low, high)
+    ):
+        raise NotAffineError("clamp by a larger tensor")
     passes = torch.ones_like(x, dtype=torch.bool)
     passes = passes if low is None else passes & (x >= low)
     passes = passes if high is None else passes & (x <= high)

@@ -101,8 +101,8 @@ def amax(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
         for d in dims:
             extreme = extreme.unsqueeze(d)
     chosen = args[0].detach() == extreme.detach()
-    weight = chosen / chosen.sum(dims, keepdim=True)
-    return recorder.add(Weighted(value, weight.to(value.dtype), dims, keepdim), result, batch)
+    weight = chosen.to(value.dtype)
+    return recorder.add(Weighted(value, weight / weight.sum(dims, keepdim=True), dims, keepdim), result, batch)
 
 
 class Choice(Node):

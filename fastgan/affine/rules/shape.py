@@ -104,11 +104,13 @@ def whole_slice(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
 
 
 def index(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """x[:, index]: the samples' dimension must be a plain slice before every index."""
+    """x[:, index]: the samples' dimension must be a plain slice before every index, and the indices side by side."""
     value = recorder.value(args[0])
-    first = next(d for d, i in enumerate(args[1]) if i is not None)
-    if value.batch.dim >= first:
+    given = [d for d, i in enumerate(args[1]) if i is not None]
+    if value.batch.dim >= given[0] or any(recorder.find(i) is not None for i in args[1]):
         raise NotAffineError("indexing along the samples")
+    if given != list(range(given[0], given[-1] + 1)):
+        raise NotAffineError("indices with a slice between them move the samples' dimension")
     return linear(recorder, func, args, kwargs, value.batch)
 
 
@@ -196,6 +198,8 @@ def concatenation(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % result.ndim
     stacked = func is aten.stack.default
     values = [recorder.find(t) for t in tensors]
+    if any(t.ndim != (result.ndim - stacked) for t in tensors):
+        raise NotAffineError("a concatenation with an empty vector")
     known = [v for v in values if v is not None]
     batch = broadcast([v.shape for v in known], [v.batch for v in known], len(known[0].shape))
     if stacked:

@@ -60,7 +60,7 @@ def shuffle(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
 def unfold(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """im2col and col2im: [B, ...] -> [B, ...]."""
     value = recorder.value(args[0])
-    if value.batch.dim != 0:
+    if value.batch.dim != 0 or len(value.shape) != (4 if func is aten.im2col.default else 3):
         raise NotAffineError(f"{func} works along the samples")
     return linear(recorder, func, args, kwargs, value.batch)
 
