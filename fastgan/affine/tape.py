@@ -95,6 +95,9 @@ class Node(ABC):
         """For each constant the sum over the samples of s_i delta_i. Called after `pull`, and only if s is not zero."""
         raise NotImplementedError
 
+    does_nothing = False
+    """Whether its output is its input, after its bias has been given away."""
+
     takes_bias = False
     """Whether this operation can add the bias of the one before it."""
 
@@ -169,12 +172,15 @@ class Tape:
             for value in node.inputs:
                 uses[value] = uses.get(value, 0) + 1
         makers = {node.output: node for node in self.nodes}
-        for node in self.nodes:
+        for node in list(self.nodes):
             maker = makers.get(node.inputs[0])
             if maker is not None and node.takes_bias and uses[maker.output] == 1:
                 bias, slot = maker.give_bias()
                 if bias is not None:
                     node.take_bias(bias, slot)
+                if maker.does_nothing:
+                    node.inputs = maker.inputs
+                    self.nodes = [other for other in self.nodes if other is not maker]
 
     def uses(self, dtype: torch.dtype) -> bool:
         """Whether any recorded tensor has this dtype."""

@@ -56,6 +56,7 @@ class Sum(Node):
             return None, None
         given = b.reshape(-1), self.constants[0]
         self.constant, self.constants = None, ()
+        self.does_nothing = self.inputs[0].dtype == self.output.dtype
         return given
 
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:

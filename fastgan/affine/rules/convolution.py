@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan.affine.batch import Batch
@@ -31,9 +32,19 @@ class Convolution(Node):
         return aten.convolution_backward(delta, x, self.weight, None, *self.rest, mask)
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        if self._is_stem(delta):
+            columns = self.weight.flatten(1).t() @ delta.flatten(2)
+            stride, padding = self.rest[:2]
+            return (F.fold(columns, self.shape[2:], self.weight.shape[2:], padding=padding, stride=stride),)
         # The input gives only its shape and memory order; uninitialised memory costs nothing to make.
         x = torch.empty(self.shape, dtype=delta.dtype, device=delta.device, memory_format=_memory_format(delta))
         return self._backward(delta, x, [True, False, False])[:1]
+
+    def _is_stem(self, delta: Tensor) -> bool:
+        """A strided convolution of an image's few channels: on the CPU its data gradient is twice as fast by columns."""
+        stride, _, dilation, transposed, _, groups = self.rest
+        plain = groups == 1 and not transposed and set(dilation) == {1}
+        return plain and delta.device.type == "cpu" and delta.ndim == 4 and self.shape[1] <= 4 and set(stride) != {1}
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
         y = aten.convolution(us[0], self.weight, None, *self.rest)
