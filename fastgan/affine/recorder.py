@@ -92,6 +92,8 @@ class Recorder(TorchDispatchMode):
             return None
         mark = weight.__dict__.get(_MARK)
         if mark is not None and mark[0] is self._token and mark[1] is None:
+            if not mark[2]:  # made where autograd was off, it has got its history from a custom function since
+                raise NotAffineError("a weight was computed from the input by an operation of unknown derivative")
             return None
         self._check_apart(weight)
         return self.tape.slot(weight)
@@ -167,7 +169,7 @@ class Recorder(TorchDispatchMode):
         if func in CONSTANT:
             result = func(*args, **kwargs)
             # Autograd may think that it depends on the input (sign, round), but its derivative is zero.
-            result.__dict__[_MARK] = (self._token, None, 0)
+            result.__dict__[_MARK] = (self._token, None, torch.is_grad_enabled())
             return result
         try:
             if not any(self.find(t) is not None for t in _tensors(args, kwargs)):

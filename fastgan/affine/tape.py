@@ -76,7 +76,7 @@ class Node(ABC):
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
         """The output for other inputs, with additive constants scaled by s."""
 
-    makes_new = False
+    pulls_new = pushes_new = False
     """Whether `pull` and `push` return new memory, never a view of what they were given."""
 
     def pull_over(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
@@ -217,7 +217,7 @@ class Tape:
                 known = pending.get(value)
                 if known is None:
                     pending[value] = gradient
-                    if node.makes_new and len(node.inputs) == 1:
+                    if node.pulls_new and len(node.inputs) == 1:
                         ours.add(value)
                 elif value in ours and known.dtype == gradient.dtype:
                     known += gradient
@@ -257,7 +257,7 @@ class Tape:
             if uses.get(node.output):
                 last = len(us) == 1 and node.inputs[0] in ours and not uses[node.inputs[0]]
                 known[node.output] = (node.push_over if last else node.push)(us, scales)
-                if node.makes_new:
+                if node.pushes_new:
                     ours.add(node.output)
         return found
 

@@ -34,6 +34,15 @@ def weight(*shape: int) -> Tensor:
 
 
 # For each operation a function of h [2, 4, 6, 6] (or of its flattened maps) and of a parameter p [4].
+
+
+def dropout(h: Tensor) -> Tensor:
+    """With the same mask at every call."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return torch.native_dropout(h, 0.4, True)[0]
+
+
 CALLS = {
     "aten.leaky_relu.default": lambda h, p: F.leaky_relu(h, 0.3),
     "aten.leaky_relu_.default": lambda h, p: F.leaky_relu_(h, 0.3),
@@ -46,6 +55,7 @@ CALLS = {
     "aten.clamp_min.default": lambda h, p: aten.clamp_min.default(h, -0.3),
     "aten.clamp_max.default": lambda h, p: aten.clamp_max.default(h, 0.3),
     "aten.threshold.default": lambda h, p: F.threshold(h, 0.1, 0.7),
+    "aten.native_dropout.default": lambda h, p: dropout(h),
     "aten._prelu_kernel.default": lambda h, p: F.prelu(h, p),
     "fastgan.bias_act.default": lambda h, p: fastgan.ops.bias_act(h, p, act="lrelu", clamp=0.7),
     "aten.add.Tensor": lambda h, p: h + p.view(4, 1, 1),

@@ -44,6 +44,18 @@ class StraightThrough(torch.autograd.Function):
         return grad
 
 
+class Rounding(torch.autograd.Function):
+    """The same, whose result is that of an operation without a derivative."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.round()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
 class Reversal(torch.autograd.Function):
     """The identity forward, minus the gradient backward."""
 
@@ -126,6 +138,7 @@ INELIGIBLE = {
     "mixed by a matrix": (lambda: Around(lambda h: torch.ones(4, 4, dtype=h.dtype) @ h.flatten(1)), "over the samples"),
     "reshaped": (lambda: Around(lambda h: h.reshape(4, 2, -1).transpose(0, 1).reshape(4, -1).roll(1, 1)), "mixes"),
     "straight-through": (lambda: Around(lambda h: h + StraightThrough.apply(h)), "of unknown derivative"),
+    "rounded": (lambda: Around(lambda h: h + Rounding.apply(h)), "of unknown derivative"),
     "rounded weight": (lambda: Around(RoundedGate()), "of unknown derivative"),
     "a branch on the data": (lambda: Around(lambda h: 2 * h if h.sum() > 0 else 3 * h), "reduced"),
     "gradient reversal": (lambda: Around(Reversal.apply), "Reversal may have any backward"),

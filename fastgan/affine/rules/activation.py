@@ -55,7 +55,7 @@ class Activation(Node):
     def takes_bias(self) -> bool:  # type: ignore[override]
         return self.b is None and self.shape.dim == 1
 
-    makes_new = True
+    pulls_new = pushes_new = True
 
     def pull(self, delta: Tensor, scales: Scales, overwrite: bool = False) -> Sequence[Tensor]:
         shape = self.shape

@@ -29,6 +29,10 @@ class Sum(Node):
         self.constant = constant.detach() if isinstance(constant, Tensor) else constant
         self.constant_factor = constant_factor
 
+    @property
+    def pushes_new(self) -> bool:  # type: ignore[override]
+        return len(self.inputs) > 1
+
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         return [
             _times(delta, factor).sum_to_size(value.shape).to(value.dtype)
@@ -76,6 +80,22 @@ class Product(Node):
 
     def _apply(self, x: Tensor) -> Tensor:
         return x / self.constant if self.divide else x * self.constant
+
+    pulls_new = pushes_new = True
+
+    def _over(self, x: Tensor) -> Tensor | None:
+        """The product in the memory of x, where that is possible."""
+        if isinstance(self.constant, Tensor) or self.inputs[0].dtype != self.output.dtype:
+            return None
+        return x.div_(self.constant) if self.divide else x.mul_(self.constant)
+
+    def pull_over(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        product = self._over(delta)
+        return self.pull(delta, scales) if product is None else (product,)
+
+    def push_over(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        product = self._over(us[0])
+        return self.push(us, scales) if product is None else product
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         (value,) = self.inputs

@@ -17,7 +17,7 @@ aten = torch.ops.aten
 class Convolution(Node):
     """y = conv(x, w) + b."""
 
-    makes_new = True
+    pulls_new = pushes_new = True
 
     def __init__(
         self, x: Value, weight: Tensor, bias: Tensor | None, slots: tuple[Slot | None, Slot | None], rest: tuple
@@ -41,7 +41,7 @@ class Convolution(Node):
         return self._backward(delta, x, [True, False, False])[:1]
 
     def _is_stem(self, delta: Tensor) -> bool:
-        """A strided convolution of an image's few channels: on the CPU its data gradient is twice as fast by columns."""
+        """A strided convolution of few channels, an image's: on the CPU its data gradient is faster by columns."""
         stride, _, dilation, transposed, _, groups = self.rest
         plain = groups == 1 and not transposed and set(dilation) == {1}
         return plain and delta.device.type == "cpu" and delta.ndim == 4 and self.shape[1] <= 4 and set(stride) != {1}

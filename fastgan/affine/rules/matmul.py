@@ -17,7 +17,7 @@ aten = torch.ops.aten
 class Addmm(Node):
     """y = x w + b for x with the samples in its rows; also without b."""
 
-    makes_new = True
+    pulls_new = pushes_new = True
 
     def __init__(self, x: Value, weight: Tensor, bias: Tensor | None, slots: tuple[Slot | None, Slot | None]) -> None:
         super().__init__([x], slots[:1], slots[1:])

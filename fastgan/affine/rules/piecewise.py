@@ -84,6 +84,16 @@ def threshold(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _masked(recorder, func, args, kwargs, args[0].detach() > args[1])
 
 
+def native_dropout(recorder: Any, func: Any, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
+    """Dropout on a GPU: one operation that also returns its mask."""
+    x, p, training = args
+    value = recorder.value(x)
+    result, mask = func(*args, **kwargs)
+    factor = 1 / (1 - p) if training is not False and p < 1 else 1.0
+    node = Masked(value, mask.to(x.dtype) * factor, None)
+    return recorder.add(node, result, value.batch), mask
+
+
 class Prelu(Node):
     """y = x where `positive`, else weight * x."""
 
@@ -122,4 +132,5 @@ RULES: dict[Any, Any] = {
     aten.clamp_max.default: clamp_max,
     aten.threshold.default: threshold,
     aten._prelu_kernel.default: prelu,
+    aten.native_dropout.default: native_dropout,
 }

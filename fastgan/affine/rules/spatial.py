@@ -28,7 +28,7 @@ def spatial(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
 class Upsample(Node):
     """Nearest, linear or cubic resampling, whose derivative is an operator of its own."""
 
-    makes_new = True
+    pulls_new = pushes_new = True
 
     def __init__(self, x: Value, func: Any, size: Sequence[int], rest: tuple) -> None:
         super().__init__([x])
@@ -36,7 +36,7 @@ class Upsample(Node):
         self.backward = getattr(aten, func._schema.name.removeprefix("aten::") + "_backward").default
         # Bilinear resampling to half the size, without aligned corners, takes the mean of 2x2 pixels.
         half = [2 * n for n in size] == list(x.shape[-2:]) and all(r in (None, 0.5) for r in rest[1:])
-        self.halves = func is aten.upsample_bilinear2d.default and half and rest[0] is False
+        self.halves = func is aten.upsample_bilinear2d.default and half and rest[0] is False and _by_slices(x)
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         if self.halves:
@@ -52,7 +52,8 @@ def upsample(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     _leave_samples_alone(value, _positions(func))
     if kwargs or func._overloadname != "default":
         return linear(recorder, func, args, kwargs, value.batch)
-    return recorder.add(Upsample(value, func, args[1], args[2:]), func(*args), value.batch)
+    node = Upsample(value, func, args[1], args[2:])
+    return recorder.add(node, halved(args[0]) if node.halves and not recorder.plain else func(*args), value.batch)
 
 
 def shuffle(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -103,6 +104,11 @@ def constant_pad(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return recorder.add(ConstantPad(value, args[1], fill), func(*args, **kwargs), value.batch)
 
 
+def _by_slices(x: Value) -> bool:
+    """Whether slices are the faster way, and as accurate: half precision would round each sum."""
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+
+
 def halved(u: Tensor) -> Tensor:
     """The mean of each 2x2 square, by slices: several times as fast as PyTorch's pooling and resampling on the CPU."""
     rows = u[..., ::2, :] + u[..., 1::2, :]
@@ -122,7 +128,7 @@ def halved_back(delta: Tensor) -> Tensor:
 class AveragePool(Node):
     """Average pooling in two dimensions, the one that critics use; its gradient needs the input's shape only."""
 
-    makes_new = True
+    pulls_new = pushes_new = True
 
     def __init__(self, x: Value, rest: tuple) -> None:
         super().__init__([x])
@@ -137,8 +143,8 @@ class AveragePool(Node):
         )
 
         self.bias: Tensor | None = None
-        self.halves = tuple(kernel) == tuple(self.rest[1]) == (2, 2) and not any(self.rest[2]) and divisor is None
-        self.halves = self.halves and x.shape[-1] % 2 == 0 and x.shape[-2] % 2 == 0
+        halves = tuple(kernel) == tuple(self.rest[1]) == (2, 2) and not any(self.rest[2]) and divisor is None
+        self.halves = halves and x.shape[-1] % 2 == 0 and x.shape[-2] % 2 == 0 and _by_slices(x)
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         if not self.halves:
@@ -175,7 +181,9 @@ def average_pool(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     _leave_samples_alone(value, 2)
     if kwargs:
         return linear(recorder, func, args, kwargs, value.batch)
-    return recorder.add(AveragePool(value, args[1:]), func(*args), value.batch)
+    node = AveragePool(value, args[1:])
+    # The same sums in another order: the output may differ from the network's own by rounding.
+    return recorder.add(node, halved(args[0]) if node.halves and not recorder.plain else func(*args), value.batch)
 
 
 _UPSAMPLE = [f"{name}{n}d" for name in ("upsample_nearest", "_upsample_nearest_exact") for n in (1, 2, 3)] + [
