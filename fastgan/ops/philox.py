@@ -12,6 +12,7 @@ _WORD = 0xFFFFFFFF
 _SCALE = 4.6566127342e-10
 
 
+@torch.compiler.disable  # inductor multiplies its integer expressions out for minutes
 def uniform(seed: Tensor, count: int) -> Tensor:  # [1] int64 -> [count] float32
     """The first `count` numbers of U[0, 1) for a seed, bit for bit those of Triton's `tl.rand(seed, i)`."""
     i = torch.arange(count, device=seed.device)
