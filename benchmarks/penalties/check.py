@@ -51,10 +51,10 @@ def errors(found: Gradients, truth: Gradients) -> list[float]:
     return [e if e < float("inf") else float("inf") for e in relative]  # a NaN compares as False
 
 
-def complaint(found: list[float], yardstick: list[float], dtype: torch.dtype, rounds_otherwise: bool = False) -> str | None:
-    """What is wrong with these errors, or None."""
+def complaint(found: list[float], yardstick: list[float], dtype: torch.dtype, otherwise: bool = False) -> str | None:
+    """What is wrong with these errors, or None. `otherwise`: activations or points were rounded otherwise."""
     for what, error, known in zip(("critic's", "fakes'"), found, yardstick, strict=False):
-        allowed = max(2 * known, ROUNDINGS * torch.finfo(dtype).eps, OTHER_SIGNS if rounds_otherwise else 0)
+        allowed = max(2 * known, ROUNDINGS * torch.finfo(dtype).eps, OTHER_SIGNS if otherwise else 0)
         if not error <= allowed:
             return f"the {what} gradient is wrong: relative error {error:.2g}, allowed are {allowed:.2g}"
     return None

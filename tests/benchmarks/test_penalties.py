@@ -143,9 +143,9 @@ def test_half_precision_and_channels_last_run(bench):
 
 def test_what_is_compiled_has_more_room_but_not_much():
     assert check.complaint([2e-4], [1e-6], torch.float32) is not None
-    assert check.complaint([2e-4], [1e-6], torch.float32, rounds_otherwise=True) is None
-    assert check.complaint([1e-3], [1e-6], torch.float32, rounds_otherwise=True) is not None
-    assert check.complaint([float("inf")], [1e-6], torch.float32, rounds_otherwise=True) is not None
+    assert check.complaint([2e-4], [1e-6], torch.float32, otherwise=True) is None
+    assert check.complaint([1e-3], [1e-6], torch.float32, otherwise=True) is not None
+    assert check.complaint([float("inf")], [1e-6], torch.float32, otherwise=True) is not None
     assert check.complaint([float("nan")], [1e-6], torch.float32) is not None
 
 
