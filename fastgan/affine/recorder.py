@@ -177,10 +177,9 @@ class Recorder(TorchDispatchMode):
             rule = RULES.get(func)
             if rule is None and func not in IN_PLACE:
                 return self._unknown(func, args, kwargs)
-            args = self._snapshot(args)
             if rule is None:
-                return self._in_place(func, args, kwargs)
-            result = rule(self, func, args, kwargs)
+                return self._in_place(func, (args[0], *self._snapshot(args[1:])), kwargs)
+            result = rule(self, func, self._snapshot(args), kwargs)
             if func.namespace == "fastgan":
                 self.value_of(result).own = True
             if func.is_view:  # autograd lets a view share its base's count of changes once the mode has returned

@@ -12,9 +12,10 @@ _WORD = 0xFFFFFFFF
 _SCALE = 4.6566127342e-10
 
 
-@torch.compiler.disable  # inductor multiplies its integer expressions out for minutes
 def uniform(seed: Tensor, count: int) -> Tensor:  # [1] int64 -> [count] float32
     """The first `count` numbers of U[0, 1) for a seed, bit for bit those of Triton's `tl.rand(seed, i)`."""
+    if torch.compiler.is_compiling():  # inductor would multiply these integer expressions out for minutes
+        torch._dynamo.graph_break()
     i = torch.arange(count, device=seed.device)
     word = _philox(seed.view(1), i)
     # The word as a signed integer x, of which tl.rand takes x or -x - 1, whichever is not negative.

@@ -93,7 +93,7 @@ def _buffers_restored(network: Any) -> Iterator[None]:
     modules = list(network.modules()) if isinstance(network, nn.Module) else []
     held = [(module, dict(module._buffers)) for module in modules if not isinstance(module, torch.jit.ScriptModule)]
     buffers = network.buffers() if modules else ()
-    copies = [(b, b._version, b.detach().clone()) for b in buffers if not nn.parameter.is_lazy(b)]
+    copies = [(b, b.detach().clone()) for b in buffers if not nn.parameter.is_lazy(b)]
     try:
         yield
     finally:
@@ -101,8 +101,8 @@ def _buffers_restored(network: Any) -> Iterator[None]:
             if not any(b is not None and nn.parameter.is_lazy(b) for b in owned.values()):
                 module._buffers.update(owned)
         with torch.no_grad():
-            for buffer, version, copy in copies:
-                if buffer._version != version:
+            for buffer, copy in copies:
+                if not torch.equal(buffer, copy):  # batch norm does not count its changes
                     buffer.copy_(copy)
 
 
