@@ -42,8 +42,8 @@ class Convolution(Node):
 
     def _is_stem(self, delta: Tensor) -> bool:
         """A strided convolution of few channels, an image's: on the CPU its data gradient is faster by columns."""
-        stride, _, dilation, transposed, _, groups = self.rest
-        plain = groups == 1 and not transposed and set(dilation) == {1}
+        stride, padding, dilation, transposed, _, groups = self.rest
+        plain = groups == 1 and not transposed and set(dilation) == {1} and len(stride) == len(padding) == 2
         return plain and delta.device.type == "cpu" and delta.ndim == 4 and self.shape[1] <= 4 and set(stride) != {1}
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
