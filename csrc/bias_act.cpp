@@ -7,6 +7,7 @@
 
 #include "bias_act.h"
 
+#include "dtype_switch.h"
 #include "element.h"
 #include "scratch.h"
 #include "vector_math.h"
@@ -335,22 +336,11 @@ void run_grad2(const E* u, const E* dy, const E* s, const T* b, E* t, const Bias
     FASTGAN_ACT_CASE(swish, RUN, E, T)    \
   }                                       \
   return "bias_act: unknown activation code";
-#define FASTGAN_DTYPE_SWITCH(RUN)              \
-  switch (args.dtype) {                        \
-    case DType::float32:                       \
-      FASTGAN_ACT_SWITCH(RUN, float, float)    \
-    case DType::float64:                       \
-      FASTGAN_ACT_SWITCH(RUN, double, double)  \
-    case DType::float16:                       \
-      FASTGAN_ACT_SWITCH(RUN, float16, float)  \
-    case DType::bfloat16:                      \
-      FASTGAN_ACT_SWITCH(RUN, bfloat16, float) \
-  }                                            \
-  return "bias_act: unknown dtype code";
+#define BY_ACT(E, T) FASTGAN_ACT_SWITCH(RUN, E, T)
 
 Error bias_act(const void* x, const void* b, void* y, const BiasActArgs& args){
 #define RUN(ACT, E, T) run_forward<ACT>((const E*)x, (const T*)b, (E*)y, args)
-    FASTGAN_DTYPE_SWITCH(RUN)
+    FASTGAN_DTYPE_SWITCH(args.dtype, "bias_act", BY_ACT)
 #undef RUN
 }
 
@@ -360,7 +350,7 @@ Error
   saves_input(ACT) && std::isnan(args.clamp)                                               \
       ? run_grad<ACT, false>((const E*)dy, (const E*)s, (const T*)b, (E*)dx, (T*)db, args) \
       : run_grad<ACT, true>((const E*)dy, (const E*)s, (const T*)b, (E*)dx, (T*)db, args)
-        FASTGAN_DTYPE_SWITCH(RUN)
+        FASTGAN_DTYPE_SWITCH(args.dtype, "bias_act", BY_ACT)
 #undef RUN
     }
 
@@ -370,7 +360,7 @@ Error bias_act_grad2(const void* u, const void* dy, const void* s, const void* b
   saves_input(ACT) && std::isnan(args.clamp)                                                    \
       ? run_grad2<ACT, false>((const E*)u, (const E*)dy, (const E*)s, (const T*)b, (E*)t, args) \
       : run_grad2<ACT, true>((const E*)u, (const E*)dy, (const E*)s, (const T*)b, (E*)t, args)
-  FASTGAN_DTYPE_SWITCH(RUN)
+  FASTGAN_DTYPE_SWITCH(args.dtype, "bias_act", BY_ACT)
 #undef RUN
 }
 

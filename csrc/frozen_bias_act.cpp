@@ -8,6 +8,7 @@
 
 #include "frozen_bias_act.h"
 
+#include "dtype_switch.h"
 #include "element.h"
 #include "scratch.h"
 #include "vector_math.h"
@@ -332,20 +333,6 @@ void run_grad(const E* dy, const T* s, const uint8_t* bits, E* du, T* db, int64_
 
 }  // namespace
 
-// Turns the run-time dtype into template arguments of `RUN(E, T)`.
-#define FASTGAN_DTYPE_CASE(DTYPE, RUN, E, T) \
-  case DType::DTYPE:                         \
-    RUN(E, T);                               \
-    return nullptr;
-#define FASTGAN_DTYPE_SWITCH(RUN)                      \
-  switch (args.dtype) {                                \
-    FASTGAN_DTYPE_CASE(float32, RUN, float, float)     \
-    FASTGAN_DTYPE_CASE(float64, RUN, double, double)   \
-    FASTGAN_DTYPE_CASE(float16, RUN, float16, float)   \
-    FASTGAN_DTYPE_CASE(bfloat16, RUN, bfloat16, float) \
-  }                                                    \
-  return "frozen_bias_act: unknown dtype code";
-
 Error bias_act_with_mask(const void* x, const void* b, void* y, uint8_t* bits, const BiasActArgs& args) {
 #define FORWARD(ACT, E, T)                                                                           \
   std::isnan(args.clamp) ? run_forward<Act::ACT, false>((const E*)x, (const T*)b, (E*)y, bits, args) \
@@ -364,7 +351,7 @@ Error bias_act_with_mask(const void* x, const void* b, void* y, uint8_t* bits, c
     default:                                                                \
       return "bias_act_with_mask: activation is not linear, relu or lrelu"; \
   }
-  FASTGAN_DTYPE_SWITCH(RUN)
+  FASTGAN_DTYPE_SWITCH(args.dtype, "frozen_bias_act", RUN)
 #undef RUN
 #undef FORWARD
 }
@@ -372,14 +359,14 @@ Error bias_act_with_mask(const void* x, const void* b, void* y, uint8_t* bits, c
 Error frozen_bias_act(const void* u, const void* b, const void* s, const uint8_t* bits, void* y,
                       int64_t samples, bool constant, const BiasActArgs& args){
 #define RUN(E, T) run_frozen((const E*)u, (const T*)b, (const T*)s, bits, (E*)y, samples, constant, args)
-    FASTGAN_DTYPE_SWITCH(RUN)
+    FASTGAN_DTYPE_SWITCH(args.dtype, "frozen_bias_act", RUN)
 #undef RUN
 }
 
 Error frozen_bias_act_grad(const void* dy, const void* s, const uint8_t* bits, void* du, void* db,
                            int64_t samples, const BiasActArgs& args) {
 #define RUN(E, T) run_grad((const E*)dy, (const T*)s, bits, (E*)du, (T*)db, samples, args)
-  FASTGAN_DTYPE_SWITCH(RUN)
+  FASTGAN_DTYPE_SWITCH(args.dtype, "frozen_bias_act", RUN)
 #undef RUN
 }
 

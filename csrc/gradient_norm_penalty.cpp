@@ -8,6 +8,7 @@
 
 #include <cmath>
 
+#include "dtype_switch.h"
 #include "element.h"
 #include "sample_blocks.h"
 #include "scratch.h"
@@ -118,34 +119,17 @@ void run_grad(const void* p, const E* g, const void* norm, E* dg, const NormPena
 
 }  // namespace
 
-#define FASTGAN_DTYPE_SWITCH(RUN) \
-  switch (args.dtype) {           \
-    case DType::float32:          \
-      RUN(float);                 \
-      return nullptr;             \
-    case DType::float64:          \
-      RUN(double);                \
-      return nullptr;             \
-    case DType::float16:          \
-      RUN(float16);               \
-      return nullptr;             \
-    case DType::bfloat16:         \
-      RUN(bfloat16);              \
-      return nullptr;             \
-  }                               \
-  return "gradient_norm_penalty: unknown dtype code";
-
 Error gradient_norm_penalty(const void* g, const void* x, const void* s, void* u, void* penalty, void* norm,
                             const NormPenaltyArgs& args){
-#define RUN(E) run_forward((const E*)g, (const E*)x, s, (E*)u, penalty, norm, args)
-    FASTGAN_DTYPE_SWITCH(RUN)
+#define RUN(E, T) run_forward((const E*)g, (const E*)x, s, (E*)u, penalty, norm, args)
+    FASTGAN_DTYPE_SWITCH(args.dtype, "gradient_norm_penalty", RUN)
 #undef RUN
 }
 
 Error gradient_norm_penalty_grad(const void* p, const void* g, const void* norm, void* dg,
                                  const NormPenaltyArgs& args) {
-#define RUN(E) run_grad(p, (const E*)g, norm, (E*)dg, args)
-  FASTGAN_DTYPE_SWITCH(RUN)
+#define RUN(E, T) run_grad(p, (const E*)g, norm, (E*)dg, args)
+  FASTGAN_DTYPE_SWITCH(args.dtype, "gradient_norm_penalty", RUN)
 #undef RUN
 }
 

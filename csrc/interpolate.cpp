@@ -5,6 +5,7 @@
 
 #include "interpolate.h"
 
+#include "dtype_switch.h"
 #include "element.h"
 #include "philox.h"
 #include "sample_blocks.h"
@@ -43,36 +44,19 @@ void run_grad(const E* g, uint64_t seed, E* dx, E* dy, int64_t B, int64_t N, int
 
 }  // namespace
 
-#define FASTGAN_DTYPE_SWITCH(RUN) \
-  switch (dtype) {                \
-    case DType::float32:          \
-      RUN(float);                 \
-      return nullptr;             \
-    case DType::float64:          \
-      RUN(double);                \
-      return nullptr;             \
-    case DType::float16:          \
-      RUN(float16);               \
-      return nullptr;             \
-    case DType::bfloat16:         \
-      RUN(bfloat16);              \
-      return nullptr;             \
-  }                               \
-  return "interpolate: unknown dtype code";
-
 Error interpolate(const void* x, const void* y, const void* seed, void* o, int64_t B, int64_t N, DType dtype,
                   int threads) {
   const uint64_t key = *(const uint64_t*)seed;
-#define RUN(E) run_forward((const E*)x, (const E*)y, key, (E*)o, B, N, threads)
-  FASTGAN_DTYPE_SWITCH(RUN)
+#define RUN(E, T) run_forward((const E*)x, (const E*)y, key, (E*)o, B, N, threads)
+  FASTGAN_DTYPE_SWITCH(dtype, "interpolate", RUN)
 #undef RUN
 }
 
 Error interpolate_grad(const void* g, const void* seed, void* dx, void* dy, int64_t B, int64_t N, DType dtype,
                        int threads) {
   const uint64_t key = *(const uint64_t*)seed;
-#define RUN(E) run_grad((const E*)g, key, (E*)dx, (E*)dy, B, N, threads)
-  FASTGAN_DTYPE_SWITCH(RUN)
+#define RUN(E, T) run_grad((const E*)g, key, (E*)dx, (E*)dy, B, N, threads)
+  FASTGAN_DTYPE_SWITCH(dtype, "interpolate", RUN)
 #undef RUN
 }
 

@@ -15,6 +15,7 @@
 
 #include <type_traits>
 
+#include "dtype_switch.h"
 #include "scratch.h"
 #include "simd.h"
 
@@ -306,41 +307,24 @@ void run_grad2(const E* v, const E* g, const E* m, E* gg, E* mm, int64_t B, int6
 
 }  // namespace
 
-#define FASTGAN_DTYPE_SWITCH(RUN) \
-  switch (dtype) {                \
-    case DType::float32:          \
-      RUN(float, float);          \
-      return nullptr;             \
-    case DType::float64:          \
-      RUN(double, double);        \
-      return nullptr;             \
-    case DType::float16:          \
-      RUN(float16, float);        \
-      return nullptr;             \
-    case DType::bfloat16:         \
-      RUN(bfloat16, float);       \
-      return nullptr;             \
-  }                               \
-  return "minibatch_discrimination: unknown dtype code";
-
 Error minibatch_discrimination(const void* m, void* o, int64_t B, int64_t K, int64_t C, DType dtype,
                                int threads){
 #define RUN(E, T) run_forward<E, T>((const E*)m, (E*)o, B, K, C, threads)
-    FASTGAN_DTYPE_SWITCH(RUN)
+    FASTGAN_DTYPE_SWITCH(dtype, "minibatch_discrimination", RUN)
 #undef RUN
 }
 
 Error minibatch_discrimination_grad(const void* g, const void* m, void* dm, int64_t B, int64_t K, int64_t C,
                                     DType dtype, int threads){
 #define RUN(E, T) run_grad<E, T>((const E*)g, (const E*)m, (E*)dm, B, K, C, threads)
-    FASTGAN_DTYPE_SWITCH(RUN)
+    FASTGAN_DTYPE_SWITCH(dtype, "minibatch_discrimination", RUN)
 #undef RUN
 }
 
 Error minibatch_discrimination_grad2(const void* v, const void* g, const void* m, void* gg, void* mm,
                                      int64_t B, int64_t K, int64_t C, DType dtype, int threads) {
 #define RUN(E, T) run_grad2<E, T>((const E*)v, (const E*)g, (const E*)m, (E*)gg, (E*)mm, B, K, C, threads)
-  FASTGAN_DTYPE_SWITCH(RUN)
+  FASTGAN_DTYPE_SWITCH(dtype, "minibatch_discrimination", RUN)
 #undef RUN
 }
 
