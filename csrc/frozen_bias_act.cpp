@@ -20,6 +20,7 @@ namespace {
 constexpr int64_t kBlock = 2048;    // elements; a multiple of 8, so that no two blocks share a byte of a mask
 constexpr int64_t kLongRow = 512;   // elements of one channel that are worth a loop of their own
 constexpr int64_t kMostTasks = 64;  // whose partial sums of db are kept apart
+constexpr int64_t kShortSum = 64;   // elements whose sum loses nothing in the type of the arithmetic
 
 inline int64_t smallest(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t bytes_of_mask(int64_t n) { return (n + 7) / 8; }
@@ -212,6 +213,11 @@ void add_to_sums(const T* du, double s, bool apart, double* sums, int64_t n) {
   if (apart) {
 #pragma omp simd
     for (int64_t i = 0; i < n; ++i) sums[i] += s * du[i];
+  } else if (n <= kShortSum) {  // few enough for the type of the arithmetic: no conversions in the loop
+    T total = 0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t i = 0; i < n; ++i) total += du[i];
+    *sums += s * double(total);
   } else {
     double total = 0;
 #pragma omp simd reduction(+ : total)

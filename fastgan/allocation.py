@@ -3,8 +3,12 @@
 Functions are looked up on the module at each call (`allocation.empty_like(x)`), never imported by name.
 """
 
+import functools
+
 import torch
 from torch import Tensor
+
+_LARGEST_THRESHOLD = 32 << 20  # DEFAULT_MMAP_THRESHOLD_MAX of glibc on 64 bits
 
 
 def empty_like(x: Tensor) -> Tensor:
@@ -15,3 +19,15 @@ def empty_like(x: Tensor) -> Tensor:
 def empty(shape: tuple[int, ...], *, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """Uninitialised contiguous memory on the device of `like`, in its dtype unless another is named."""
     return like.new_empty(shape, dtype=dtype)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Lets the C library's malloc keep the activations that one pass frees for the next, instead of returning them.
+
+    glibc returns the free end of its heap when that exceeds twice its threshold for mapping blocks apart, and raises
+    the threshold to the size of the largest mapped block that was ever freed, up to 32 MB. A pass that frees every
+    activation at once otherwise pays a page fault for each 4 kB that the next one writes. So one block of that size is
+    mapped and freed here, untouched. Other allocators, and thresholds set by hand, are not affected.
+    """
+    torch.empty(_LARGEST_THRESHOLD - (64 << 10), dtype=torch.uint8)

@@ -16,6 +16,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fastgan import allocation
 from fastgan.affine.batch import Batch
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.rules import CONSTANT, FUNCTIONS, IN_PLACE, RULES
@@ -330,6 +331,8 @@ def record(
     Raises:
         NotAffineError: the network is not piecewise affine in x sample by sample; says which operation is not.
     """
+    if x.device.type == "cpu":
+        allocation.keep_freed_memory()
     recorder = Recorder(x.shape[0])
     recorder.blame, recorder.where, recorder.plain = blame, where, plain
     with torch.enable_grad():

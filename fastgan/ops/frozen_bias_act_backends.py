@@ -4,6 +4,7 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/froze
 `slope` is that of the negative side: alpha, 0 for relu, 1 for linear.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -26,7 +27,7 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _forward(
+def fill(
     x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str
 ) -> tuple[Tensor, Tensor]:
     x = dense(x, dim)
@@ -34,7 +35,7 @@ def _forward(
     return y, _fill(x, b, y, dim, act, alpha, gain, clamp, backend)
 
 
-def _forward_in_place(
+def fill_in_place(
     x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str
 ) -> Tensor:
     y = dense(x, dim)
@@ -51,7 +52,7 @@ def _fill(
     dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str,
 ) -> Tensor:  # fmt: skip
     bits = _empty_bits(x, clamp, allocation.empty)
-    _kernels(backend).forward(x, b, y, bits, outer_channels_inner(x, dim), act, alpha, gain, clamp)
+    kernels_of(backend).forward(x, b, y, bits, outer_channels_inner(x, dim), act, alpha, gain, clamp)
     return bits
 
 
@@ -65,7 +66,7 @@ def _frozen(
 ) -> Tensor:  # fmt: skip
     u = in_order(u, tuple(order))
     y = allocation.empty_like(u)
-    _kernels(backend).frozen(u, b, s, bits, y, _sizes(u, order, dim), slope, gain, clamp, constant)
+    kernels_of(backend).frozen(u, b, s, bits, y, sizes(u, order, dim), slope, gain, clamp, constant)
     return y
 
 
@@ -73,7 +74,7 @@ def _frozen_in_place(
     u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor,
     order: Sequence[int], dim: int, slope: float, gain: float, clamp: float | None, constant: bool, backend: str,
 ) -> None:  # fmt: skip
-    _kernels(backend).frozen(u, b, s, bits, u, _sizes(u, order, dim), slope, gain, clamp, constant)
+    kernels_of(backend).frozen(u, b, s, bits, u, sizes(u, order, dim), slope, gain, clamp, constant)
 
 
 def _grad_in_place(
@@ -81,8 +82,7 @@ def _grad_in_place(
     order: Sequence[int], dim: int, slope: float, gain: float, clamped: bool, backend: str, bias_grad: bool,
 ) -> Tensor:  # fmt: skip
     db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=compute_dtype(dy.dtype))
-    sizes = _sizes(dy, order, dim)
-    _kernels(backend).grad(dy, s, bits, dy, db if bias_grad else None, sizes, slope, gain, clamped)
+    kernels_of(backend).grad(dy, s, bits, dy, db if bias_grad else None, sizes(dy, order, dim), slope, gain, clamped)
     return db
 
 
@@ -93,12 +93,11 @@ def _grad(
     dy = in_order(dy, tuple(order))
     du = allocation.empty_like(dy)
     db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=compute_dtype(dy.dtype))
-    sizes = _sizes(dy, order, dim)
-    _kernels(backend).grad(dy, s, bits, du, db if bias_grad else None, sizes, slope, gain, clamped)
+    kernels_of(backend).grad(dy, s, bits, du, db if bias_grad else None, sizes(dy, order, dim), slope, gain, clamped)
     return du, db
 
 
-def _sizes(x: Tensor, order: Sequence[int], dim: int) -> tuple[int, int, int]:
+def sizes(x: Tensor, order: Sequence[int], dim: int) -> tuple[int, int, int]:
     """outer, channels and inner of a tensor in that memory order."""
     inside = list(order)[list(order).index(dim) + 1 :]
     inner = math.prod(x.shape[i] for i in inside)
@@ -122,10 +121,10 @@ def _fake_grad(
     return torch.empty_like(in_order(dy, tuple(order))), db
 
 
-bias_act_with_mask = define(f"bias_act_with_mask(Tensor x, {_FORWARD}) -> (Tensor, Tensor)", _forward, _fake_forward)
+bias_act_with_mask = define(f"bias_act_with_mask(Tensor x, {_FORWARD}) -> (Tensor, Tensor)", fill, _fake_forward)
 bias_act_with_mask_ = define(
     f"bias_act_with_mask_(Tensor(a!) x, {_FORWARD}) -> Tensor",
-    _forward_in_place,
+    fill_in_place,
     lambda x, b, dim, act, alpha, gain, clamp, backend: _empty_bits(x, clamp, _new_empty),
 )
 frozen_bias_act = define(
@@ -156,7 +155,7 @@ frozen_bias_act_grad_ = define(
 )
 
 
-def _kernels(backend: str) -> Any:
+def kernels_of(backend: str) -> Any:
     """The functions forward, frozen and grad of a backend; they fill outputs that are allocated here."""
     if backend == "cpu":
         return _Cpu
@@ -202,5 +201,11 @@ class _Cpu:
 
     @staticmethod
     def arguments(x: Tensor, sizes: tuple[int, int, int], act: str, alpha: float, gain: float, clamp: float) -> Any:
-        code, dtype = ACTIVATIONS[act].code, DTYPE_CODES[x.dtype]
-        return extension().BiasActArgs(*sizes, code, alpha, gain, clamp, dtype, torch.get_num_threads())
+        return _arguments(sizes, act, alpha, gain, clamp, DTYPE_CODES[x.dtype], torch.get_num_threads())
+
+
+@functools.lru_cache(1024)
+def _arguments(
+    sizes: tuple[int, int, int], act: str, alpha: float, gain: float, clamp: float, dtype: int, threads: int
+) -> Any:
+    return extension().BiasActArgs(*sizes, ACTIVATIONS[act].code, alpha, gain, clamp, dtype, threads)

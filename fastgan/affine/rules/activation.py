@@ -3,7 +3,7 @@
 At a kink the slope is PyTorch's: that of the negative side.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,9 @@ from torch import Tensor
 
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.tape import Node, Scales, Slot, Value
-from fastgan.ops import (
-    bias_act_with_mask,
-    bias_act_with_mask_,
-    frozen_bias_act,
-    frozen_bias_act_,
-    frozen_bias_act_grad,
-)
-from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import _BiasAct
+from fastgan.ops.frozen_passes import FrozenPasses
 from fastgan.ops.layout import along
 
 aten = torch.ops.aten
@@ -43,10 +36,10 @@ class Shape:
 class Activation(Node):
     """The activation by fused kernels; the bias may have been that of the convolution before it (`Tape.finish`)."""
 
-    def __init__(self, x: Value, b: Tensor | None, mask: ActivationMask, shape: Shape, slot: Slot | None) -> None:
+    def __init__(self, x: Value, b: Tensor | None, passes: FrozenPasses, shape: Shape, slot: Slot | None) -> None:
         super().__init__([x], (), (slot,))
         self.b = None if b is None else b.detach()
-        self.mask, self.shape = mask, shape
+        self.passes, self.shape = passes, shape
 
     def take_bias(self, bias: Tensor, slot: Slot | None) -> None:
         self.b, self.constants = bias, (slot,)
@@ -58,10 +51,8 @@ class Activation(Node):
     pulls_new = pushes_new = True
 
     def pull(self, delta: Tensor, scales: Scales, overwrite: bool = False) -> Sequence[Tensor]:
-        shape = self.shape
         wanted = self.constants[0] is not None and scales.s is not None
-        arguments = self.mask, scales.s, shape.dim, shape.act, shape.alpha, shape.gain, wanted
-        du, self._db = frozen_bias_act_grad(delta, *arguments, overwrite=overwrite)
+        du, self._db = self.passes.pull(delta, scales.s, wanted, overwrite)
         return (du,)
 
     def pull_over(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
@@ -70,18 +61,15 @@ class Activation(Node):
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         return (self._db,)  # summed in the same pass
 
-    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        return self._push(frozen_bias_act, us[0], scales)
-
-    def push_over(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        return self._push(frozen_bias_act_, us[0], scales)
-
-    def _push(self, frozen: Callable[..., Tensor], u: Tensor, scales: Scales) -> Tensor:
-        shape, s, b = self.shape, scales.s, self.b
+    def push(self, us: Sequence[Tensor], scales: Scales, overwrite: bool = False) -> Tensor:
+        u, s, b = us[0], scales.s, self.b
         if s is None:  # every constant is multiplied by zero
             b = None
-            s = u.new_zeros(1) if shape.clamp is not None else None
-        return frozen(u, b, s, self.mask, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp)
+            s = u.new_zeros(1) if self.shape.clamp is not None else None
+        return self.passes.push(u, b, s, overwrite)
+
+    def push_over(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        return self.push(us, scales, overwrite=True)
 
 
 class PlainActivation(Node):
@@ -130,14 +118,12 @@ def _record(
             pre = pre + along(b.detach().to(x.dtype), shape.dim, x.ndim)
         positive = pre.clone() if in_place else pre
         y = func(*args, **kwargs)
-        node: Node = PlainActivation(value, b, positive, y.detach(), shape, slot)
-        return recorder.add(node, y, value.batch, changed=in_place)
+        plain = PlainActivation(value, b, positive, y.detach(), shape, slot)
+        return recorder.add(plain, y, value.batch, changed=in_place)
     with torch.no_grad():
-        if in_place:
-            y, mask = x, bias_act_with_mask_(x, b, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp)
-        else:
-            y, mask = bias_act_with_mask(x, b, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp)
-    return recorder.add(Activation(value, b, mask, shape, slot), y, value.batch, changed=in_place)
+        passes = FrozenPasses(x, b, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp, in_place)
+    node = Activation(value, b, passes, shape, slot)
+    return recorder.add(node, passes.take_result(), value.batch, changed=in_place)
 
 
 def leaky_relu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
