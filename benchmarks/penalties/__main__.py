@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     options = suite.Options(
         with_compile=not arguments.no_compile,
         with_memory=not arguments.no_memory,
-        budget_s=0.5 if arguments.quick else 3.0,
+        budget_s=0.5 if arguments.quick else 20.0 if device.type == "cpu" else 3.0,
     )
     console = Console(width=max(Console().width, 130))
     start = time.perf_counter()

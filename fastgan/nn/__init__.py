@@ -2,5 +2,14 @@
 
 from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.minibatch_discrimination import MinibatchDiscrimination
+from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
+from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
 
-__all__ = ["BiasAct", "MinibatchDiscrimination"]
+__all__ = [
+    "BiasAct",
+    "MinibatchDiscrimination",
+    "SpectralNorm",
+    "SpectralNormGroup",
+    "spectral_norm",
+    "spectral_norm_",
+]

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from fastgan import BackendError, backend, backends
 from tests.ops.cases import INTERPRETING, compiled_cases, derivatives, draw_weights, leaves
@@ -37,7 +38,7 @@ def test_operators_pass_opcheck(case, generator):
     for recorder in recorders:
         for function, args in recorder.calls:
             seen.add(function)
-            detached = tuple(a.detach() if isinstance(a, torch.Tensor) else a for a in args)
+            detached = tree_map_only(torch.Tensor, torch.Tensor.detach, args)
             torch.library.opcheck(function, detached)
     # There may be no third: the derivative of a linear op's grad is its forward, and others compose it.
     assert len(seen) >= 2, f"expected forward and grad at least to be called, saw {seen}"

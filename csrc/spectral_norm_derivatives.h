@@ -1,0 +1,127 @@
+// The derivatives of spectral normalisation on the CPU (spectral_norm.h has the formulas).
+//
+// Two loops over all weights: the sums that belong to a whole matrix, then what is made of them. Both go by
+// runs of neighbours along which u v' is a number times a vector.
+#pragma once
+
+#include "element.h"
+#include "scratch.h"
+#include "spectral_norm.h"
+#include "spectral_norm_view.h"
+
+namespace fastgan {
+namespace FASTGAN_ISA {
+namespace {
+
+// The sums over a matrix that its derivatives need.
+struct Sums {
+  double gm, dg, udv;  // <G, M>, <D, G>, u' D v
+};
+
+template <typename E, typename T>
+double inner_of_runs(const E* x, const E* y, int64_t n) {
+  constexpr int64_t kBlock = 1024;  // elements whose sum loses nothing in the type of the arithmetic
+  double total = 0;
+  for (int64_t first = 0; first < n; first += kBlock) {
+    const int64_t last = smaller(n, first + kBlock);
+    T sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = first; i < last; ++i) sum += load(x + i) * load(y + i);
+    total += double(sum);
+  }
+  return total;
+}
+
+// The sums of all matrices, by tasks whose parts are added in their order.
+template <typename E, typename T>
+void sum_up(const SpectralMatrix* matrices, int count, Sums* sums, int threads) {
+  const auto tasks_of = [&](int i) { return Runs<E>(matrices[i]).tasks(); };
+  int64_t most = 0;
+  for (int i = 0; i < count; ++i) most = most < tasks_of(i) ? tasks_of(i) : most;
+  const Scratch<Sums> parts(count * most);
+  for_each_task(count, tasks_of, threads, [&](int i, int64_t task) {
+    const SpectralMatrix& m = matrices[i];
+    const Runs<E> runs(m);
+    const int64_t each = ceil_div(runs.count(), runs.tasks());
+    const int64_t first = smaller(task * each, runs.count()), last = smaller(runs.count(), first + each);
+    const int64_t start = first * runs.length(), n = (last - first) * runs.length();
+    const E *g = (const E*)m.g, *d = (const E*)m.d, *w = (const E*)m.weight;
+    Sums& part = parts.data()[i * most + task];
+    part.gm = g ? inner_of_runs<E, T>(g + start, w + start, n) : 0;
+    part.dg = g && d ? inner_of_runs<E, T>(d + start, g + start, n) : 0;
+    part.udv = 0;
+    for (int64_t r = first; d && r < last; ++r) {
+      part.udv +=
+          double(runs.factor(r)) * inner_of_runs<E, T>(d + r * runs.length(), runs.along(r), runs.length());
+    }
+  });
+  for (int i = 0; i < count; ++i) {
+    sums[i] = {0, 0, 0};
+    for (int64_t task = 0; task < tasks_of(i); ++task) {
+      const Sums& part = parts.data()[i * most + task];
+      sums[i].gm += part.gm, sums[i].dg += part.dg, sums[i].udv += part.udv;
+    }
+  }
+}
+
+// to = f x + k u v' for the runs of one task; x = nullptr stands for zeros.
+template <typename E, typename T>
+void scale_and_add(const Runs<E>& runs, int64_t task, const E* x, double f, double k, E* to) {
+  const int64_t each = ceil_div(runs.count(), runs.tasks()), n = runs.length();
+  const int64_t first = smaller(task * each, runs.count()), last = smaller(runs.count(), first + each);
+  for (int64_t r = first; r < last; ++r) {
+    const T factor = T(f), c = T(k * double(runs.factor(r)));
+    const E *along = runs.along(r), *from = x + (x ? r * n : 0);
+    E* out = to + r * n;
+    if (x) {
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) store(out + i, factor * load(from + i) + c * load(along + i));
+    } else {
+#pragma omp simd
+      for (int64_t i = 0; i < n; ++i) store(out + i, c * load(along + i));
+    }
+  }
+}
+
+template <typename E, typename T>
+void run_grad(const SpectralMatrix* matrices, int count, const T* sigma, const T* gs, int threads) {
+  const Scratch<Sums> sums(count);
+  sum_up<E, T>(matrices, count, sums.data(), threads);
+  const auto tasks_of = [&](int i) { return matrices[i].out ? Runs<E>(matrices[i]).tasks() : 0; };
+  for_each_task(count, tasks_of, threads, [&](int i, int64_t task) {
+    const double s = double(sigma[i]), k = (gs ? double(gs[i]) : 0) - sums.data()[i].gm / s / s;
+    scale_and_add<E, T>(Runs<E>(matrices[i]), task, (const E*)matrices[i].g, 1 / s, k, (E*)matrices[i].out);
+  });
+}
+
+template <typename E, typename T>
+void run_grad2(const SpectralMatrix* matrices, int count, const T* sigma, T* dgs, int threads) {
+  const Scratch<Sums> sums(count);
+  sum_up<E, T>(matrices, count, sums.data(), threads);
+  const auto tasks_of = [&](int i) { return Runs<E>(matrices[i]).tasks(); };
+  for_each_task(count, tasks_of, threads, [&](int i, int64_t task) {
+    const SpectralMatrix& m = matrices[i];
+    const Runs<E> runs(m);
+    const double s = double(sigma[i]), a = sums.data()[i].udv;
+    if (m.g_out) {
+      const int64_t each = ceil_div(runs.count(), runs.tasks());
+      const int64_t first = smaller(task * each, runs.count()), last = smaller(runs.count(), first + each);
+      const E *d = (const E*)m.d, *w = (const E*)m.weight;
+      const T by = T(1 / s), minus = T(-a / s / s);
+      E* to = (E*)m.g_out;
+#pragma omp simd
+      for (int64_t e = first * runs.length(); e < last * runs.length(); ++e) {
+        store(to + e, (d ? by * load(d + e) : T(0)) + minus * load(w + e));
+      }
+    }
+    if (m.out) {
+      const double k = 2 * a * sums.data()[i].gm / s / s / s - sums.data()[i].dg / s / s;
+      scale_and_add<E, T>(runs, task, (const E*)m.g, -a / s / s, k, (E*)m.out);
+    }
+  });
+  for (int i = 0; dgs && i < count; ++i) dgs[i] = T(sums.data()[i].udv);
+}
+
+}  // namespace
+}  // namespace FASTGAN_ISA
+}  // namespace fastgan

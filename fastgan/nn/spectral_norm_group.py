@@ -1,0 +1,172 @@
+"""All spectrally normalised weights of a network from one call per forward pass."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from fastgan.nn.spectral_norm import SpectralNorm, iterations_now, load_older_keys, spectral_norm
+from fastgan.ops.spectral_norm import spectral_norm as spectral_norm_op
+
+_LAYERS = (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear,
+    nn.Embedding,
+)  # fmt: skip
+
+
+class Member(NamedTuple):
+    """A weight that is to be normalised now.
+
+    Attributes:
+        weight, u, v, dim, iterations, eps, v_first: as for `fastgan.ops.spectral_norm`.
+        deliver: takes the normalised weight; None takes it away again after the forward pass.
+    """
+
+    weight: Tensor
+    u: Tensor
+    v: Tensor
+    dim: int
+    iterations: int
+    eps: float
+    v_first: bool
+    deliver: Callable[[Tensor | None], None]
+
+
+class SpectralNormGroup:
+    """Computes the weights of every spectrally normalised layer below `root` before each of its forward passes.
+
+    All layers of one dtype and device go into one call of the fused op, which makes the power iteration of each layer's
+    first access in a forward pass. A layer that is used again in the same pass, or outside of one, makes another
+    iteration by itself, so that weights, u and v are those of torch's parametrization, step by step; only a layer that
+    the pass does not use at all is one iteration ahead.
+
+    Layers are found by name at every forward pass, so that copies (copy.deepcopy, DataParallel) and pickles have groups
+    of their own, and a layer whose normalisation has been removed is left out.
+
+    Args:
+        root: the network. Layers with fastgan's SpectralNorm when the group is made are its members.
+
+    Raises:
+        TypeError: root is not a module.
+        ValueError: nothing below root is normalised by fastgan.
+    """
+
+    def __init__(self, root: nn.Module) -> None:
+        if not isinstance(root, nn.Module):
+            raise TypeError(f"SpectralNormGroup: root is {type(root).__name__}, expected a torch.nn.Module")
+        self.names = [
+            (path, name)
+            for path, module in root.named_modules()
+            if parametrize.is_parametrized(module)
+            for name, parametrization in module.parametrizations.items()
+            if _only_norm(parametrization) is not None
+        ]
+        if not self.names:
+            raise ValueError("SpectralNormGroup: no layer below root has fastgan's spectral norm")
+        self._delivered: dict[int, list[Member]] = {}  # by the root that runs: replicas share this object
+        self._hooks = (
+            root.register_forward_pre_hook(self._prepare, prepend=True),
+            root.register_forward_hook(self._clear, always_call=True),
+        )
+
+    def remove(self) -> None:
+        """From now on every layer computes its own weight again."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def members(self, root: nn.Module) -> Iterator[Member]:
+        for path, name in self.names:
+            layer = root.get_submodule(path)
+            parametrizations = layer._modules.get("parametrizations")
+            parametrization = None if parametrizations is None else parametrizations._modules.get(name)
+            norm = None if parametrization is None else _only_norm(parametrization)
+            if norm is not None and parametrization is not None:
+                yield _member(norm, parametrization.original)  # type: ignore[arg-type]
+
+    def _prepare(self, root: nn.Module, _: Any) -> None:
+        members = list(self.members(root))
+        normalise(members)
+        self._delivered[id(root)] = members
+
+    def _clear(self, root: nn.Module, *_: Any) -> None:
+        for member in self._delivered.pop(id(root), ()):
+            member.deliver(None)
+
+
+def normalise(members: list[Member]) -> None:
+    """Delivers the weights of all members, by one call for all that can share one."""
+    together: dict[tuple, list[Member]] = {}
+    for member in members:
+        key = (member.weight.dtype, member.weight.device, member.iterations, member.eps, member.v_first)
+        together.setdefault(key, []).append(member)
+    for (_, _, iterations, eps, v_first), group in together.items():
+        weights, _ = spectral_norm_op(
+            [m.weight for m in group], [m.u for m in group], [m.v for m in group],
+            n_power_iterations=iterations, eps=eps, dims=[m.dim for m in group], v_first=v_first,
+        )  # fmt: skip
+        for member, weight in zip(group, weights, strict=True):
+            member.deliver(weight)
+
+
+def _only_norm(parametrization: Any) -> SpectralNorm | None:
+    """fastgan's norm, where it is all that the parametrization does and its weight has more than one dimension."""
+    norm = parametrization[0] if len(parametrization) == 1 else None
+    return norm if isinstance(norm, SpectralNorm) and parametrization.original.ndim > 1 else None
+
+
+def _member(norm: SpectralNorm, weight: Tensor) -> Member:
+    def deliver(normalised: Tensor | None) -> None:
+        norm.ready = None if normalised is None else (weight, normalised)
+
+    return Member(weight, norm._u, norm._v, norm.dim, iterations_now(norm), norm.eps, False, deliver)
+
+
+def spectral_norm_(
+    model: nn.Module, n_power_iterations: int = 1, eps: float = 1e-12, skip: tuple[str, ...] = ()
+) -> nn.Module:
+    """Normalises every convolution, linear layer and embedding of a network, all of them in one call per forward pass.
+
+    Layers that have torch's parametrization already keep it, their buffers and their settings, and are computed by
+    fastgan from now on. `SpectralNormGroup` says what a layer does that is used several times, or alone.
+
+    Args:
+        model: changed in place.
+        n_power_iterations, eps: of the layers that get a norm here.
+        skip: names of submodules (as in `named_modules`) that are left alone, with everything below them.
+
+    Returns:
+        The model.
+
+    Raises:
+        TypeError: model is not a module.
+        ValueError: a name in `skip` is no submodule, or there is nothing to normalise.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"spectral_norm_: model is {type(model).__name__}, expected a torch.nn.Module")
+    modules = dict(model.named_modules())
+    for name in skip:
+        if name not in modules:
+            raise ValueError(f"spectral_norm_: skip names {name!r}, expected a submodule of the model")
+    for path, module in modules.items():
+        if any(path == name or path.startswith(f"{name}.") for name in skip):
+            continue
+        adopt(module)
+        if isinstance(module, _LAYERS) and not parametrize.is_parametrized(module, "weight"):
+            spectral_norm(module, "weight", n_power_iterations, eps)
+    SpectralNormGroup(model)
+    return model
+
+
+def adopt(module: nn.Module) -> list[str]:
+    """Makes torch's spectral norms of a layer's parameters fastgan's, with their buffers; returns their names."""
+    if not parametrize.is_parametrized(module):
+        return []
+    adopted = []
+    for name, parametrization in module.parametrizations.items():  # type: ignore[union-attr, operator]
+        for norm in parametrization:
+            if type(norm) is SpectralNorm.__mro__[1]:
+                norm.__class__ = SpectralNorm
+                load_older_keys(module, name)
+                adopted.append(name)
+    return adopted

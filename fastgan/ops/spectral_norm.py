@@ -1,0 +1,302 @@
+"""spectral_norm: the weights of a whole network divided by estimates of their largest singular values, in one call.
+
+torch's spectral norms make about 17 small operations for each layer and forward. Here all layers share a few loops
+(or launches), and each weight is read as few times as the arithmetic allows: csrc/spectral_norm.h has the floor.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastgan import backends
+from fastgan.ops import spectral_norm_backends as kernels
+from fastgan.ops.spectral_norm_checks import checked_dims
+from fastgan.ops.spectral_norm_reference import grad2_reference, spectral_norm_reference
+from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
+
+
+class Config(NamedTuple):
+    """The arguments that are not tensors. `dims`: of each weight, the dimension of the rows."""
+
+    dims: tuple[int, ...]
+    iterations: int
+    eps: float
+    v_first: bool
+    scale: bool
+    backend: str
+
+
+def spectral_norm(
+    weights: Sequence[Tensor],  # of any shapes with at least two dimensions
+    u: Sequence[Tensor],  # [rows] each
+    v: Sequence[Tensor],  # [columns] each
+    *,
+    n_power_iterations: int = 1,
+    eps: float = 1e-12,
+    dims: Sequence[int] | int = 0,
+    v_first: bool = False,
+) -> tuple[list[Tensor], Tensor]:  # like the weights, [number of weights]
+    """Divides each weight by sigma = u' M v, after some steps of the power method, which update u and v in place.
+
+    M is the weight as a matrix whose rows are dimension `dims`, its other dimensions flattened. A step is
+
+        u = M v / max(|M v|, eps), then v = M' u / max(|M' u|, eps)      (`v_first`: the other way round)
+
+    Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, arXiv:1802.05957, algorithm 1. u and
+    v are constants to the gradient, which is exact to any order: dW = (G - <G, W / sigma> u v') / sigma.
+
+    Args:
+        weights: float32, float64, float16 or bfloat16, all of one dtype and device; dense in any memory order without a
+            copy. Sums are float32 (float64 for float64), also under torch.autocast.
+        u, v: estimates of the first singular vectors, of the weights' dtype and device, overwritten.
+        n_power_iterations: 0 leaves u and v as they are.
+        eps: the least norm that a vector is divided by.
+        dims: the dimension of the rows, of all weights or of each.
+        v_first: the order of torch.nn.utils.spectral_norm; by default that of torch.nn.utils.parametrizations.
+
+    Returns:
+        The normalised weights, and the sigmas in float32 (float64 for float64), differentiable too.
+
+    Raises:
+        TypeError: an argument is not a floating tensor, or dtypes differ.
+        ValueError: numbers of tensors, shapes, devices or numbers do not fit.
+        fastgan.BackendError: a backend was forced that cannot take these arguments.
+    """
+    normalised, sigmas = _apply("spectral_norm", weights, u, v, n_power_iterations, eps, dims, v_first, scale=True)
+    return normalised, sigmas
+
+
+def spectral_sigma(
+    weights: Sequence[Tensor],
+    u: Sequence[Tensor],
+    v: Sequence[Tensor],
+    *,
+    n_power_iterations: int = 1,
+    eps: float = 1e-12,
+    dims: Sequence[int] | int = 0,
+    v_first: bool = False,
+) -> Tensor:  # [number of weights]
+    """The sigmas of `spectral_norm` alone, for a layer that divides its output instead of its weight.
+
+    Saves the pass that writes the normalised weights, half of the memory traffic; arguments and errors are those of
+    `spectral_norm`.
+    """
+    return _apply("spectral_sigma", weights, u, v, n_power_iterations, eps, dims, v_first, scale=False)[1]
+
+
+def _apply(
+    name: str, weights: Sequence[Tensor], u: Sequence[Tensor], v: Sequence[Tensor], iterations: int, eps: float,
+    dims: Sequence[int] | int, v_first: bool, scale: bool,
+) -> tuple[list[Tensor], Tensor]:  # fmt: skip
+    rows = checked_dims(name, weights, u, v, iterations, eps, dims)
+    if not weights:
+        return [], torch.empty(0)
+    backend = backends.select(SPEC, weights[0])
+    if backend == "reference":
+        normalised, sigma, new_u, new_v = spectral_norm_reference(weights, u, v, rows, iterations, eps, v_first)
+        sigmas = torch.stack(sigma).to(kernels.compute_dtype(weights[0].dtype))
+    else:
+        config = Config(rows, iterations, float(eps), v_first, scale, backend)
+        *normalised, sigmas, flat_u, flat_v = _SpectralNorm.apply(config, *weights, *u, *v)
+        new_u = flat_u.split([x.shape[0] for x in u])
+        new_v = flat_v.split([x.shape[0] for x in v])
+    if iterations:
+        with torch.no_grad():
+            torch._foreach_copy_([*u, *v], [*new_u, *new_v])
+    return normalised, sigmas
+
+
+# --- differentiable functions -------------------------------------------------------------------------------------
+
+
+class _SpectralNorm(torch.autograd.Function):
+    """(config, weights, u, v) -> the normalised weights, sigmas, and all u and all v after the iterations."""
+
+    @staticmethod
+    def forward(ctx: Any, config: Config, *tensors: Tensor) -> tuple[Tensor, ...]:
+        n = len(config.dims)
+        weights, u, v = list(tensors[:n]), list(tensors[n : 2 * n]), list(tensors[2 * n :])
+        normalised, sigmas, flat_u, flat_v = kernels.forward(
+            weights, u, v, config.dims, config.iterations, config.eps, config.v_first, config.scale, config.backend
+        )
+        ctx.config = config
+        ctx.save_for_backward(sigmas, flat_u, flat_v, *weights)
+        ctx.mark_non_differentiable(flat_u, flat_v)
+        ctx.set_materialize_grads(False)
+        return *normalised, sigmas, flat_u, flat_v
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        *g, gs, _, _ = cotangents
+        n = len(ctx.config.dims)
+        if gs is None and all(x is None for x in g):
+            return (None,) * (1 + 3 * n)
+        g = g or [None] * n
+        sigmas, flat_u, flat_v, *weights = ctx.saved_tensors
+        # Grad mode is on in a backward pass only with create_graph=True; otherwise nobody will differentiate dW.
+        if torch.is_grad_enabled():
+            found = _SpectralNormGrad.apply(ctx.config, gs, sigmas, flat_u, flat_v, *g, *weights)
+        else:
+            found = kernels.grad(g, gs, weights, flat_u, flat_v, sigmas, ctx.config.dims, ctx.config.backend)
+        return None, *found, *(None,) * (2 * n)
+
+
+class _SpectralNormGrad(torch.autograd.Function):
+    """dW = G / sigma + (gs - <G, W> / sigma^2) u v' of each weight, where sigma = u' W v is a function of it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, config: Config, gs: Tensor | None, sigmas: Tensor, flat_u: Tensor, flat_v: Tensor,
+        *tensors: Any,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        n = len(config.dims)
+        g, weights = tensors[:n], tensors[n:]
+        ctx.config = config
+        ctx.save_for_backward(gs, sigmas, flat_u, flat_v, *tensors)
+        ctx.set_materialize_grads(False)
+        return tuple(kernels.grad(g, gs, weights, flat_u, flat_v, sigmas, config.dims, config.backend))
+
+    @staticmethod
+    def backward(ctx: Any, *d: Tensor | None) -> tuple[Tensor | None, ...]:
+        n = len(ctx.config.dims)
+        gs, sigmas, flat_u, flat_v, *tensors = ctx.saved_tensors
+        if all(x is None for x in d):
+            return (None,) * (5 + 2 * n)
+        g, weights = tensors[:n], tensors[n:]
+        if torch.is_grad_enabled():
+            dg, dw, dgs = _composed(ctx.config.dims, d, flat_u, flat_v, g, weights)
+        else:
+            dg, dw, dgs = kernels.grad2(
+                list(d), g, weights, flat_u, flat_v, sigmas, ctx.config.dims, ctx.config.backend
+            )
+        wanted = [None if given is None else x for x, given in zip(dg, g, strict=True)]
+        return None, None if gs is None else dgs, None, None, None, *wanted, *dw
+
+
+def _composed(
+    dims: Sequence[int], d: Sequence[Tensor | None], flat_u: Tensor, flat_v: Tensor, g: Sequence[Tensor | None],
+    weights: Sequence[Tensor],
+) -> tuple[list[Tensor], list[Tensor], Tensor]:  # fmt: skip
+    """`kernels.grad2` in torch's operations, for those who differentiate once more."""
+    u = flat_u.split([w.shape[dim] for w, dim in zip(weights, dims, strict=True)])
+    v = flat_v.split([w.numel() // max(w.shape[dim], 1) for w, dim in zip(weights, dims, strict=True)])
+    found_g, found_w, found_gs = [], [], []
+    for i, weight in enumerate(weights):
+        cotangent = d[i]
+        if cotangent is None:
+            cotangent = torch.zeros_like(weight)
+        dg, dw, dgs = grad2_reference(cotangent, g[i], weight, u[i], v[i], dims[i])
+        found_g.append(dg)
+        found_w.append(dw)
+        found_gs.append(dgs)
+    return found_g, found_w, torch.stack(found_gs).to(kernels.compute_dtype(weights[0].dtype))
+
+
+# --- what the tests and the benchmarks call it with ------------------------------------------------------------------
+
+
+def joined(*weights: Tensor, vectors: Sequence[tuple[Tensor, Tensor]], **kwargs: Any) -> Tensor:
+    """`spectral_norm` as the registry wants it: one tensor, of all normalised weights and sigmas; u and v stay."""
+    return _joined(weights, *spectral_norm(weights, *_vectors(weights, vectors), **kwargs))
+
+
+def joined_reference(*weights: Tensor, vectors: Sequence[tuple[Tensor, Tensor]], **kwargs: Any) -> Tensor:
+    u, v = _vectors(weights, vectors)
+    dims = kwargs.get("dims", 0)
+    rows = (dims,) * len(weights) if isinstance(dims, int) else dims
+    rest = kwargs.get("n_power_iterations", 1), kwargs.get("eps", 1e-12), kwargs.get("v_first", False)
+    normalised, sigmas, _, _ = spectral_norm_reference(weights, u, v, rows, *rest)
+    return _joined(weights, normalised, torch.stack(sigmas))
+
+
+def _vectors(weights: Sequence[Tensor], vectors: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    """Fresh copies in the dtype and on the device of the weights."""
+    u = [pair[0].to(w.device, w.dtype, copy=True) for w, pair in zip(weights, vectors, strict=True)]
+    v = [pair[1].to(w.device, w.dtype, copy=True) for w, pair in zip(weights, vectors, strict=True)]
+    return u, v
+
+
+def _joined(weights: Sequence[Tensor], normalised: Sequence[Tensor], sigmas: Tensor) -> Tensor:
+    return torch.cat([*(x.reshape(-1) for x in normalised), sigmas.to(weights[0].dtype)])
+
+
+def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
+    def sample(label: str, shapes: Sequence[tuple[int, ...]], dims: Sequence[int] | int = 0, smooth: bool = False,
+               last: bool = False, **kwargs: Any) -> Sample:  # fmt: skip
+        rows = (dims,) * len(shapes) if isinstance(dims, int) else dims
+        weights, vectors = [], []
+        for shape, dim in zip(shapes, rows, strict=True):
+            w = torch.randn(shape, generator=generator, dtype=torch.float64)
+            u = torch.randn(shape[dim], generator=generator, dtype=torch.float64)
+            m = w.movedim(dim, 0).flatten(1)
+            u = u / u.norm()
+            v = m.t() @ u
+            v = v / v.norm()  # so that sigma is far from zero
+            w = w.to(device, dtype)
+            weights.append(w.to(memory_format=torch.channels_last) if last and w.ndim == 4 else w)
+            vectors.append((u.to(dtype).double(), v.to(dtype).double()))
+        return Sample(tuple(weights), {"vectors": vectors, "dims": dims, **kwargs}, label, smooth)
+
+    # With an iteration the vectors, constants to the gradient, depend on the weights: finite differences would see it.
+    yield sample("still", [(4, 6), (3, 2, 2, 2), (1, 5)], smooth=True, n_power_iterations=0)
+    yield sample("still-transposed", [(5, 3, 2, 2), (4, 3), (6, 1)], dims=1, smooth=True, n_power_iterations=0)
+    yield sample("one-iteration", [(16, 3, 3, 3), (1, 40), (7, 1), (5, 13)])
+    yield sample("v-first", [(16, 3, 3, 3), (1, 40), (7, 1), (5, 13)], v_first=True)
+    yield sample("three-iterations", [(9, 30)], n_power_iterations=3)
+    yield sample("transposed", [(6, 5, 4, 4), (7, 5, 1), (20, 33)], dims=(1, 1, 1))
+    yield sample("transposed-v-first", [(6, 5, 4, 4), (7, 5, 1), (20, 33)], dims=(1, 1, 1), v_first=True)
+    yield sample("middle", [(2, 5, 3), (4, 6)], dims=(1, 0))
+    yield sample("channels-last", [(6, 5, 3, 3), (3, 4, 2, 2)], last=True)
+    yield sample("several-slabs", [(70, 1100), (1100, 70)], dims=(0, 1))
+
+
+SNGAN_32 = (
+    *((128, 3, 3, 3), (128, 128, 3, 3), (128, 3, 1, 1), (128, 128, 3, 3), (128, 128, 3, 3), (128, 128, 1, 1)),
+    *((128, 128, 3, 3), (128, 128, 3, 3), (128, 128, 3, 3), (128, 128, 3, 3), (1, 128)),
+)
+"""The weights of SNGAN's critic for 32x32 images (Miyato et al. 2018, table 4)."""
+DCGAN_SN = (
+    *((64, 3, 3, 3), (64, 64, 4, 4), (128, 64, 3, 3), (128, 128, 4, 4), (256, 128, 3, 3), (256, 256, 4, 4)),
+    *((512, 256, 3, 3), (1, 8192)),
+)
+"""Those of its standard critic without residual blocks (table 3)."""
+BIGGAN_128 = (
+    *((96, 3, 3, 3), (96, 96, 3, 3), (96, 3, 1, 1), (192, 96, 3, 3), (192, 192, 3, 3), (384, 192, 3, 3)),
+    *((384, 384, 3, 3), (768, 384, 3, 3), (768, 768, 3, 3), (1536, 768, 3, 3), (1536, 1536, 3, 3)),
+    *((1536, 1536, 3, 3), (1536, 1536, 3, 3), (1, 1536), (1000, 1536)),
+)
+"""The large ones of BigGAN's critic for 128x128 images (Brock et al. 2019, table 5)."""
+
+
+def bench_shape(label: str, shapes: Sequence[tuple[int, ...]]) -> BenchShape:
+    def make(device: torch.device, dtype: torch.dtype) -> Sample:
+        weights = tuple(torch.randn(shape, device=device, dtype=dtype) for shape in shapes)
+        vectors = []
+        for w in weights:
+            m = w.flatten(1)
+            u = torch.nn.functional.normalize(torch.randn(m.shape[0], device=device, dtype=dtype), dim=0)
+            vectors.append((u, torch.nn.functional.normalize(m.t() @ u, dim=0)))
+        return Sample(weights, {"vectors": vectors}, label=label)
+
+    elements = sum(torch.Size(shape).numel() for shape in shapes)
+    return BenchShape(label, make, lambda size: 3 * size * elements, 5 * elements)
+
+
+SPEC = register(
+    OpSpec(
+        name="spectral_norm",
+        function=joined,
+        reference=joined_reference,
+        backends={"cuda": FLOATING, "cpu": FLOATING},
+        order=None,
+        samples=_samples,
+        bench=(
+            bench_shape("SNGAN-32", SNGAN_32),
+            bench_shape("DCGAN-SN", DCGAN_SN),
+            bench_shape("BigGAN-128", BIGGAN_128),
+        ),
+        paper="Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, algorithm 1",
+    )
+)
