@@ -20,12 +20,17 @@ class SpectralNorm(_SpectralNorm):
 
     ready: tuple[Tensor, Tensor] | None = None
     """(the parameter, its normalised form) from a group, until it is used."""
+    kept: tuple[Tensor, Tensor] | None = None
+    """The same after it was used by a checkpointed layer, until the next forward pass."""
 
     def forward(self, weight: Tensor) -> Tensor:
+        if self.kept is not None and self.kept[0] is weight and computed_again():
+            return self.kept[1]
         ready = self.ready
         if ready is not None and ready[0] is weight:
             if self.training:
                 self.ready = None
+            self.kept = ready if checkpointing() else None
             return ready[1]
         if weight.ndim == 1:
             return super().forward(weight)  # a vector's singular value is its norm
@@ -41,9 +46,20 @@ def iterations_now(norm: Any) -> int:
     Activation checkpointing runs forward a second time during backward, and must find the weight that it used the
     first time: one more iteration would give another.
     """
-    if not norm.training or (not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1):
-        return 0
-    return norm.n_power_iterations
+    return norm.n_power_iterations if norm.training and not computed_again() else 0
+
+
+def computed_again() -> bool:
+    """Whether this is a forward pass within a backward pass, as activation checkpointing makes."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+def checkpointing() -> bool:
+    """Whether torch.utils.checkpoint will compute this again: it wants the same tensors to be saved then."""
+    if torch.compiler.is_compiling():
+        return False
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
+    return hooks is not None and hooks[0].__qualname__.startswith("_checkpoint_hook")
 
 
 def spectral_norm(

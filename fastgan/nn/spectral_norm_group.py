@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from fastgan.nn.spectral_norm import SpectralNorm, iterations_now, load_older_keys, spectral_norm
 from fastgan.ops.spectral_norm import spectral_norm as spectral_norm_op
@@ -20,7 +21,7 @@ class Member(NamedTuple):
 
     Attributes:
         weight, u, v, dim, iterations, eps, v_first: as for `fastgan.ops.spectral_norm`.
-        deliver: takes the normalised weight; None takes it away again after the forward pass.
+        deliver: takes the normalised weight and sigma; None takes them away again after the forward pass.
     """
 
     weight: Tensor
@@ -30,7 +31,11 @@ class Member(NamedTuple):
     iterations: int
     eps: float
     v_first: bool
-    deliver: Callable[[Tensor | None], None]
+    deliver: Callable[[tuple[Tensor, Tensor] | None], None]
+
+
+Finder = Callable[[nn.Module], Iterator[Member]]
+"""Yields the weights of one layer (not of those below it)."""
 
 
 class SpectralNormGroup:
@@ -41,28 +46,24 @@ class SpectralNormGroup:
     iteration by itself, so that weights, u and v are those of torch's parametrization, step by step; only a layer that
     the pass does not use at all is one iteration ahead.
 
-    Layers are found by name at every forward pass, so that copies (copy.deepcopy, DataParallel) and pickles have groups
-    of their own, and a layer whose normalisation has been removed is left out.
+    Weights are looked up by the layers' names at every forward pass, so that copies of the model (copy.deepcopy,
+    DataParallel) have groups of their own, and a layer whose normalisation has been removed is left out.
 
     Args:
-        root: the network. Layers with fastgan's SpectralNorm when the group is made are its members.
+        root: the network.
+        find: what recognises the weights of a layer: by default, fastgan's SpectralNorm.
 
     Raises:
         TypeError: root is not a module.
-        ValueError: nothing below root is normalised by fastgan.
+        ValueError: nothing below root is normalised.
     """
 
-    def __init__(self, root: nn.Module) -> None:
+    def __init__(self, root: nn.Module, find: Finder | None = None) -> None:
         if not isinstance(root, nn.Module):
             raise TypeError(f"SpectralNormGroup: root is {type(root).__name__}, expected a torch.nn.Module")
-        self.names = [
-            (path, name)
-            for path, module in root.named_modules()
-            if parametrize.is_parametrized(module)
-            for name, parametrization in module.parametrizations.items()
-            if _only_norm(parametrization) is not None
-        ]
-        if not self.names:
+        self.find = find or parametrized
+        self.paths = [path for path, module in root.named_modules() if any(True for _ in self.find(module))]
+        if not self.paths:
             raise ValueError("SpectralNormGroup: no layer below root has fastgan's spectral norm")
         self._delivered: dict[int, list[Member]] = {}  # by the root that runs: replicas share this object
         self._hooks = (
@@ -75,17 +76,8 @@ class SpectralNormGroup:
         for hook in self._hooks:
             hook.remove()
 
-    def members(self, root: nn.Module) -> Iterator[Member]:
-        for path, name in self.names:
-            layer = root.get_submodule(path)
-            parametrizations = layer._modules.get("parametrizations")
-            parametrization = None if parametrizations is None else parametrizations._modules.get(name)
-            norm = None if parametrization is None else _only_norm(parametrization)
-            if norm is not None and parametrization is not None:
-                yield _member(norm, parametrization.original)  # type: ignore[arg-type]
-
     def _prepare(self, root: nn.Module, _: Any) -> None:
-        members = list(self.members(root))
+        members = [member for path in self.paths for member in self.find(root.get_submodule(path))]
         normalise(members)
         self._delivered[id(root)] = members
 
@@ -101,23 +93,31 @@ def normalise(members: list[Member]) -> None:
         key = (member.weight.dtype, member.weight.device, member.iterations, member.eps, member.v_first)
         together.setdefault(key, []).append(member)
     for (_, _, iterations, eps, v_first), group in together.items():
-        weights, _ = spectral_norm_op(
+        weights, sigmas = spectral_norm_op(
             [m.weight for m in group], [m.u for m in group], [m.v for m in group],
             n_power_iterations=iterations, eps=eps, dims=[m.dim for m in group], v_first=v_first,
         )  # fmt: skip
-        for member, weight in zip(group, weights, strict=True):
-            member.deliver(weight)
+        for member, weight, sigma in zip(group, weights, sigmas.unbind(), strict=True):
+            member.deliver((weight, sigma))
 
 
-def _only_norm(parametrization: Any) -> SpectralNorm | None:
-    """fastgan's norm, where it is all that the parametrization does and its weight has more than one dimension."""
-    norm = parametrization[0] if len(parametrization) == 1 else None
-    return norm if isinstance(norm, SpectralNorm) and parametrization.original.ndim > 1 else None
+def parametrized(layer: nn.Module, kind: type[SpectralNorm] = SpectralNorm) -> Iterator[Member]:
+    """The parameters of a layer whose only parametrization is a spectral norm of fastgan's."""
+    parametrizations = layer._modules.get("parametrizations")
+    if parametrizations is None:
+        return
+    parametrization: Any
+    for parametrization in parametrizations._modules.values():
+        norm: Any = parametrization[0] if len(parametrization) == 1 else None
+        if isinstance(norm, kind) and parametrization.original.ndim > 1:
+            yield _member(norm, parametrization.original)
 
 
 def _member(norm: SpectralNorm, weight: Tensor) -> Member:
-    def deliver(normalised: Tensor | None) -> None:
-        norm.ready = None if normalised is None else (weight, normalised)
+    def deliver(found: tuple[Tensor, Tensor] | None) -> None:
+        norm.ready = None if found is None else (weight, found[0])
+        if found is not None:
+            norm.kept = None
 
     return Member(weight, norm._u, norm._v, norm.dim, iterations_now(norm), norm.eps, False, deliver)
 
@@ -165,7 +165,7 @@ def adopt(module: nn.Module) -> list[str]:
     adopted = []
     for name, parametrization in module.parametrizations.items():  # type: ignore[union-attr, operator]
         for norm in parametrization:
-            if type(norm) is SpectralNorm.__mro__[1]:
+            if type(norm) is _SpectralNorm:
                 norm.__class__ = SpectralNorm
                 load_older_keys(module, name)
                 adopted.append(name)
