@@ -90,6 +90,14 @@ def train(
             rich_help_panel=_RECIPE,
         ),
     ] = None,
+    spectral_norm: Annotated[
+        bool | None,
+        typer.Option(
+            "--spectral-norm/--no-spectral-norm",
+            help="Divide the critic's weights by their largest singular values.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per update.", rich_help_panel=_RECIPE)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of the generator.", rich_help_panel=_RECIPE)] = None,
     lr_critic: Annotated[
@@ -120,6 +128,7 @@ def train(
     \b
       fastgan train --preset digits-dcgan --data digits --out runs/digits
       fastgan train --preset digits-dcgan --loss wasserstein --penalty wgan-gp:10 --out runs/wgan
+      fastgan train --preset digits-dcgan --loss hinge --spectral-norm --out runs/hinge
       fastgan train --out runs/digits --resume --steps 6000
     """
     given = {name: value for name, value in locals().items() if value is not None and name not in ("out", "resume")}

@@ -30,25 +30,32 @@ def inside(critic: Callable[..., Tensor], body: Callable[..., CriticLoss], *inpu
     """
     if not isinstance(critic, DistributedDataParallel):
         return body()
-    module, found = critic.module, []
-
-    previous = module.__dict__.get("forward")
-
-    def put_back() -> None:
-        module.__dict__.pop("forward", None)
-        if previous is not None:
-            module.forward = previous
-
-    def forward(*_: Any, **__: Any) -> Tensor:
-        put_back()  # the body calls the module itself
-        found.append(body())
-        return found[0]
-
-    module.forward = forward
+    # Another module in the place of the critic, so that hooks of the critic see its own calls only.
+    instead = _Instead(critic, body)
+    critic._modules["module"] = instead
     try:
         total = critic(*(x.detach() for x in inputs))
     finally:
-        put_back()
+        instead.put_back()
+    found = instead.found
     result = total.as_subclass(CriticLoss)
-    result.__dict__.update(found[0].__dict__)
+    result.__dict__.update(found.__dict__)
     return result
+
+
+class _Instead(nn.Module):
+    """Calls `body` where the wrapper thinks that it calls the critic."""
+
+    def __init__(self, wrapper: nn.Module, body: Callable[..., CriticLoss]) -> None:
+        super().__init__()
+        self.place, self.critic = wrapper._modules, wrapper._modules["module"]
+        self.body = body
+        self.found: CriticLoss
+
+    def put_back(self) -> None:
+        self.place["module"] = self.critic
+
+    def forward(self, *_: Any, **__: Any) -> Tensor:
+        self.put_back()  # the body calls the critic itself
+        self.found = self.body()
+        return self.found

@@ -31,6 +31,7 @@ class TrainConfig:
         beta1, beta2: Adam's decay rates, for both players.
         ema: decay of the averaged generator per step.
         penalty: the critic's gradient penalties, e.g. `r1:10,r2:10`; empty or `none` for no penalty.
+        spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
         data: `digits` or a folder of images.
         seed: of every random stream: weights, data order, latents, dropout.
         device: `cpu`, `cuda`, `cuda:1`, ..., or `auto` for a GPU if there is one.
@@ -52,6 +53,7 @@ class TrainConfig:
     beta2: float
     ema: float
     penalty: str = ""
+    spectral_norm: bool = False
     data: str = DIGITS
     seed: int = 0
     device: str = "auto"

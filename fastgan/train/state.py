@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fastgan.data import EpochOrder, Images
 from fastgan.models import PRESETS
+from fastgan.nn import spectral_norm_
 from fastgan.train.average import MovingAverage
 from fastgan.train.config import TrainConfig
 
@@ -36,7 +37,10 @@ class TrainState:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(weights)
             self.generator = preset.generator().to(device)
-            self.critic = preset.critic().to(device)
+            self.critic = preset.critic()
+            if config.spectral_norm:
+                spectral_norm_(self.critic)
+            self.critic.to(device)
         betas = (config.beta1, config.beta2)
         # One fused kernel per player instead of a dozen small operations for each parameter.
         self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), config.lr, betas, fused=True)

@@ -12,12 +12,17 @@ from tests.penalties.critics import CRITICS, build
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+KINDS = ("plain", "spectral norm", "fastgan's spectral norm")
+
+
 def _critic(kind: str) -> nn.Module:
     torch.manual_seed(3)
     critic = build(CRITICS["dcgan"])
     if kind == "spectral norm":
         for i in (0, 2, 4):
             critic[i] = parametrizations.spectral_norm(critic[i])
+    elif kind == "fastgan's spectral norm":
+        fastgan.nn.spectral_norm_(critic)
     return critic
 
 
@@ -39,7 +44,7 @@ def _worker(rank: int, folder: str) -> None:
     real, fake = torch.load(f"{folder}/samples.pt")
     mine = slice(2 * rank, 2 * rank + 2)
     results = {}
-    for kind in ("plain", "spectral norm"):
+    for kind in KINDS:
         for method in METHODS:
             network = _critic(kind)
             wrapped = nn.parallel.DistributedDataParallel(network)
@@ -55,7 +60,7 @@ def test_distributed_data_parallel_averages_exactly(tmp_path, samples):
     torch.save(samples, tmp_path / "samples.pt")
     torch.multiprocessing.spawn(_worker, (str(tmp_path),), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
-    for kind in ("plain", "spectral norm"):
+    for kind in KINDS:
         network = _critic(kind)
         expected, buffers = _steps(network, network, *samples, "double_backward")
         for method in METHODS:
