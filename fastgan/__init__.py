@@ -1,11 +1,12 @@
 """Compiled kernels for GAN training in PyTorch, exact to the second derivative.
 
 `fastgan.ops` holds the differentiable functions, `fastgan.nn` the layers over them, `fastgan.penalties` the critic's
-whole objective with gradient penalties, `fastgan.train` the loop.
+whole objective with gradient penalties, `fastgan.accelerate` puts an existing model on them, `fastgan.train` the loop.
 Importing the package starts no CUDA context and imports neither triton nor the training libraries.
 """
 
 from fastgan import nn, ops, penalties
+from fastgan.accelerate import accelerate, accelerated, restore
 from fastgan.affine import NotAffineError
 from fastgan.backends import BackendError, backend
 from fastgan.penalties import critic_loss, explain, generator_loss_from, gradient_penalty
@@ -15,6 +16,8 @@ __version__ = "0.1.0"
 __all__ = [
     "BackendError",
     "NotAffineError",
+    "accelerate",
+    "accelerated",
     "backend",
     "critic_loss",
     "explain",
@@ -23,4 +26,5 @@ __all__ = [
     "nn",
     "ops",
     "penalties",
+    "restore",
 ]

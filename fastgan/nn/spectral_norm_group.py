@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
@@ -62,7 +63,11 @@ class SpectralNormGroup:
         if not isinstance(root, nn.Module):
             raise TypeError(f"SpectralNormGroup: root is {type(root).__name__}, expected a torch.nn.Module")
         self.find = find or parametrized
-        self.paths = [path for path, module in root.named_modules() if any(True for _ in self.find(module))]
+        self.paths = [
+            path
+            for path, module in root.named_modules()
+            if not isinstance(module, torch.jit.ScriptModule) and any(True for _ in self.find(module))
+        ]
         if not self.paths:
             raise ValueError("SpectralNormGroup: no layer below root has fastgan's spectral norm")
         self._delivered: dict[int, list[Member]] = {}  # by the root that runs: replicas share this object

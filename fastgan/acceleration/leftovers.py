@@ -1,0 +1,40 @@
+"""The layers that no swapper has said anything about."""
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from fastgan.acceleration.activations import KINDS as ACTIVATIONS
+from fastgan.acceleration.convolutions import REPLACEMENTS as CONVOLUTIONS
+from fastgan.acceleration.report import Report
+from fastgan.acceleration.substitute import base_class
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+
+
+def name_leftovers(model: nn.Module, report: Report) -> None:
+    inside = {m for module in model.modules() for m in _parametrizations(module)}
+    for path, module in model.named_modules():
+        kind = base_class(module)
+        if report.knows(module) or module in inside or kind in _CONTAINERS:
+            continue
+        subclassed = next((known for known in (*CONVOLUTIONS, *ACTIVATIONS) if issubclass(kind, known)), None)
+        if isinstance(module, torch.jit.ScriptModule):
+            report.add(path, module, kind.__name__, None, "compiled by TorchScript")
+        elif subclassed is not None:
+            reason = f"a subclass of {subclassed.__name__}, which may compute something else"
+            report.add(path, module, kind.__name__, None, reason)
+        elif any(child not in inside for child in module.children()):
+            continue  # its layers have rows of their own
+        elif kind.__module__.startswith(("torch.nn.modules", "fastgan.")):
+            report.add(path, module, kind.__name__, None, "nothing to replace")
+        else:
+            reason = "unknown to fastgan; functions of torch in it: with fastgan.accelerated()"
+            report.add(path, module, kind.__name__, None, reason)
+
+
+def _parametrizations(module: nn.Module) -> list[nn.Module]:
+    """The modules of which the tensors of a parametrized module are made."""
+    if not parametrize.is_parametrized(module):
+        return []
+    return list(module.parametrizations.modules())  # type: ignore[union-attr]

@@ -1,0 +1,157 @@
+"""Minibatch discrimination layers written elsewhere, run through fastgan.ops.minibatch_discrimination.
+
+Their attributes suggest what they compute; that they do is verified on a copy, in float64, before anything is replaced.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.acceleration.calls import takes
+from fastgan.acceleration.report import Report
+from fastgan.acceleration.substitute import base_class, has_own_forward, replaces
+from fastgan.errors import one_line
+from fastgan.ops.convolution import autocasts
+from fastgan.ops.minibatch_discrimination import minibatch_discrimination
+
+TOLERANCE = 1e-9
+
+_KERNELS = ("out_features", "num_kernels", "n_kernels", "nb_kernels", "B")
+_DIMS = ("kernel_dims", "kernel_dim", "dim_per_kernel", "dims", "C")
+_OURS = "_fastgan_minibatch"  # marks the classes that are made here
+_MADE: dict[tuple[Any, float], type[nn.Module]] = {}
+
+
+def _sizes(module: nn.Module) -> tuple[int, int, int] | None:
+    """(A, B, C) of a layer with a parameter T of shape [A, B, C] or [A, B C]; None if it does not look like one."""
+    T = module._parameters.get("T")
+    if T is None or not T.is_floating_point() or T.ndim not in (2, 3):
+        return None
+    if T.ndim == 3:
+        return T.shape[0], T.shape[1], T.shape[2]
+    B, C = _first(module, _KERNELS), _first(module, _DIMS)
+    return (T.shape[0], B, C) if B > 0 and T.shape[1] == B * C else None
+
+
+def _first(module: nn.Module, names: tuple[str, ...]) -> int:
+    for name in names:
+        value = getattr(module, name, None)
+        if isinstance(value, int):
+            return value
+    return 0
+
+
+def _forward(module: Any, x: Tensor, itself: float) -> Tensor:
+    A, B, C = _sizes(module)  # type: ignore[misc]
+    o = minibatch_discrimination((x @ module.T.reshape(A, B * C)).view(-1, B, C))
+    if itself:
+        o = o + itself
+    if getattr(module, "mean", False):
+        o = o / (x.shape[0] - 1)
+    return torch.cat([x, o], 1)
+
+
+def _replacement(kind: Any, itself: float) -> type[nn.Module]:
+    """The subclass of a foreign layer; `itself`: what a sample's similarity to itself, exp(-0) = 1, adds to its sum."""
+    if (kind, itself) in _MADE:
+        return _MADE[kind, itself]
+
+    def forward(self: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        ours = (torch.compiler.is_compiling() or takes(x)) and not autocasts(x.device.type)
+        if args or kwargs or not ours or x.ndim != 2 or x.dtype != self.T.dtype:
+            return kind.forward(self, x, *args, **kwargs)
+        return _forward(self, x, itself)
+
+    def reduce(self: nn.Module, protocol: Any) -> tuple:
+        # A class made here has no name by which pickle would find it.
+        state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__  # object has it from 3.11 on
+        return _rebuild, (kind, itself), state
+
+    body = {"forward": forward, "__reduce_ex__": reduce, "__module__": kind.__module__, _OURS: True}
+    return _MADE.setdefault((kind, itself), replaces(kind)(type(kind.__name__, (kind,), body)))
+
+
+def _rebuild(kind: type[nn.Module], itself: float) -> nn.Module:
+    replacement = _replacement(kind, itself)
+    return replacement.__new__(replacement)
+
+
+# --- verification -------------------------------------------------------------------------------------------------
+
+
+def _verified(module: nn.Module) -> tuple[type[nn.Module] | None, str]:
+    """The replacement that computes what the module does, or why there is none."""
+    if module._buffers or len(module._parameters) != 1 or module._modules:
+        return None, "has more in it than the parameter T"
+    errors = []
+    for itself in (0.0, 1.0):
+        replacement = _replacement(type(module), itself)
+        try:
+            with torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+                error = _difference(module, replacement)
+        except Exception as exception:
+            return None, f"could not be run on a copy in float64: {one_line(exception)}"
+        if error <= TOLERANCE:
+            return replacement, ""
+        errors.append(error)
+    return None, f"looks like minibatch discrimination but computes something else (differs by {min(errors):.1g})"
+
+
+def _difference(module: nn.Module, replacement: type[nn.Module]) -> float:
+    """The largest difference of output and gradients on copies, over batches, modes and `mean`.
+
+    T is drawn anew, for distances of order one: with an untrained one all similarities may be 0 and anything agrees.
+    """
+    A, _, C = _sizes(module)  # type: ignore[misc]
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    means = (False, True) if isinstance(getattr(module, "mean", None), bool) else (None,)
+    for mean in means:
+        for training in (True, False):
+            for batch in (2, 5):
+                theirs: Any = copy.deepcopy(module).to("cpu", torch.float64)
+                theirs.train(training)
+                if mean is not None:
+                    theirs.mean = mean
+                T = torch.randn(theirs.T.shape, generator=generator, dtype=torch.float64) / (C * A**0.5)
+                theirs.T = nn.Parameter(T)
+                x = torch.randn(batch, A, generator=generator, dtype=torch.float64)
+                ours = copy.deepcopy(theirs)
+                ours.__class__ = replacement
+                worst = max(worst, _compare(theirs, ours, x, generator))
+    return worst
+
+
+def _compare(theirs: Any, ours: Any, x: Tensor, generator: torch.Generator) -> float:
+    results: list[list[Tensor]] = []
+    dy: Tensor | None = None
+    for module in (theirs, ours):
+        point = x.clone().requires_grad_()
+        y = module(point)
+        if results and y.shape != results[0][0].shape:
+            return float("inf")
+        if dy is None:
+            dy = torch.randn(y.shape, generator=generator, dtype=y.dtype)
+        results.append([y.detach(), *torch.autograd.grad(y, [point, module.T], dy)])
+    worst = max(float((a - b).abs().max()) for a, b in zip(*results, strict=True))
+    return worst if worst == worst else float("inf")
+
+
+def swap_minibatch_layers(model: nn.Module, report: Report) -> None:
+    for path, module in model.named_modules():
+        kind = base_class(module)
+        name = kind.__name__
+        folded = name.lower().replace("_", "")
+        if "minibatch" in folded and "std" in folded.split("minibatch", 1)[1]:
+            report.add(path, module, name, None, "fastgan has no minibatch standard deviation yet")
+        elif _OURS in kind.__dict__:
+            report.add(path, module, name, "minibatch_discrimination", "already")
+        elif not kind.__module__.startswith(("torch.", "fastgan.")) and _sizes(module) is not None:
+            replacement, reason = (
+                (None, "its instance has a forward of its own") if has_own_forward(module) else _verified(module)
+            )
+            if replacement is not None:
+                module.__class__ = replacement
+            report.add(path, module, name, "minibatch_discrimination" if replacement else None, reason)

@@ -1,0 +1,275 @@
+"""torch's spectral norms, and those of other code bases, before and after `accelerate`: the same numbers, one call."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize, remove_spectral_norm
+from torch.nn.utils import spectral_norm as hook_norm
+
+import fastgan
+from fastgan.acceleration import spectral_norms
+from fastgan.penalties import R1
+
+# Stand-ins for the layers of mimicry and BigGAN-PyTorch, by the names and shapes of their buffers and methods.
+
+
+class MimicryNorm:
+    def start(self, rows):
+        self.num_iters, self.eps = 1, 1e-12
+        self.register_buffer("sn_u", torch.randn(1, rows))
+        self.register_buffer("sn_sigma", torch.ones(1))
+
+    def sn_weights(self):
+        matrix = self.weight.flatten(1)
+        with torch.no_grad():
+            u = self.sn_u
+            for _ in range(self.num_iters):
+                v = F.normalize(u @ matrix, eps=self.eps)
+                u = F.normalize(v @ matrix.t(), eps=self.eps)
+        sigma = u @ (matrix @ v.t())
+        if self.training:
+            with torch.no_grad():
+                self.sn_sigma.copy_(sigma.view(1))
+                self.sn_u.copy_(u)
+        return self.weight / sigma
+
+
+class MimicryConv2d(nn.Conv2d, MimicryNorm):
+    def __init__(self, *args, **kwargs):
+        nn.Conv2d.__init__(self, *args, **kwargs)
+        self.start(self.out_channels)
+
+    def forward(self, x):
+        return F.conv2d(x, self.sn_weights(), self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class MimicryLinear(nn.Linear, MimicryNorm):
+    def __init__(self, *args, **kwargs):
+        nn.Linear.__init__(self, *args, **kwargs)
+        self.start(self.out_features)
+
+    def forward(self, x):
+        return F.linear(x, self.sn_weights(), self.bias)
+
+
+class BigGANNorm:
+    transpose = False
+
+    def start(self, rows, num_svs=1, num_itrs=1):
+        self.num_svs, self.num_itrs, self.eps = num_svs, num_itrs, 1e-6
+        for i in range(num_svs):
+            self.register_buffer(f"u{i}", torch.randn(1, rows))
+            self.register_buffer(f"sv{i}", torch.ones(1))
+
+    def W_(self):  # noqa: N802
+        matrix = self.weight.flatten(1)
+        for _ in range(self.num_itrs):
+            with torch.no_grad():
+                v = F.normalize(self.u0 @ matrix, eps=self.eps)
+                u = F.normalize(v @ matrix.t(), eps=self.eps)
+                if self.training:
+                    self.u0.copy_(u)
+            sigma = (v @ matrix.t() @ u.t()).squeeze()
+        if self.training:
+            self.sv0.fill_(sigma.detach())
+        return self.weight / sigma
+
+
+class BigGANConv2d(nn.Conv2d, BigGANNorm):
+    def __init__(self, *args, num_svs=1, num_itrs=1, **kwargs):
+        nn.Conv2d.__init__(self, *args, **kwargs)
+        self.start(self.out_channels, num_svs, num_itrs)
+
+    def forward(self, x):
+        return F.conv2d(x, self.W_(), self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class BigGANLinear(nn.Linear, BigGANNorm):
+    def __init__(self, *args, **kwargs):
+        nn.Linear.__init__(self, *args, **kwargs)
+        self.start(self.out_features)
+
+    def forward(self, x):
+        return F.linear(x, self.W_(), self.bias)
+
+
+class Critic(nn.Module):
+    def __init__(self, conv, linear):
+        super().__init__()
+        self.first, self.second = conv(3, 8, 3, padding=1), conv(8, 12, 4, stride=2, padding=1)
+        self.head = linear(12 * 16, 1)
+
+    def forward(self, x):
+        h = F.leaky_relu(self.first(x), 0.2)
+        return self.head(F.leaky_relu(self.second(h), 0.2).flatten(1))
+
+
+def with_(norm, **options):
+    return lambda kind: lambda *args, **kwargs: norm(kind(*args, **kwargs), **options)
+
+
+KINDS = {
+    "parametrization": (
+        with_(parametrizations.spectral_norm)(nn.Conv2d),
+        with_(parametrizations.spectral_norm)(nn.Linear),
+    ),
+    "hook": (with_(hook_norm)(nn.Conv2d), with_(hook_norm, n_power_iterations=2)(nn.Linear)),
+    "mimicry": (MimicryConv2d, MimicryLinear),
+    "biggan": (BigGANConv2d, BigGANLinear),
+    "mixed": (with_(hook_norm)(nn.Conv2d), BigGANLinear),
+}
+
+
+def build(kind):
+    return Critic(*KINDS[kind]).double()
+
+
+def step(model, x, cotangent):
+    """Output, gradients and the gradients of the gradient's square."""
+    x = x.clone().requires_grad_()
+    y = model(x)
+    (g,) = torch.autograd.grad(y, x, cotangent, create_graph=True)
+    parameters = list(model.parameters())
+    first = torch.autograd.grad(y, parameters, cotangent, retain_graph=True)
+    second = torch.autograd.grad(g.square().sum(), parameters, allow_unused=True)
+    return [y, g, *first, *(torch.zeros(()) if s is None else s for s in second)]
+
+
+def assert_equal_steps(theirs, ours, generator, steps=3):
+    for _ in range(steps):
+        x = torch.randn(3, 3, 8, 8, generator=generator, dtype=torch.float64)
+        cotangent = torch.randn(3, 1, generator=generator, dtype=torch.float64)
+        for a, b in zip(step(theirs, x, cotangent), step(ours, x, cotangent), strict=True):
+            torch.testing.assert_close(b, a if a.ndim else torch.zeros_like(b), rtol=1e-9, atol=1e-10)
+    assert list(theirs.state_dict()) == list(ours.state_dict())
+    for a, b in zip(theirs.state_dict().values(), ours.state_dict().values(), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_gradients_and_buffers_before_and_after(kind, generator):
+    theirs = build(kind)
+    ours = copy.deepcopy(theirs)
+    keys = list(ours.state_dict())
+    report = fastgan.accelerate(ours)
+    assert list(ours.state_dict()) == keys
+    assert sum(row.became == spectral_norms.BECAME for row in report.rows) == 3, str(report)
+    assert_equal_steps(theirs, ours, generator)
+    theirs.eval(), ours.eval()
+    assert_equal_steps(theirs, ours, generator)
+    theirs.train(), ours.train()
+    assert_equal_steps(theirs, ours, generator, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_layers_take_one_call(kind, monkeypatch):
+    calls = []
+    import fastgan.nn.spectral_norm_group as group
+
+    real = group.spectral_norm_op
+    monkeypatch.setattr(group, "spectral_norm_op", lambda w, *a, **k: (calls.append(len(w)), real(w, *a, **k))[1])
+    monkeypatch.setattr(spectral_norms, "spectral_norm", None)  # nobody computes alone
+    model = Critic(*KINDS[kind])
+    monkeypatch.setattr(spectral_norms, "_verified", lambda *a: "")  # verification does
+    fastgan.accelerate(model)
+    model(torch.randn(2, 3, 8, 8))
+    settings = {"hook": [2, 1], "mixed": [2, 1]}.get(kind, [3])  # iterations or eps differ
+    assert sorted(calls, reverse=True) == settings
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_restore_brings_everything_back(kind, generator):
+    theirs = build(kind)
+    ours = copy.deepcopy(theirs)
+    x = torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.float64)
+    fastgan.accelerate(ours)
+    fastgan.restore(ours)
+    assert torch.equal(ours(x), theirs(x))
+    for a, b in zip(theirs.modules(), ours.modules(), strict=True):
+        if not parametrize.is_parametrized(a):
+            assert type(a) is type(b)
+            assert set(a.__dict__) == set(b.__dict__)
+        assert [type(hook) for hook in a._forward_pre_hooks.values()] == [
+            type(hook) for hook in b._forward_pre_hooks.values()
+        ]
+        assert not b._forward_hooks
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_twice_and_on_a_copy(kind, generator):
+    theirs = build(kind)
+    ours = copy.deepcopy(theirs)
+    fastgan.accelerate(ours)
+    report = fastgan.accelerate(ours)
+    assert sum(row.reason == "already" and row.became == spectral_norms.BECAME for row in report.rows) == 3
+    ours = copy.deepcopy(ours)
+    assert_equal_steps(theirs, ours, generator, 2)
+    fastgan.restore(ours)
+    assert_equal_steps(theirs, ours, generator, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_pass_penalties_go_through_it(kind, generator):
+    theirs = build(kind)
+    ours = copy.deepcopy(theirs)
+    fastgan.accelerate(ours)
+    real, fake = (torch.randn(3, 3, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+    fastgan.critic_loss(theirs, real, fake, penalties=(R1(10.0),), method="double_backward").backward()
+    fastgan.critic_loss(ours, real, fake, penalties=(R1(10.0),), method="one_pass").backward()
+    for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(b.grad, a.grad, rtol=1e-9, atol=1e-11)
+
+
+def test_several_iterations_of_a_foreign_layer(generator):
+    theirs = BigGANConv2d(3, 5, 3, num_itrs=3).double()
+    ours = copy.deepcopy(theirs)
+    assert fastgan.accelerate(ours).replaced
+    x = torch.randn(2, 3, 6, 6, generator=generator, dtype=torch.float64)
+    for training in (True, True, False):
+        theirs.train(training), ours.train(training)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(ours.u0, theirs.u0, rtol=1e-11, atol=1e-12)
+        torch.testing.assert_close(ours.sv0, theirs.sv0, rtol=1e-11, atol=1e-12)
+
+
+def test_torchs_own_removal_still_works(generator):
+    model = build("hook").eval()
+    fastgan.accelerate(model)
+    x = torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.float64)
+    y = model(x)
+    for layer in (model.first, model.second, model.head):
+        remove_spectral_norm(layer)
+    torch.testing.assert_close(model(x), y)
+    assert "first.weight" in dict(model.named_parameters())
+
+
+class Liar(BigGANConv2d):
+    def W_(self):  # noqa: N802
+        return 2 * super().W_()
+
+
+class Broken(BigGANConv2d):
+    def W_(self):  # noqa: N802
+        raise RuntimeError("not today")
+
+
+@pytest.mark.parametrize(("layer", "reason"), [
+    (lambda: Liar(3, 4, 3), "computes something else"),
+    (lambda: Broken(3, 4, 3), "could not be run on a copy in float64: .*not today"),
+    (lambda: parametrizations.orthogonal(parametrizations.spectral_norm(nn.Linear(4, 4))), "one of several"),
+    (lambda: hook_norm(nn.BatchNorm1d(4)), "a vector's norm"),
+    (lambda: parametrizations.spectral_norm(nn.BatchNorm1d(4)), "a vector's norm"),
+])  # fmt: skip
+def test_what_is_left_alone_and_why(layer, reason):
+    model = nn.Sequential(layer())
+    found = [row for row in fastgan.accelerate(model).left if row.reason]
+    assert any(__import__("re").search(reason, row.reason) for row in found), found
+
+
+def test_layers_with_more_singular_values_are_not_taken_for_what_they_are_not():
+    layer = BigGANConv2d(3, 4, 3, num_svs=2)
+    report = fastgan.accelerate(layer)
+    assert not any(row.became == spectral_norms.BECAME for row in report.rows)
