@@ -14,7 +14,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm as TorchHook
 from fastgan.acceleration.report import Report, Row
 from fastgan.acceleration.substitute import base_class
 from fastgan.errors import one_line
-from fastgan.nn.spectral_norm import SpectralNorm, iterations_now
+from fastgan.nn.spectral_norm import Prepared, SpectralNorm, computed_again
 from fastgan.nn.spectral_norm_group import Member, SpectralNormGroup, parametrized
 from fastgan.ops.spectral_norm import spectral_norm
 
@@ -32,15 +32,15 @@ Adopted.__name__ = _SpectralNorm.__name__  # the repr of a model stays the same
 class Hook(TorchHook):
     """The hook of torch.nn.utils.spectral_norm, by the fused op."""
 
-    ready: tuple[Tensor, Tensor] | None = None
-    """(the parameter, its normalised form) from the group, until it is used."""
+    prepared: Prepared | None = None
+    """Where the group leaves the weight."""
 
     def compute_weight(self, module: nn.Module, do_power_iteration: bool) -> Tensor:
-        ready, weight = self.ready, getattr(module, f"{self.name}_orig")
-        if ready is not None and ready[0] is weight and do_power_iteration == module.training:
-            if do_power_iteration:
-                self.ready = None
-            return ready[1]
+        weight = getattr(module, f"{self.name}_orig")
+        if self.prepared is not None and do_power_iteration == module.training:
+            found = self.prepared.take(weight, again=not do_power_iteration)
+            if found is not None:
+                return found
         member = self.member(module, do_power_iteration)
         (normalised,), _ = spectral_norm(
             [weight], [member.u], [member.v], n_power_iterations=member.iterations, eps=self.eps, dims=self.dim,
@@ -50,17 +50,14 @@ class Hook(TorchHook):
 
     def member(self, module: nn.Module, do_power_iteration: bool) -> Member:
         weight, u, v = (getattr(module, f"{self.name}{suffix}") for suffix in ("_orig", "_u", "_v"))
-        iterations = iterations_now(_Settings(do_power_iteration, self.n_power_iterations))
+        iterations = self.n_power_iterations if do_power_iteration and not computed_again() else 0
 
         def deliver(found: tuple[Tensor, Tensor] | None) -> None:
-            self.ready = None if found is None else (weight, found[0])
+            if self.prepared is None:
+                self.prepared = Prepared()
+            self.prepared.put(None if found is None else (weight, found[0]))
 
         return Member(weight, u, v, self.dim, iterations, self.eps, True, deliver)
-
-
-class _Settings:
-    def __init__(self, training: bool, n_power_iterations: int) -> None:
-        self.training, self.n_power_iterations = training, n_power_iterations
 
 
 # --- layers of other code bases ------------------------------------------------------------------------------------
@@ -265,4 +262,4 @@ def take_back_spectral_norms(model: nn.Module) -> None:
 def _give_class_back(adopted: Any, kind: type, before: type) -> None:
     if type(adopted) is kind:
         adopted.__class__ = before
-        adopted.__dict__.pop("ready", None)
+        adopted.__dict__.pop("prepared", None)

@@ -10,6 +10,38 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from fastgan.ops.spectral_norm import spectral_norm as spectral_norm_op
 
 
+class Prepared:
+    """The weight that a group has computed for a layer. (Not in the module itself, whose __setattr__ is slow.)
+
+    Attributes:
+        ready: (the parameter, its normalised form), until it is used.
+        kept: the same after it was used by a checkpointed layer, until the next forward pass.
+    """
+
+    def __init__(self) -> None:
+        self.ready: tuple[Tensor, Tensor] | None = None
+        self.kept: tuple[Tensor, Tensor] | None = None
+
+    def put(self, ready: tuple[Tensor, Tensor] | None) -> None:
+        """A new one before a forward pass, None after it."""
+        self.ready = ready
+        if ready is not None:
+            self.kept = None
+
+    def take(self, weight: Tensor, again: bool) -> Tensor | None:
+        """The normalised form of this parameter if it is here; it stays for further use if `again`."""
+        if self.kept is not None and self.kept[0] is weight and computed_again():
+            return self.kept[1]
+        ready = self.ready
+        if ready is None or ready[0] is not weight:
+            return None
+        if not again:
+            self.ready = None
+        if checkpointing():
+            self.kept = ready
+        return ready[1]
+
+
 class SpectralNorm(_SpectralNorm):
     """torch's parametrization, its buffers and its arithmetic, by the fused op.
 
@@ -18,20 +50,14 @@ class SpectralNorm(_SpectralNorm):
     of its own in training mode: the same iterations as torch's.
     """
 
-    ready: tuple[Tensor, Tensor] | None = None
-    """(the parameter, its normalised form) from a group, until it is used."""
-    kept: tuple[Tensor, Tensor] | None = None
-    """The same after it was used by a checkpointed layer, until the next forward pass."""
+    prepared: Prepared | None = None
+    """Where a group leaves the weight; None while there is no group."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        if self.kept is not None and self.kept[0] is weight and computed_again():
-            return self.kept[1]
-        ready = self.ready
-        if ready is not None and ready[0] is weight:
-            if self.training:
-                self.ready = None
-            self.kept = ready if checkpointing() else None
-            return ready[1]
+        if self.prepared is not None:
+            found = self.prepared.take(weight, again=not self.training)
+            if found is not None:
+                return found
         if weight.ndim == 1:
             return super().forward(weight)  # a vector's singular value is its norm
         (normalised,), _ = spectral_norm_op(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
-from fastgan.nn.spectral_norm import SpectralNorm, iterations_now, load_older_keys, spectral_norm
+from fastgan.nn.spectral_norm import Prepared, SpectralNorm, iterations_now, load_older_keys, spectral_norm
 from fastgan.ops.spectral_norm import spectral_norm as spectral_norm_op
 
 _LAYERS = (
@@ -113,18 +113,22 @@ def parametrized(layer: nn.Module, kind: type[SpectralNorm] = SpectralNorm) -> I
         return
     parametrization: Any
     for parametrization in parametrizations._modules.values():
-        norm: Any = parametrization[0] if len(parametrization) == 1 else None
-        if isinstance(norm, kind) and parametrization.original.ndim > 1:
-            yield _member(norm, parametrization.original)
+        norms = list(parametrization._modules.values())
+        weight = parametrization._parameters.get("original")
+        if len(norms) == 1 and isinstance(norms[0], kind) and weight is not None and weight.ndim > 1:
+            yield _member(norms[0], weight)
 
 
 def _member(norm: SpectralNorm, weight: Tensor) -> Member:
     def deliver(found: tuple[Tensor, Tensor] | None) -> None:
-        norm.ready = None if found is None else (weight, found[0])
-        if found is not None:
-            norm.kept = None
+        if norm.prepared is None:
+            norm.prepared = Prepared()
+        norm.prepared.put(None if found is None else (weight, found[0]))
 
-    return Member(weight, norm._u, norm._v, norm.dim, iterations_now(norm), norm.eps, False, deliver)
+    u, v = norm._buffers["_u"], norm._buffers["_v"]
+    assert u is not None
+    assert v is not None
+    return Member(weight, u, v, norm.dim, iterations_now(norm), norm.eps, False, deliver)
 
 
 def spectral_norm_(
