@@ -51,6 +51,8 @@ format: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.penalties
+	$(BIN)/python -m benchmarks.spectral_norm
+	$(BIN)/python -m benchmarks.accelerate
 	$(BIN)/python -m benchmarks.readme
 
 gpu:
@@ -59,6 +61,7 @@ gpu:
 	$(PYTHON) -m pytest -m gpu tests
 	$(PYTHON) -m benchmarks --device cuda
 	$(PYTHON) -m benchmarks.penalties --device cuda
+	$(PYTHON) -m benchmarks.spectral_norm --device cuda
 	$(PYTHON) -m benchmarks.penalties --device cuda --dtype bfloat16 --channels-last
 
 clean:

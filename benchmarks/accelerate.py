@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
         accelerated = copy.deepcopy(critic)
         report = fastgan.accelerate(accelerated)
         if arguments.report:
-            console.print(str(report), markup=False)
+            print(report)
         for label, step in STEPS.items():
             calls = {side: partial(step, model, real, fake) for side, model in (("a", critic), ("b", accelerated))}
             timings = measure.time_cpu(calls, arguments.budget)

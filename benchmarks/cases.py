@@ -27,11 +27,11 @@ SEED = 20160610  # of the inputs: every implementation and process draws the sam
 
 @dataclass(frozen=True)
 class Inputs:
-    """One call's arguments, as leaves that require a gradient, and the cotangent of its output."""
+    """One call's arguments, as leaves that require a gradient, and the cotangents of its outputs."""
 
     tensors: tuple[Tensor | None, ...]
     kwargs: Mapping[str, Any]
-    cotangent: Tensor
+    cotangents: tuple[Tensor, ...]
 
     @property
     def given(self) -> list[Tensor]:
@@ -44,7 +44,7 @@ class Inputs:
             return change(t.detach()).detach().requires_grad_()
 
         tensors = tuple(None if t is None else leaf(t) for t in self.tensors)
-        return Inputs(tensors, self.kwargs, leaf(self.cotangent))
+        return Inputs(tensors, self.kwargs, tuple(leaf(g) for g in self.cotangents))
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +61,14 @@ class Case:
         sample = self.shape.make(self.device, self.dtype)
         # Only the shape and dtype of the output, at no cost; keywords may hold tensors too.
         tensors, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), (sample.tensors, dict(sample.kwargs)))
-        y = self.spec.reference(*tensors, **kwargs)
-        cotangent = torch.randn(y.shape, device=self.device, dtype=y.dtype)
-        return Inputs(sample.tensors, sample.kwargs, cotangent).map(lambda t: t)
+        outputs = in_tuple(self.reference(*tensors, **kwargs))
+        cotangents = tuple(torch.randn(y.shape, device=self.device, dtype=y.dtype) for y in outputs)
+        return Inputs(sample.tensors, sample.kwargs, cotangents).map(lambda t: t)
+
+    @property
+    def reference(self) -> Callable[..., Any]:
+        """The op in plain PyTorch, which returns a tensor or a tuple of tensors."""
+        return self.spec.timed[1]
 
     def implementations(self, with_compile: bool = True) -> list[str]:
         """eager first, then compile, then every compiled backend that can run here, in the registry's order."""
@@ -74,22 +79,24 @@ class Case:
         ]
         return ["eager", *(["compile"] if with_compile else []), *ours]
 
-    def function(self, implementation: str) -> Callable[..., Tensor]:
+    def function(self, implementation: str) -> Callable[..., Any]:
         """What an implementation's name stands for."""
         if implementation == "eager":
-            return self.spec.reference
+            return self.reference
         if implementation == "compile":
             torch._dynamo.reset()  # every shape is compiled for itself: static sizes are torch.compile's best case
-            return torch.compile(self.spec.reference, dynamic=False)
+            return torch.compile(self.reference, dynamic=False)
 
-        def forced(*tensors: Tensor | None, **kwargs: Any) -> Tensor:
+        ours = self.spec.timed[0]
+
+        def forced(*tensors: Tensor | None, **kwargs: Any) -> Any:
             with backends.backend(implementation):
-                return self.spec.function(*tensors, **kwargs)
+                return ours(*tensors, **kwargs)
 
         # Entering a context costs a microsecond or two, which a user of the default choice does not pay.
         with backends.backend("auto"):
             chosen = backends.select(self.spec, torch.empty(0, device=self.device, dtype=self.dtype))
-        return self.spec.function if chosen == implementation else forced
+        return ours if chosen == implementation else forced
 
 
 def supports(implementation: str, stage: str) -> bool:
@@ -97,18 +104,23 @@ def supports(implementation: str, stage: str) -> bool:
     return not (implementation == "compile" and stage == "double backward")
 
 
-def run(function: Callable[..., Tensor], inputs: Inputs, stage: str) -> tuple[Tensor | None, ...]:
-    """One stage: (y,), (y, *first) or (y, *first, *second); None stands for a gradient that is identically zero."""
+def in_tuple(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def run(function: Callable[..., Any], inputs: Inputs, stage: str) -> tuple[Tensor | None, ...]:
+    """One stage: the outputs, then the first, then the second derivatives; None is a gradient identically zero."""
     if stage == "forward":
         with torch.no_grad():
-            return (function(*inputs.tensors, **inputs.kwargs),)
-    y = function(*inputs.tensors, **inputs.kwargs)
+            return in_tuple(function(*inputs.tensors, **inputs.kwargs))
+    outputs = in_tuple(function(*inputs.tensors, **inputs.kwargs))
+    detached = [y.detach() for y in outputs]
     if stage == "forward+backward":
-        return (y.detach(), *torch.autograd.grad(y, inputs.given, inputs.cotangent))
-    first = torch.autograd.grad(y, inputs.given, inputs.cotangent, create_graph=True)
+        return (*detached, *torch.autograd.grad(outputs, inputs.given, inputs.cotangents))
+    first = torch.autograd.grad(outputs, inputs.given, inputs.cotangents, create_graph=True)
     penalty = torch.stack([g.square().sum() for g in first]).sum()
-    second = torch.autograd.grad(penalty, [*inputs.given, inputs.cotangent], allow_unused=True)
-    return (y.detach(), *(g.detach() for g in first), *second)
+    second = torch.autograd.grad(penalty, [*inputs.given, *inputs.cotangents], allow_unused=True)
+    return (*detached, *(g.detach() for g in first), *second)
 
 
 def cases(

@@ -51,17 +51,17 @@ def plain(case: Case, inputs: Inputs, stage: str) -> list[Tensor]:
 def _reference(case: Case, inputs: Inputs, stage: str) -> list[Tensor]:
     dim = INDEPENDENT.get(case.spec.name)
     if dim is None:
-        return _filled(run(case.spec.reference, inputs, stage), inputs)
+        return _filled(run(case.reference, inputs, stage), inputs)
     slices = []
-    for index in range(inputs.cotangent.shape[dim]):
+    for index in range(inputs.cotangents[0].shape[dim]):
         part = inputs.map(partial(torch.narrow, dim=dim, start=index, length=1))
-        slices.append(_filled(run(case.spec.reference, part, stage), part))
+        slices.append(_filled(run(case.reference, part, stage), part))
     return [torch.cat(pieces, dim) for pieces in zip(*slices, strict=True)]
 
 
 def _filled(outputs: Sequence[Tensor | None], inputs: Inputs) -> list[Tensor]:
     """None written out as zeros; only the second derivatives, which come last and in this order, can be None."""
-    like = [*inputs.given, inputs.cotangent]
+    like = [*inputs.given, *inputs.cotangents]
     start = len(outputs) - len(like)
     return [torch.zeros_like(like[i - start]) if t is None else t.detach() for i, t in enumerate(outputs)]
 
@@ -115,8 +115,8 @@ def judge(
     """Runs a stage once (which also warms it up); returns its errors and what is wrong with them."""
     outputs = run(function, inputs, stage)
     slack = BASELINE_SLACK if implementation == "compile" else 1
-    y, expected = outputs[0], inputs.cotangent.dtype
-    if y is None or y.dtype != expected:  # the gradients' dtypes are autograd's business
-        return [], f"returns {y if y is None else y.dtype}, expected {expected}"
+    for y, cotangent in zip(outputs, inputs.cotangents, strict=False):  # the gradients' dtypes are autograd's business
+        if y is None or y.dtype != cotangent.dtype:
+            return [], f"returns {y if y is None else y.dtype}, expected {cotangent.dtype}"
     found = errors(outputs, truth)
     return found, complaint(found, eager, inputs.given[0].dtype, slack)

@@ -29,7 +29,7 @@ def _truth(case: Case, stage: str) -> tuple[list, list]:
     """The float64 results of a stage, and eager's errors against them."""
     inputs = case.inputs()
     truth = correctness.exact(case, inputs, stage)
-    return truth, correctness.errors(run(case.spec.reference, inputs, stage), truth)
+    return truth, correctness.errors(run(case.reference, inputs, stage), truth)
 
 
 @pytest.mark.benchmark(min_rounds=3, max_time=0.5)

@@ -52,6 +52,8 @@ class OpSpec:
         samples: (device, dtype, generator) -> sample calls for the tests, small and away from kinks unless marked.
         bench: the shapes to benchmark.
         paper: where the formula stands.
+        apart: for an op with several outputs, which `function` and `reference` join into one tensor: the same two
+            functions, returning them in a tuple. This is what is benchmarked.
     """
 
     name: str
@@ -62,6 +64,12 @@ class OpSpec:
     samples: Callable[[torch.device, torch.dtype, torch.Generator], Iterator[Sample]]
     bench: tuple[BenchShape, ...]
     paper: str
+    apart: tuple[Callable[..., tuple[Tensor, ...]], Callable[..., tuple[Tensor, ...]]] | None = None
+
+    @property
+    def timed(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The function and the reference to benchmark; they return a tensor or a tuple of tensors."""
+        return self.apart or (self.function, self.reference)
 
 
 OPS: dict[str, OpSpec] = {}

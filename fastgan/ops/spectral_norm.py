@@ -197,18 +197,26 @@ def _composed(
 # --- what the tests and the benchmarks call it with ------------------------------------------------------------------
 
 
-def joined(*weights: Tensor, vectors: Sequence[tuple[Tensor, Tensor]], **kwargs: Any) -> Tensor:
-    """`spectral_norm` as the registry wants it: one tensor, of all normalised weights and sigmas; u and v stay."""
-    return _joined(weights, *spectral_norm(weights, *_vectors(weights, vectors), **kwargs))
+def apart(*weights: Tensor, vectors: Sequence[tuple[Tensor, Tensor]], **kwargs: Any) -> tuple[Tensor, ...]:
+    """`spectral_norm` as a function of the weights: all normalised ones, then the sigmas; u and v stay."""
+    normalised, sigmas = spectral_norm(weights, *_vectors(weights, vectors), **kwargs)
+    return *normalised, sigmas
 
 
-def joined_reference(*weights: Tensor, vectors: Sequence[tuple[Tensor, Tensor]], **kwargs: Any) -> Tensor:
-    u, v = _vectors(weights, vectors)
+def apart_reference(*weights: Tensor, vectors: Sequence[tuple[Tensor, Tensor]], **kwargs: Any) -> tuple[Tensor, ...]:
     dims = kwargs.get("dims", 0)
     rows = (dims,) * len(weights) if isinstance(dims, int) else dims
     rest = kwargs.get("n_power_iterations", 1), kwargs.get("eps", 1e-12), kwargs.get("v_first", False)
-    normalised, sigmas, _, _ = spectral_norm_reference(weights, u, v, rows, *rest)
-    return _joined(weights, normalised, torch.stack(sigmas))
+    normalised, sigmas, _, _ = spectral_norm_reference(weights, *_vectors(weights, vectors), rows, *rest)
+    return *normalised, torch.stack(sigmas).to(kernels.compute_dtype(weights[0].dtype))
+
+
+def joined(*weights: Tensor, **kwargs: Any) -> Tensor:
+    return _joined(apart(*weights, **kwargs))
+
+
+def joined_reference(*weights: Tensor, **kwargs: Any) -> Tensor:
+    return _joined(apart_reference(*weights, **kwargs))
 
 
 def _vectors(weights: Sequence[Tensor], vectors: Sequence[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
@@ -218,8 +226,8 @@ def _vectors(weights: Sequence[Tensor], vectors: Sequence[tuple[Tensor, Tensor]]
     return u, v
 
 
-def _joined(weights: Sequence[Tensor], normalised: Sequence[Tensor], sigmas: Tensor) -> Tensor:
-    return torch.cat([*(x.reshape(-1) for x in normalised), sigmas.to(weights[0].dtype)])
+def _joined(outputs: Sequence[Tensor]) -> Tensor:
+    return torch.cat([x.reshape(-1).to(outputs[0].dtype) for x in outputs])
 
 
 def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
@@ -236,7 +244,7 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
             v = v / v.norm()  # so that sigma is far from zero
             w = w.to(device, dtype)
             weights.append(w.to(memory_format=torch.channels_last) if last and w.ndim == 4 else w)
-            vectors.append((u.to(dtype).double(), v.to(dtype).double()))
+            vectors.append(tuple(x.to(device, dtype).double() for x in (u, v)))
         return Sample(tuple(weights), {"vectors": vectors, "dims": dims, **kwargs}, label, smooth)
 
     # With an iteration the vectors, constants to the gradient, depend on the weights: finite differences would see it.
@@ -298,5 +306,6 @@ SPEC = register(
             bench_shape("BigGAN-128", BIGGAN_128),
         ),
         paper="Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, algorithm 1",
+        apart=(apart, apart_reference),
     )
 )

@@ -98,7 +98,8 @@ def test_unknown_op_is_refused_before_anything_runs(capsys):
 def test_every_op_has_shapes_and_a_reference_that_needs_no_memory_to_know_its_output(name):
     for case in cases(CPU, torch.float32, [name], quick=True):
         inputs = case.inputs()
-        assert run(case.spec.reference, inputs, "forward")[0].shape == inputs.cotangent.shape
+        outputs = run(case.reference, inputs, "forward")
+        assert [y.shape for y in outputs] == [g.shape for g in inputs.cotangents]
         assert case.implementations()[:2] == ["eager", "compile"]
 
 
