@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -133,7 +133,7 @@ _FOREIGN = ((MIMICRY, _sn_weights), (BIGGAN, _W_))
 
 
 def _replaced(layer: nn.Module, kind: Foreign, function: Any) -> bool:
-    return getattr(layer.__dict__.get(kind.method), "__func__", None) is function
+    return getattr(layer.__dict__.get(kind.method), "func", None) is function
 
 
 def _verified(layer: nn.Module, kind: Foreign, function: Any) -> str:
@@ -141,7 +141,7 @@ def _verified(layer: nn.Module, kind: Foreign, function: Any) -> str:
     try:
         theirs: Any = copy.deepcopy(layer).to("cpu", torch.float64)
         ours: Any = copy.deepcopy(theirs)
-        setattr(ours, kind.method, MethodType(function, ours))
+        setattr(ours, kind.method, partial(function, ours))
         generator, worst = torch.Generator().manual_seed(0), 0.0
         for training in (True, True, False):
             results = []
@@ -233,7 +233,7 @@ def _swap_foreign(path: str, layer: nn.Module, kind: Foreign, function: Any, rep
     reason = "its instance has a method of its own" if kind.method in layer.__dict__ else ""
     reason = reason or _verified(layer, kind, function)
     if not reason:
-        setattr(layer, kind.method, MethodType(function, layer))
+        setattr(layer, kind.method, partial(function, layer))
     report.add(path, layer, name, None if reason else BECAME, reason)
 
 

@@ -1,6 +1,7 @@
 """torch's spectral norms, and those of other code bases, before and after `accelerate`: the same numbers, one call."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -221,6 +222,18 @@ def test_one_pass_penalties_go_through_it(kind, generator):
     fastgan.critic_loss(ours, real, fake, penalties=(R1(10.0),), method="one_pass").backward()
     for a, b in zip(theirs.parameters(), ours.parameters(), strict=True):
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", ["hook", "mimicry", "biggan", "mixed"])
+def test_what_could_be_pickled_still_can(kind, generator):
+    model = build(kind)
+    fastgan.accelerate(model)
+    x = torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.float64)
+    model(x)
+    again = pickle.loads(pickle.dumps(model))
+    assert_equal_steps(model, again, generator, 2)
+    fastgan.restore(again)
+    assert_equal_steps(model, again, generator, 1)
 
 
 def test_several_iterations_of_a_foreign_layer(generator):
