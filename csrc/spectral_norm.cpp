@@ -28,25 +28,38 @@ constexpr int kRows = 4;            // rows that share the loads of a vector
 constexpr int64_t kGathered = 16;   // rows that are gathered at once: a cache line of a matrix of columns
 constexpr double kSafeNorm = 1e15;  // between its inverse and this a product may be multiplied once more
 
+// Sums of products are taken in the type of the arithmetic for this many elements, then in double.
+constexpr int64_t kBlock = 256;
+
 template <typename E, typename T>
 T dot(const E* x, const T* y, int64_t n) {
-  T sum = 0;
+  double total = 0;
+  for (int64_t first = 0; first < n; first += kBlock) {
+    const int64_t last = smaller(n, first + kBlock);
+    T sum = 0;
 #pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; ++i) sum += load(x + i) * y[i];
-  return sum;
+    for (int64_t i = first; i < last; ++i) sum += load(x + i) * y[i];
+    total += double(sum);
+  }
+  return T(total);
 }
 
 template <typename E, typename T>
 void dot_rows(const E* x, int64_t stride, const T* y, int64_t n, T* sums) {
-  T s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+  double totals[kRows] = {};
+  for (int64_t first = 0; first < n; first += kBlock) {
+    const int64_t last = smaller(n, first + kBlock);
+    T s0 = 0, s1 = 0, s2 = 0, s3 = 0;
 #pragma omp simd reduction(+ : s0, s1, s2, s3)
-  for (int64_t i = 0; i < n; ++i) {
-    s0 += load(x + i) * y[i];
-    s1 += load(x + stride + i) * y[i];
-    s2 += load(x + 2 * stride + i) * y[i];
-    s3 += load(x + 3 * stride + i) * y[i];
+    for (int64_t i = first; i < last; ++i) {
+      s0 += load(x + i) * y[i];
+      s1 += load(x + stride + i) * y[i];
+      s2 += load(x + 2 * stride + i) * y[i];
+      s3 += load(x + 3 * stride + i) * y[i];
+    }
+    totals[0] += double(s0), totals[1] += double(s1), totals[2] += double(s2), totals[3] += double(s3);
   }
-  sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3;
+  for (int r = 0; r < kRows; ++r) sums[r] = T(totals[r]);
 }
 
 template <typename E, typename T>
@@ -281,16 +294,16 @@ Error spectral_norm(const SpectralMatrix* matrices, int count, void* sigma, cons
 #undef RUN
 }
 
-Error spectral_norm_grad(const SpectralMatrix* matrices, int count, const void* sigma, const void* gs,
+Error spectral_norm_grad(const SpectralMatrix* matrices, int count, const void*, const void* gs,
                          const SpectralNormArgs& args, int threads){
-#define RUN(E, T) run_grad<E, T>(matrices, count, (const T*)sigma, (const T*)gs, threads)
+#define RUN(E, T) run_grad<E, T>(matrices, count, (const T*)gs, threads)
     FASTGAN_DTYPE_SWITCH(args.dtype, "spectral_norm", RUN)
 #undef RUN
 }
 
-Error spectral_norm_grad2(const SpectralMatrix* matrices, int count, const void* sigma, void* dgs,
+Error spectral_norm_grad2(const SpectralMatrix* matrices, int count, const void*, void* dgs,
                           const SpectralNormArgs& args, int threads) {
-#define RUN(E, T) run_grad2<E, T>(matrices, count, (const T*)sigma, (T*)dgs, threads)
+#define RUN(E, T) run_grad2<E, T>(matrices, count, (T*)dgs, threads)
   FASTGAN_DTYPE_SWITCH(args.dtype, "spectral_norm", RUN)
 #undef RUN
 }

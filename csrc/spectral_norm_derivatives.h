@@ -15,12 +15,12 @@ namespace {
 
 // The sums over a matrix that its derivatives need.
 struct Sums {
-  double gm, dg, udv;  // <G, M>, <D, G>, u' D v
+  double gm, dg, udv, sigma;  // <G, M>, <D, G>, u' D v, u' M v
 };
 
 template <typename E, typename T>
 double inner_of_runs(const E* x, const E* y, int64_t n) {
-  constexpr int64_t kBlock = 1024;  // elements whose sum loses nothing in the type of the arithmetic
+  constexpr int64_t kBlock = 256;  // elements whose sum loses nothing in the type of the arithmetic
   double total = 0;
   for (int64_t first = 0; first < n; first += kBlock) {
     const int64_t last = smaller(n, first + kBlock);
@@ -49,17 +49,19 @@ void sum_up(const SpectralMatrix* matrices, int count, Sums* sums, int threads) 
     Sums& part = parts.data()[i * most + task];
     part.gm = g ? inner_of_runs<E, T>(g + start, w + start, n) : 0;
     part.dg = g && d ? inner_of_runs<E, T>(d + start, g + start, n) : 0;
-    part.udv = 0;
-    for (int64_t r = first; d && r < last; ++r) {
-      part.udv +=
-          double(runs.factor(r)) * inner_of_runs<E, T>(d + r * runs.length(), runs.along(r), runs.length());
+    part.udv = part.sigma = 0;
+    for (int64_t r = first; r < last; ++r) {
+      const int64_t at = r * runs.length();
+      const double factor = double(runs.factor(r));
+      part.sigma += factor * inner_of_runs<E, T>(w + at, runs.along(r), runs.length());
+      if (d) part.udv += factor * inner_of_runs<E, T>(d + at, runs.along(r), runs.length());
     }
   });
   for (int i = 0; i < count; ++i) {
-    sums[i] = {0, 0, 0};
+    sums[i] = {0, 0, 0, 0};
     for (int64_t task = 0; task < tasks_of(i); ++task) {
       const Sums& part = parts.data()[i * most + task];
-      sums[i].gm += part.gm, sums[i].dg += part.dg, sums[i].udv += part.udv;
+      sums[i].gm += part.gm, sums[i].dg += part.dg, sums[i].udv += part.udv, sums[i].sigma += part.sigma;
     }
   }
 }
@@ -84,25 +86,25 @@ void scale_and_add(const Runs<E>& runs, int64_t task, const E* x, double f, doub
 }
 
 template <typename E, typename T>
-void run_grad(const SpectralMatrix* matrices, int count, const T* sigma, const T* gs, int threads) {
+void run_grad(const SpectralMatrix* matrices, int count, const T* gs, int threads) {
   const Scratch<Sums> sums(count);
   sum_up<E, T>(matrices, count, sums.data(), threads);
   const auto tasks_of = [&](int i) { return matrices[i].out ? Runs<E>(matrices[i]).tasks() : 0; };
   for_each_task(count, tasks_of, threads, [&](int i, int64_t task) {
-    const double s = double(sigma[i]), k = (gs ? double(gs[i]) : 0) - sums.data()[i].gm / s / s;
+    const double s = sums.data()[i].sigma, k = (gs ? double(gs[i]) : 0) - sums.data()[i].gm / s / s;
     scale_and_add<E, T>(Runs<E>(matrices[i]), task, (const E*)matrices[i].g, 1 / s, k, (E*)matrices[i].out);
   });
 }
 
 template <typename E, typename T>
-void run_grad2(const SpectralMatrix* matrices, int count, const T* sigma, T* dgs, int threads) {
+void run_grad2(const SpectralMatrix* matrices, int count, T* dgs, int threads) {
   const Scratch<Sums> sums(count);
   sum_up<E, T>(matrices, count, sums.data(), threads);
   const auto tasks_of = [&](int i) { return Runs<E>(matrices[i]).tasks(); };
   for_each_task(count, tasks_of, threads, [&](int i, int64_t task) {
     const SpectralMatrix& m = matrices[i];
     const Runs<E> runs(m);
-    const double s = double(sigma[i]), a = sums.data()[i].udv;
+    const double s = sums.data()[i].sigma, a = sums.data()[i].udv;
     if (m.g_out) {
       const int64_t each = ceil_div(runs.count(), runs.tasks());
       const int64_t first = smaller(task * each, runs.count()), last = smaller(runs.count(), first + each);

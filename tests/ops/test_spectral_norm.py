@@ -124,6 +124,43 @@ def test_weights_of_absurd_size_in_float32(scale, generator):
         torch.testing.assert_close(a.double(), left, rtol=0, atol=3e-6 * left.abs().max().item())
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16], ids=["float32", "float16", "bfloat16"]
+)
+@pytest.mark.parametrize("v_first", [False, True])
+def test_an_iteration_in_low_precision(dtype, v_first, generator):
+    """u and v against the iteration in float64; then weights, sigmas and gradients against float64 with these u and v.
+
+    A sum of n products in at least four lanes is off by at most (n / 4 + 8) units of float32 times the sum of their
+    sizes; what it makes of a vector of norm one, by twice that over the norm of the product, and by its own rounding.
+    """
+    dims = [0, 0, 0, 0, 0, 1, 1]
+    weights, u, v = draw([*SHAPES, (6, 5, 4, 4), (20, 33)], generator, dims, dtype)
+    starts = [(a.double().numpy().copy(), b.double().numpy().copy()) for a, b in zip(u, v, strict=True)]
+    leaves = [w.requires_grad_() for w in weights]
+    normalised, sigmas = spectral_norm(leaves, u, v, dims=dims, v_first=v_first)
+    g = [torch.randn(w.shape, generator=generator, dtype=torch.float64).to(dtype) for w in weights]
+    gradients = torch.autograd.grad(normalised, leaves, g)
+    eps, single = torch.finfo(dtype).eps, torch.finfo(torch.float32).eps
+    for i, (w, dim, (left, right)) in enumerate(zip(weights, dims, starts, strict=True)):
+        m = as_matrix(w.detach().double(), dim)
+        exact_u, exact_v, _ = iterate(m, left, right, 1, v_first)
+        sizes = np.linalg.norm(np.abs(m) @ np.abs(exact_v)) + np.linalg.norm(np.abs(m).T @ np.abs(exact_u))
+        least = min(np.linalg.norm(m @ exact_v), np.linalg.norm(m.T @ exact_u), np.linalg.norm(m @ right))
+        bound = 4 * (max(m.shape) / 4 + 8) * single * sizes / least + 2 * eps
+        found_u, found_v = u[i].double().numpy(), v[i].double().numpy()
+        assert np.linalg.norm(found_u - exact_u) <= bound
+        assert np.linalg.norm(found_v - exact_v) <= bound
+        sigma = found_u @ m @ found_v
+        assert abs(sigmas[i].item() / sigma - 1) <= 16 * single + 2 * eps
+        quotient, subnormal = w.detach().double() / sigmas[i].item(), torch.finfo(dtype).smallest_normal * eps
+        np.testing.assert_allclose(normalised[i].detach().double(), quotient, rtol=2 * eps, atol=subnormal)
+        G = as_matrix(g[i].double(), dim)
+        exact = G / sigma - (G * m).sum() / sigma**2 * np.outer(found_u, found_v)
+        error = as_matrix(gradients[i].double(), dim) - exact
+        assert np.abs(error).max() <= (64 * single + 4 * eps) * (np.abs(G / sigma).max() + np.abs(exact).max())
+
+
 def test_a_zero_weight_gives_what_pytorch_gives():
     u, v = torch.ones(3) / 3**0.5, torch.ones(4) / 2
     (normalised,), sigmas = spectral_norm([torch.zeros(3, 4)], [u], [v])
