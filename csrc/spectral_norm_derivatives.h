@@ -18,22 +18,17 @@ struct Sums {
   double gm, dg, udv, sigma;  // <G, M>, <D, G>, u' D v, u' M v
 };
 
-template <typename E, typename T>
+// In double, products and all: terms of both signs leave little of their sum.
+template <typename E>
 double inner_of_runs(const E* x, const E* y, int64_t n) {
-  constexpr int64_t kBlock = 256;  // elements whose sum loses nothing in the type of the arithmetic
-  double total = 0;
-  for (int64_t first = 0; first < n; first += kBlock) {
-    const int64_t last = smaller(n, first + kBlock);
-    T sum = 0;
+  double sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = first; i < last; ++i) sum += load(x + i) * load(y + i);
-    total += double(sum);
-  }
-  return total;
+  for (int64_t i = 0; i < n; ++i) sum += double(load(x + i)) * double(load(y + i));
+  return sum;
 }
 
 // The sums of all matrices, by tasks whose parts are added in their order.
-template <typename E, typename T>
+template <typename E>
 void sum_up(const SpectralMatrix* matrices, int count, Sums* sums, int threads) {
   const auto tasks_of = [&](int i) { return Runs<E>(matrices[i]).tasks(); };
   int64_t most = 0;
@@ -47,14 +42,14 @@ void sum_up(const SpectralMatrix* matrices, int count, Sums* sums, int threads) 
     const int64_t start = first * runs.length(), n = (last - first) * runs.length();
     const E *g = (const E*)m.g, *d = (const E*)m.d, *w = (const E*)m.weight;
     Sums& part = parts.data()[i * most + task];
-    part.gm = g ? inner_of_runs<E, T>(g + start, w + start, n) : 0;
-    part.dg = g && d ? inner_of_runs<E, T>(d + start, g + start, n) : 0;
+    part.gm = g ? inner_of_runs(g + start, w + start, n) : 0;
+    part.dg = g && d ? inner_of_runs(d + start, g + start, n) : 0;
     part.udv = part.sigma = 0;
     for (int64_t r = first; r < last; ++r) {
       const int64_t at = r * runs.length();
       const double factor = double(runs.factor(r));
-      part.sigma += factor * inner_of_runs<E, T>(w + at, runs.along(r), runs.length());
-      if (d) part.udv += factor * inner_of_runs<E, T>(d + at, runs.along(r), runs.length());
+      part.sigma += factor * inner_of_runs(w + at, runs.along(r), runs.length());
+      if (d) part.udv += factor * inner_of_runs(d + at, runs.along(r), runs.length());
     }
   });
   for (int i = 0; i < count; ++i) {
@@ -88,7 +83,7 @@ void scale_and_add(const Runs<E>& runs, int64_t task, const E* x, double f, doub
 template <typename E, typename T>
 void run_grad(const SpectralMatrix* matrices, int count, const T* gs, int threads) {
   const Scratch<Sums> sums(count);
-  sum_up<E, T>(matrices, count, sums.data(), threads);
+  sum_up<E>(matrices, count, sums.data(), threads);
   const auto tasks_of = [&](int i) { return matrices[i].out ? Runs<E>(matrices[i]).tasks() : 0; };
   for_each_task(count, tasks_of, threads, [&](int i, int64_t task) {
     const double s = sums.data()[i].sigma, k = (gs ? double(gs[i]) : 0) - sums.data()[i].gm / s / s;
@@ -99,7 +94,7 @@ void run_grad(const SpectralMatrix* matrices, int count, const T* gs, int thread
 template <typename E, typename T>
 void run_grad2(const SpectralMatrix* matrices, int count, T* dgs, int threads) {
   const Scratch<Sums> sums(count);
-  sum_up<E, T>(matrices, count, sums.data(), threads);
+  sum_up<E>(matrices, count, sums.data(), threads);
   const auto tasks_of = [&](int i) { return Runs<E>(matrices[i]).tasks(); };
   for_each_task(count, tasks_of, threads, [&](int i, int64_t task) {
     const SpectralMatrix& m = matrices[i];
@@ -109,16 +104,16 @@ void run_grad2(const SpectralMatrix* matrices, int count, T* dgs, int threads) {
       const int64_t each = ceil_div(runs.count(), runs.tasks());
       const int64_t first = smaller(task * each, runs.count()), last = smaller(runs.count(), first + each);
       const E *d = (const E*)m.d, *w = (const E*)m.weight;
-      const T by = T(1 / s), minus = T(-a / s / s);
+      const double by = 1 / s, minus = -a / s / s;
       E* to = (E*)m.g_out;
 #pragma omp simd
       for (int64_t e = first * runs.length(); e < last * runs.length(); ++e) {
-        store(to + e, (d ? by * load(d + e) : T(0)) + minus * load(w + e));
+        store(to + e, (d ? by * load(d + e) : 0) + minus * load(w + e));
       }
     }
     if (m.out) {
       const double k = 2 * a * sums.data()[i].gm / s / s / s - sums.data()[i].dg / s / s;
-      scale_and_add<E, T>(runs, task, (const E*)m.g, -a / s / s, k, (E*)m.out);
+      scale_and_add<E, double>(runs, task, (const E*)m.g, -a / s / s, k, (E*)m.out);
     }
   });
   for (int i = 0; dgs && i < count; ++i) dgs[i] = T(sums.data()[i].udv);
