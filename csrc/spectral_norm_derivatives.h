@@ -1,7 +1,9 @@
 // The derivatives of spectral normalisation on the CPU (spectral_norm.h has the formulas).
 //
 // Two loops over all weights: the sums that belong to a whole matrix, then what is made of them. Both go by
-// runs of neighbours along which u v' is a number times a vector.
+// runs of neighbours along which u v' is a number times a vector. sigma = u' M v is summed again while M is
+// at hand: the second derivative has its third power, and would feel the rounding of the one that forward
+// returned.
 #pragma once
 
 #include "element.h"
@@ -37,8 +39,7 @@ void sum_up(const SpectralMatrix* matrices, int count, Sums* sums, int threads) 
   for_each_task(count, tasks_of, threads, [&](int i, int64_t task) {
     const SpectralMatrix& m = matrices[i];
     const Runs<E> runs(m);
-    const int64_t each = ceil_div(runs.count(), runs.tasks());
-    const int64_t first = smaller(task * each, runs.count()), last = smaller(runs.count(), first + each);
+    const int64_t first = runs.start(task), last = runs.start(task + 1);
     const int64_t start = first * runs.length(), n = (last - first) * runs.length();
     const E *g = (const E*)m.g, *d = (const E*)m.d, *w = (const E*)m.weight;
     Sums& part = parts.data()[i * most + task];
@@ -64,9 +65,8 @@ void sum_up(const SpectralMatrix* matrices, int count, Sums* sums, int threads) 
 // to = f x + k u v' for the runs of one task; x = nullptr stands for zeros.
 template <typename E, typename T>
 void scale_and_add(const Runs<E>& runs, int64_t task, const E* x, double f, double k, E* to) {
-  const int64_t each = ceil_div(runs.count(), runs.tasks()), n = runs.length();
-  const int64_t first = smaller(task * each, runs.count()), last = smaller(runs.count(), first + each);
-  for (int64_t r = first; r < last; ++r) {
+  const int64_t n = runs.length(), last = runs.start(task + 1);
+  for (int64_t r = runs.start(task); r < last; ++r) {
     const T factor = T(f), c = T(k * double(runs.factor(r)));
     const E *along = runs.along(r), *from = x + (x ? r * n : 0);
     E* out = to + r * n;
@@ -101,13 +101,12 @@ void run_grad2(const SpectralMatrix* matrices, int count, T* dgs, int threads) {
     const Runs<E> runs(m);
     const double s = sums.data()[i].sigma, a = sums.data()[i].udv;
     if (m.g_out) {
-      const int64_t each = ceil_div(runs.count(), runs.tasks());
-      const int64_t first = smaller(task * each, runs.count()), last = smaller(runs.count(), first + each);
+      const int64_t first = runs.start(task) * runs.length(), last = runs.start(task + 1) * runs.length();
       const E *d = (const E*)m.d, *w = (const E*)m.weight;
       const double by = 1 / s, minus = -a / s / s;
       E* to = (E*)m.g_out;
 #pragma omp simd
-      for (int64_t e = first * runs.length(); e < last * runs.length(); ++e) {
+      for (int64_t e = first; e < last; ++e) {
         store(to + e, (d ? by * load(d + e) : 0) + minus * load(w + e));
       }
     }

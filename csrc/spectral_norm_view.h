@@ -62,9 +62,11 @@ struct Runs {
   auto factor(int64_t r) const { return along_u() ? load(v + r) : load(u + r % h); }
   const E* along(int64_t r) const { return along_u() ? u : v + r / h * B; }
   int64_t tasks() const { return size() ? smaller(count(), 1 + size() / kTaskElements) : 0; }
+  // The first run of a task; that of the next is where it ends.
+  int64_t start(int64_t task) const { return smaller(task * ceil_div(count(), tasks()), count()); }
 };
 
-// Task t of a call belongs to the matrix `of(t)`, where it is task `within(t)`.
+// The tasks of all matrices, one after the other.
 template <typename Count>
 struct Shared {
   const Count& tasks_of;

@@ -167,15 +167,12 @@ def spectral_norm_(
     return model
 
 
-def adopt(module: nn.Module) -> list[str]:
-    """Makes torch's spectral norms of a layer's parameters fastgan's, with their buffers; returns their names."""
+def adopt(module: nn.Module) -> None:
+    """Makes torch's spectral norms of a layer's parameters fastgan's, with their buffers."""
     if not parametrize.is_parametrized(module):
-        return []
-    adopted = []
+        return
     for name, parametrization in module.parametrizations.items():  # type: ignore[union-attr, operator]
         for norm in parametrization:
             if type(norm) is _SpectralNorm:
                 norm.__class__ = SpectralNorm
                 load_older_keys(module, name)
-                adopted.append(name)
-    return adopted
