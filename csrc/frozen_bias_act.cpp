@@ -20,7 +20,7 @@ namespace {
 constexpr int64_t kBlock = 2048;    // elements; a multiple of 8, so that no two blocks share a byte of a mask
 constexpr int64_t kLongRow = 512;   // elements of one channel that are worth a loop of their own
 constexpr int64_t kMostTasks = 64;  // whose partial sums of db are kept apart
-constexpr int64_t kShortSum = 64;   // elements whose sum loses nothing in the type of the arithmetic
+constexpr int64_t kShortSum = 16;   // elements whose sum loses nothing in the type of the arithmetic
 
 inline int64_t smallest(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t bytes_of_mask(int64_t n) { return (n + 7) / 8; }

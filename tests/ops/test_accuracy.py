@@ -16,10 +16,11 @@ DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 def test_error_is_at_most_twice_that_of_pytorch(case, dtype, generator):
     """Errors are measured against the reference in float64 on the same (rounded) inputs, relative to the largest value.
 
-    For forward, first and second derivatives each, the root mean square over all samples is at most twice that of the
-    same formula in plain PyTorch in the same dtype (half a unit in the last place, where PyTorch happens to be exact).
-    No single element is off by more than twice PyTorch's worst or four units in the last place. In float64 plain
-    PyTorch is the truth itself, and no element is off by 1e-13.
+    For forward, first and second derivatives each, over the elements of all samples: the root mean square is at most
+    twice that of the same formula in plain PyTorch in the same dtype (half a unit in the last place, where PyTorch
+    happens to be exact), and the worst at most twice PyTorch's worst (four units in the last place). All samples
+    together, since the worst of a dozen elements is luck. In float64 plain PyTorch is the truth itself, and no element
+    is off by 1e-13.
     """
     if not case.supports(dtype):
         pytest.skip(f"{case.backend} takes no {dtype}")
@@ -47,13 +48,18 @@ def test_error_is_at_most_twice_that_of_pytorch(case, dtype, generator):
                 torch.cat([((run[name].double() - exact[name]) / largest).flatten() for name in names])
                 for run in (ours, plain)
             )
-            cap = 1e-13 if dtype == torch.float64 else max(2 * expected.abs().max().item(), 4 * eps)
-            worst = found.abs().max().item()
-            assert worst <= cap, f"{sample.label}: {order}: {worst / eps:.2f} units in the last place"
-            if dtype != torch.float64:
-                errors[order].append((found, expected))
-    for order, pairs in errors.items():
-        found, expected = (torch.cat(parts).square().mean().sqrt().item() for parts in zip(*pairs, strict=True))
+            if dtype == torch.float64:
+                assert found.abs().max() <= 1e-13, f"{sample.label}: {order}"
+            else:
+                errors[order].append((sample.label, found, expected))
+    for order, rows in errors.items():
+        labels, *runs = zip(*rows, strict=True)
+        worst_of_each = [found.abs().max().item() for found in runs[0]]
+        worst, label = max(zip(worst_of_each, labels, strict=True))
+        found, expected = map(torch.cat, runs)
+        cap = max(2 * expected.abs().max().item(), 4 * eps)
+        assert worst <= cap, f"{label}: {order}: {worst / eps:.2f} units in the last place, of {cap / eps:.2f}"
+        found, expected = (run.square().mean().sqrt().item() for run in (found, expected))
         assert found <= max(2 * expected, eps / 2), f"{order}: rms error {found:.3g}, PyTorch's {expected:.3g}"
 
 
