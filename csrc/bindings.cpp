@@ -15,6 +15,7 @@
 #include "interpolate.h"
 #include "isa.h"
 #include "minibatch_discrimination.h"
+#include "scaled_bias_act.h"
 #include "spectral_norm.h"
 
 namespace py = pybind11;
@@ -69,6 +70,28 @@ PYBIND11_MODULE(_C, module) {
       "bias_act_grad2",
       [](Address u, Address dy, Address s, Address b, Address t, const BiasActArgs& args) {
         check(FASTGAN_CPU(bias_act_grad2)(at(u), at(dy), at(s), at(b), at(t), args));
+      },
+      release_gil());
+
+  py::class_<ScaledBiasActArgs>(module, "ScaledBiasActArgs")
+      .def(py::init([](int64_t B, int64_t C, int64_t N, bool noise_per_sample, int act, double alpha,
+                       double gain, double clamp, int dtype, int threads) {
+        return ScaledBiasActArgs{B,     C,    N,     noise_per_sample, Act(act),
+                                 alpha, gain, clamp, DType(dtype),     threads};
+      }));
+  module.def(
+      "scaled_bias_act",
+      [](Address x, Address s, Address n, Address sigma, Address b, Address y,
+         const ScaledBiasActArgs& args) {
+        check(FASTGAN_CPU(scaled_bias_act)(at(x), at(s), at(n), at(sigma), at(b), at(y), args));
+      },
+      release_gil());
+  module.def(
+      "scaled_bias_act_grad",
+      [](Address dy, Address x, Address s, Address n, Address sigma, Address b, Address dx, Address sums,
+         bool unscaled, const ScaledBiasActArgs& args) {
+        check(FASTGAN_CPU(scaled_bias_act_grad)(at(dy), at(x), at(s), at(n), at(sigma), at(b), at(dx),
+                                                (double*)at(sums), unscaled, args));
       },
       release_gil());
 

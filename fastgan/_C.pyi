@@ -26,6 +26,26 @@ def frozen_bias_act(
 ) -> None: ...
 def frozen_bias_act_grad(dy: int, s: int, bits: int, du: int, db: int, samples: int, args: BiasActArgs) -> None: ...
 
+class ScaledBiasActArgs:
+    def __init__(
+        self,
+        B: int,
+        C: int,
+        N: int,
+        noise_per_sample: bool,
+        act: int,
+        alpha: float,
+        gain: float,
+        clamp: float,
+        dtype: int,
+        threads: int,
+    ) -> None: ...
+
+def scaled_bias_act(x: int, s: int, n: int, sigma: int, b: int, y: int, args: ScaledBiasActArgs) -> None: ...
+def scaled_bias_act_grad(
+    dy: int, x: int, s: int, n: int, sigma: int, b: int, dx: int, sums: int, unscaled: bool, args: ScaledBiasActArgs
+) -> None: ...
+
 class NormPenaltyArgs:
     def __init__(
         self,

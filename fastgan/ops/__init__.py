@@ -12,6 +12,7 @@ from fastgan.ops.frozen_bias_act import (
 from fastgan.ops.gradient_norm_penalty import gradient_norm_penalty, penalised_input
 from fastgan.ops.interpolate import interpolate, interpolation_weights
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
+from fastgan.ops.scaled_bias_act import scaled_bias_act
 from fastgan.ops.spectral_norm import spectral_norm, spectral_sigma
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "interpolation_weights",
     "minibatch_discrimination",
     "penalised_input",
+    "scaled_bias_act",
     "spectral_norm",
     "spectral_sigma",
 ]

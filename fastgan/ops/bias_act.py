@@ -68,6 +68,14 @@ def bias_act(
     backend = backends.select(SPEC, x)
     if backend == "reference":
         return bias_act_reference(x, b, dim, act, alpha, gain, clamp)
+    return bias_act_on(backend, x, b, dim, act, alpha, gain, clamp)
+
+
+def bias_act_on(
+    backend: str, x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float | None, gain: float | None,
+    clamp: float | None,
+) -> Tensor:  # fmt: skip
+    """`bias_act` of arguments that were checked, on a compiled backend that was chosen."""
     bound = None if clamp is None else float(clamp)
     return _BiasAct.apply(x, b, Config(dim % x.ndim, act, *_defaults(act, alpha, gain), bound, backend))
 
@@ -76,6 +84,23 @@ def _defaults(act: str, alpha: float | None, gain: float | None) -> tuple[float,
     row = ACTIVATIONS[act]
     alpha = row.default_alpha or 0.0 if alpha is None else float(alpha)
     return alpha, row.default_gain if gain is None else float(gain)
+
+
+def resolved(op: str, act: str, alpha: float | None, gain: float | None, clamp: float | None) -> tuple[float, float]:
+    """An activation's alpha and gain, with the defaults filled in.
+
+    Raises:
+        ValueError: act is not in the table, or one of the others is out of range; the message starts with `op`.
+    """
+    if act not in ACTIVATIONS:
+        raise ValueError(f"{op}: act is {act!r}, expected one of {', '.join(ACTIVATIONS)}")
+    if alpha is not None and ACTIVATIONS[act].default_alpha is None:
+        raise ValueError(f"{op}: alpha is {alpha}, but {act} has no parameter: expected None")
+    if alpha is not None and not alpha >= 0:
+        raise ValueError(f"{op}: alpha is {alpha}, expected a slope >= 0")
+    if clamp is not None and not clamp >= 0:
+        raise ValueError(f"{op}: clamp is {clamp}, expected a bound >= 0 or None")
+    return _defaults(act, alpha, gain)
 
 
 def _check(x: Any, b: Any, dim: int, act: str, alpha: float | None, clamp: float | None) -> None:
@@ -93,14 +118,7 @@ def _check(x: Any, b: Any, dim: int, act: str, alpha: float | None, clamp: float
         raise ValueError(f"bias_act: b has shape {list(b.shape)}, expected [{x.shape[dim]}] (dimension {dim} of x)")
     if b is not None and b.device != x.device:
         raise ValueError(f"bias_act: b is on {b.device}, expected {x.device} like x")
-    if act not in ACTIVATIONS:
-        raise ValueError(f"bias_act: act is {act!r}, expected one of {', '.join(ACTIVATIONS)}")
-    if alpha is not None and ACTIVATIONS[act].default_alpha is None:
-        raise ValueError(f"bias_act: alpha is {alpha}, but {act} has no parameter: expected None")
-    if alpha is not None and not alpha >= 0:
-        raise ValueError(f"bias_act: alpha is {alpha}, expected a slope >= 0")
-    if clamp is not None and not clamp >= 0:
-        raise ValueError(f"bias_act: clamp is {clamp}, expected a bound >= 0 or None")
+    resolved("bias_act", act, alpha, None, clamp)
 
 
 def bias_act_reference(

@@ -1,0 +1,143 @@
+// Scale per sample and channel, noise, bias, activation, gain and clamp in one pass over memory
+// (scaled_bias_act.h has the formulas).
+//
+// Eager PyTorch makes a pass for each of the six steps; here a plane is read once and written once, and the
+// backward pass reads two and writes one. Planes are the tasks, so that what is summed over one is summed in
+// an order that does not depend on the number of threads.
+
+#include "scaled_bias_act.h"
+
+#include "activations.h"
+#include "dtype_switch.h"
+#include "element.h"
+
+namespace fastgan {
+namespace FASTGAN_ISA {
+namespace {
+
+constexpr int64_t kTask = 4096;  // elements, at least, that are worth handing to a thread
+
+template <typename T>
+struct Scalars {
+  T alpha, gain, clamp;
+};
+
+// What the elements of one plane share. `noise` is nullptr where there is none.
+template <typename T>
+struct Plane {
+  T scale, bias, sigma;
+  const T* noise;
+};
+
+template <Act act, typename T>
+inline T forward(T v, Scalars<T> k) {  // comparisons with a NaN clamp are false: no clamp
+  const T y = k.gain * activate<act>(v, k.alpha);
+  return y > k.clamp ? k.clamp : (y < -k.clamp ? -k.clamp : y);
+}
+
+// gain f'(v), zero where the clamp is active.
+template <Act act, bool clamped, typename T>
+inline T weight_of(T v, Scalars<T> k) {
+  if (saves_input(act)) {
+    const bool closed = clamped && absolute(k.gain * activate<act>(v, k.alpha)) >= k.clamp;
+    const T h = k.gain * slope<act>(v, k.alpha);
+    return closed ? T(0) : h;
+  }
+  const T a = activate<act>(v, k.alpha);
+  const T h = k.gain * slope<act>(a, k.alpha);
+  return clamped && absolute(k.gain * a) >= k.clamp ? T(0) : h;
+}
+
+template <Act act, typename E, typename T>
+void forward_plane(const E* x, const Plane<T>& p, E* y, int64_t n, Scalars<T> k) {
+  if (p.noise) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i)
+      store(y + i, forward<act>(load(x + i) * p.scale + (p.sigma * p.noise[i] + p.bias), k));
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) store(y + i, forward<act>(load(x + i) * p.scale + p.bias, k));
+  }
+}
+
+// The sums are double, so that a plane of a million pixels keeps float32's accuracy.
+template <Act act, bool clamped, typename E, typename T>
+void grad_plane(const E* dy, const E* x, const Plane<T>& p, T dx_scale, E* dx, double* sums, int64_t n,
+                Scalars<T> k) {
+  double tx = 0, tn = 0, t_ = 0;
+  if (p.noise) {
+#pragma omp simd reduction(+ : tx, tn, t_)
+    for (int64_t i = 0; i < n; ++i) {
+      const T z = load(x + i);
+      const T t = load(dy + i) * weight_of<act, clamped>(z * p.scale + (p.sigma * p.noise[i] + p.bias), k);
+      store(dx + i, t * dx_scale);
+      tx += t * z;
+      tn += t * p.noise[i];
+      t_ += t;
+    }
+  } else {
+#pragma omp simd reduction(+ : tx, t_)
+    for (int64_t i = 0; i < n; ++i) {
+      const T z = load(x + i);
+      const T t = load(dy + i) * weight_of<act, clamped>(z * p.scale + p.bias, k);
+      store(dx + i, t * dx_scale);
+      tx += t * z;
+      t_ += t;
+    }
+  }
+  sums[0] = tx;
+  sums[1] = tn;
+  sums[2] = t_;
+}
+
+// Calls body(index of the plane, offset of its first element, Plane) for every plane.
+template <typename T, typename Body>
+void for_each_plane(const void* s, const void* n, const void* sigma, const void* b,
+                    const ScaledBiasActArgs& a, const Body& body) {
+  const T *scales = (const T*)s, *noise = (const T*)n, *bias = (const T*)b;
+  const T strength = !noise ? T(0) : (sigma ? *(const T*)sigma : T(1));
+  const int64_t planes = a.B * a.C, per_task = a.N >= kTask ? 1 : kTask / (a.N < 1 ? 1 : a.N);
+  const int64_t tasks = (planes + per_task - 1) / per_task;
+  const int threads = tasks < 2 ? 1 : a.threads;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t task = 0; task < tasks; ++task) {
+    const int64_t last = (task + 1) * per_task < planes ? (task + 1) * per_task : planes;
+    for (int64_t i = task * per_task; i < last; ++i) {
+      const int64_t sample = i / a.C, channel = i % a.C;
+      const T* pixels = noise && a.noise_per_sample ? noise + sample * a.N : noise;
+      body(i, i * a.N, Plane<T>{scales[i], bias ? bias[channel] : T(0), strength, pixels});
+    }
+  }
+}
+
+}  // namespace
+
+Error scaled_bias_act(const void* x, const void* s, const void* n, const void* sigma, const void* b, void* y,
+                      const ScaledBiasActArgs& args) {
+#define RUN(ACT, E, T)                                                                         \
+  const Scalars<T> k{T(args.alpha), T(args.gain), T(args.clamp)};                              \
+  for_each_plane<T>(s, n, sigma, b, args, [&](int64_t, int64_t start, const Plane<T>& plane) { \
+    forward_plane<ACT>((const E*)x + start, plane, (E*)y + start, args.N, k);                  \
+  })
+#define BY_ACT(E, T) FASTGAN_ACT_SWITCH(args.act, "scaled_bias_act", RUN, E, T)
+  FASTGAN_DTYPE_SWITCH(args.dtype, "scaled_bias_act", BY_ACT)
+#undef RUN
+}
+
+Error scaled_bias_act_grad(const void* dy, const void* x, const void* s, const void* n, const void* sigma,
+                           const void* b, void* dx, double* sums, bool unscaled,
+                           const ScaledBiasActArgs& args) {
+#define RUN(ACT, E, T)                                                                                    \
+  const Scalars<T> k{T(args.alpha), T(args.gain), T(args.clamp)};                                         \
+  const auto grad = std::isnan(args.clamp) ? grad_plane<ACT, false, E, T> : grad_plane<ACT, true, E, T>;  \
+  for_each_plane<T>(s, n, sigma, b, args, [&](int64_t i, int64_t start, const Plane<T>& plane) {          \
+    grad((const E*)dy + start, (const E*)x + start, plane, unscaled ? T(1) : plane.scale, (E*)dx + start, \
+         sums + 3 * i, args.N, k);                                                                        \
+  })
+  FASTGAN_DTYPE_SWITCH(args.dtype, "scaled_bias_act", BY_ACT)
+#undef RUN
+#undef BY_ACT
+}
+
+}  // namespace FASTGAN_ISA
+}  // namespace fastgan

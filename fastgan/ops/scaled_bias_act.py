@@ -1,0 +1,264 @@
+"""scaled_bias_act: scale per sample and channel, noise, bias, activation, gain and clamp in one pass over memory.
+
+It is what surrounds the convolution of a StyleGAN2 layer: before it, the input times the styles; after it, the result
+times the demodulation, plus noise and bias, through the activation. Eager PyTorch passes over memory for each step.
+
+The first derivative is a kernel and saves x alone, from which it computes the rest again. Higher ones differentiate the
+same formula composed of torch operations and `bias_act`, whose derivatives are kernels.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastgan import backends
+from fastgan.ops import scaled_bias_act_backends as kernels
+from fastgan.ops.activations import ACTIVATIONS
+from fastgan.ops.bias_act import bias_act_on, bias_act_reference, resolved
+from fastgan.ops.precision import compute_dtype
+from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
+
+
+class Config(NamedTuple):
+    """The arguments that are not tensors, with every default resolved."""
+
+    act: str
+    alpha: float
+    gain: float
+    clamp: float | None
+    backend: str
+
+
+def scaled_bias_act(
+    x: Tensor,  # [B, C, *image]
+    scale: Tensor,  # [B, C]
+    noise: Tensor | None = None,  # [*image] or [1 or B, 1, *image]
+    strength: Tensor | None = None,  # one number
+    b: Tensor | None = None,  # [C]
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:  # like x
+    """Scales each sample's channels, adds noise and a bias, applies an activation and a gain, and clamps.
+
+        y = clamp(gain * act(x * scale + strength * noise + b), -clamp, clamp)
+
+    With `scale` the demodulation coefficients this is the end of StyleGAN2's layer (Karras et al. 2020, Analyzing and
+    Improving the Image Quality of StyleGAN, section 2); with the styles and nothing else it is its beginning.
+    Differentiable to any order.
+
+    Args:
+        x: float32, float64, float16 or bfloat16, with at least one dimension after the channels.
+        scale: one value for each sample and channel.
+        noise: one value for each pixel, of one image or of every sample; None adds none.
+        strength: a tensor with a single element that multiplies the noise; None for 1.
+        b: one value for each channel; None adds nothing.
+        act, alpha, gain, clamp: as in `bias_act`.
+
+    Returns:
+        A tensor of the shape and dtype of x; the arithmetic is float32 (float64 for float64).
+
+    Raises:
+        TypeError: an argument is not a floating tensor.
+        ValueError: an argument has a wrong shape, device, name or range.
+        fastgan.BackendError: a backend was forced that cannot take these arguments.
+    """
+    noise = _check(x, scale, noise, strength, b)
+    alpha, gain = resolved("scaled_bias_act", act, alpha, gain, clamp)
+    config = Config(act, alpha, gain, None if clamp is None else float(clamp), backends.select(SPEC, x))
+    if config.backend == "reference":
+        return _composed(x, scale, noise, strength, b, config)
+    return _ScaledBiasAct.apply(x, scale, noise, strength, b, config)
+
+
+def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any) -> Tensor | None:
+    """Raises for a wrong argument; returns the noise as [1 or B, 1, *image]."""
+    named = {"x": x, "scale": scale, "noise": noise, "strength": strength, "b": b}
+    for name, tensor in named.items():
+        if tensor is None and name not in ("x", "scale"):
+            continue
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"scaled_bias_act: {name} is {what}, expected a floating-point tensor")
+        if tensor.device != x.device:
+            raise ValueError(f"scaled_bias_act: {name} is on {tensor.device}, expected {x.device} like x")
+    if x.ndim < 3:
+        raise ValueError(f"scaled_bias_act: x has shape {list(x.shape)}, expected [batch, channels, ...]")
+    if scale.shape != x.shape[:2]:
+        raise ValueError(f"scaled_bias_act: scale has shape {list(scale.shape)}, expected {list(x.shape[:2])}")
+    if b is not None and b.shape != x.shape[1:2]:
+        raise ValueError(f"scaled_bias_act: b has shape {list(b.shape)}, expected [{x.shape[1]}]")
+    if strength is not None and strength.numel() != 1:
+        raise ValueError(f"scaled_bias_act: strength has shape {list(strength.shape)}, expected a single element")
+    if noise is None:
+        return None
+    image = x.shape[2:]
+    if noise.shape == image:
+        return noise[None, None]
+    if noise.shape not in ((1, 1, *image), (x.shape[0], 1, *image)):
+        expected = f"{list(image)}, {[1, 1, *image]} or {[x.shape[0], 1, *image]}"
+        raise ValueError(f"scaled_bias_act: noise has shape {list(noise.shape)}, expected {expected}")
+    return noise
+
+
+def scaled_bias_act_reference(
+    x: Tensor,
+    scale: Tensor,
+    noise: Tensor | None = None,
+    strength: Tensor | None = None,
+    b: Tensor | None = None,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """`scaled_bias_act` in plain PyTorch: the oracle, the fallback and what the benchmarks call eager."""
+    alpha, gain = resolved("scaled_bias_act", act, alpha, gain, clamp)
+    return _composed(x, scale, noise, strength, b, Config(act, alpha, gain, clamp, "reference"))
+
+
+def _composed(
+    x: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None, b: Tensor | None, config: Config
+) -> Tensor:
+    """The formula in torch operations, but for a compiled `bias_act`: differentiable to any order."""
+    v = x * scale.to(x.dtype).view(*scale.shape, *(1 for _ in x.shape[2:]))
+    if noise is not None:
+        noise = noise.to(x.dtype)
+        v = v + (noise if strength is None else noise * strength.to(x.dtype).view(()))
+    act, alpha, gain, clamp, backend = config
+    parameter = None if ACTIVATIONS[act].default_alpha is None else alpha
+    if backend == "reference":
+        return bias_act_reference(v, b, 1, act, parameter, gain, clamp)
+    return bias_act_on(backend, v, b, 1, act, parameter, gain, clamp)
+
+
+# --- differentiable functions -------------------------------------------------------------------------------------
+
+
+class _ScaledBiasAct(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None, b: Tensor | None,
+        config: Config,
+    ) -> Tensor:  # fmt: skip
+        ctx.save_for_backward(x, scale, noise, strength, b)
+        ctx.config = config
+        ctx.set_materialize_grads(False)
+        return kernels.scaled_bias_act(x, scale, noise, strength, b, *config)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return (None,) * 6
+        if torch.is_grad_enabled():  # only with create_graph=True
+            return _differentiable_gradients(ctx, dy)
+        x, scale, noise, strength, b = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        dx, sums = kernels.scaled_bias_act_grad(dy, x, scale, noise, strength, b, *ctx.config, False)
+        return (
+            dx if needs[0] else None,
+            sums[:, :, 0].to(scale.dtype) if needs[1] else None,
+            _noise_gradient(ctx, dy) if needs[2] else None,
+            sums[:, :, 1].sum().to(strength.dtype).view_as(strength) if needs[3] else None,
+            sums[:, :, 2].sum(0).to(b.dtype) if needs[4] else None,
+            None,
+        )
+
+
+def _noise_gradient(ctx: Any, dy: Tensor) -> Tensor:
+    """A pass of its own, since noise is drawn, not learnt, in nearly every network."""
+    x, scale, noise, strength, b = ctx.saved_tensors
+    t, _ = kernels.scaled_bias_act_grad(dy, x, scale, noise, strength, b, *ctx.config, True)
+    total = t.sum((0, 1) if noise.shape[0] == 1 else 1, keepdim=True, dtype=compute_dtype(x))
+    return (total if strength is None else total * strength.view(())).to(noise.dtype)
+
+
+def _differentiable_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    create_graph = torch.is_grad_enabled()
+    needed = [i for i, tensor in enumerate(ctx.saved_tensors) if tensor is not None and ctx.needs_input_grad[i]]
+    with torch.enable_grad():
+        # Views are the variables of this differentiation: one tensor may depend on another, and the partial derivatives
+        # must not follow that path.
+        views = [t if t is None else t.view_as(t) for t in ctx.saved_tensors]
+        x, scale, noise, strength, b = views
+        y = _composed(x, scale, noise, strength, b, ctx.config)  # type: ignore[arg-type]
+        found = torch.autograd.grad(y, [views[i] for i in needed], dy, create_graph=create_graph)
+    result: list[Tensor | None] = [None] * 6
+    for i, gradient in zip(needed, found, strict=True):
+        result[i] = gradient
+    return tuple(result)
+
+
+# --- what the tests and the benchmarks call it with ------------------------------------------------------------------
+
+
+def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
+    def sample(
+        shape: tuple[int, ...], label: str, noise: tuple[int, ...] | None = None, strength: bool = False,
+        bias: bool = True, **kwargs: Any,
+    ) -> Sample:  # fmt: skip
+        def draw(size: tuple[int, ...]) -> Tensor:
+            return torch.randn(size, generator=generator, dtype=torch.float64)
+
+        scale = 0.7 + 0.3 * draw(shape[:2]).tanh()
+        n = None if noise is None else 0.5 * draw(noise)
+        sigma = torch.tensor([0.3], dtype=torch.float64) if strength else None
+        b = torch.linspace(-0.1, 0.1, shape[1], dtype=torch.float64) if bias else None
+        v = draw(shape)
+        v = v + 0.06 * torch.sign(v)  # away from the kink at 0, so that rounding and finite differences do not cross it
+        clamp = kwargs.get("clamp")
+        if clamp is not None:
+            y = bias_act_reference(v, None, 1, **{**kwargs, "clamp": None})
+            v = torch.where((y.abs() - clamp).abs() < 0.06, 0.3, v)
+        rest = scaled_bias_act_reference(
+            torch.zeros_like(v), scale, None if n is None else _check(v, scale, n, sigma, b), sigma, b
+        )
+        x = (v - rest) / scale.view(*scale.shape, *(1 for _ in shape[2:]))
+        tensors = (x, scale, n, sigma, b)
+        return Sample(tuple(None if t is None else t.to(device, dtype) for t in tensors), kwargs, label)
+
+    for act in ACTIVATIONS:
+        yield sample((2, 3, 5, 4), act, noise=(5, 4), strength=True, act=act)
+        yield sample((2, 3, 4, 5), f"{act}-clamp", noise=(2, 1, 4, 5), act=act, gain=0.9, clamp=0.65)
+    yield sample((2, 4, 3, 3), "scale-alone", bias=False)
+    yield sample((2, 4, 7), "one-dim", noise=(1, 1, 7), strength=True, act="lrelu", alpha=0.1)
+    yield sample((2, 2, 70, 67), "several-tasks", noise=(70, 67), strength=True, act="lrelu", clamp=2.0)
+    yield sample((3, 40, 4, 4), "small-planes", noise=(3, 1, 4, 4), strength=True, act="lrelu")
+    yield sample((0, 4, 3, 3), "empty-batch", noise=(3, 3), act="lrelu")
+    yield sample((2, 4, 3, 5), "channels-last", noise=(3, 5), strength=True, act="lrelu").map(
+        lambda t: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t
+    )
+    yield sample((2, 4, 3, 6), "strided", act="lrelu").map(lambda t: t[..., ::2] if t.ndim == 4 else t)
+
+
+def bench_shape(label: str, B: int, C: int, R: int) -> BenchShape:
+    def make(device: torch.device, dtype: torch.dtype) -> Sample:
+        def draw(*size: int) -> Tensor:
+            return torch.randn(size, device=device, dtype=dtype)
+
+        tensors = (draw(B, C, R, R), draw(B, C), draw(R, R), draw(1), draw(C))
+        return Sample(tensors, {"act": "lrelu", "clamp": 256.0}, label=label)
+
+    return BenchShape(label, make, lambda size: 2 * size * B * C * R * R, 8 * B * C * R * R)
+
+
+SPEC = register(
+    OpSpec(
+        name="scaled_bias_act",
+        function=scaled_bias_act,
+        reference=scaled_bias_act_reference,
+        backends={"cpu": FLOATING},
+        order=None,
+        samples=_samples,
+        bench=(
+            bench_shape("16x512x8x8", 16, 512, 8),
+            bench_shape("16x128x32x32", 16, 128, 32),
+            bench_shape("8x64x64x64", 8, 64, 64),
+            bench_shape("4x32x128x128", 4, 32, 128),
+        ),
+        paper="Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN, section 2",
+    )
+)
