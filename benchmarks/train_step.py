@@ -23,16 +23,17 @@ from fastgan.data import DIGITS, Images, load
 from fastgan.errors import UserError
 from fastgan.losses import LOSSES, Loss
 from fastgan.models import PRESETS
-from fastgan.penalties import Penalty, critic_loss
+from fastgan.penalties import critic_loss
 from fastgan.train import TrainConfig
 from fastgan.train.config import choose_device
+from fastgan.train.regularisation import Regularisation
 from fastgan.train.state import TrainState
 from fastgan.train.step import train_step
 
 SIDES = ("auto", "reference")
 WARM_UP = 5
 
-Objective = tuple[Loss, tuple[Penalty, ...]]
+Objective = tuple[Loss, Regularisation]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def gradients(
 
     The critic is in evaluation mode: the masks of dropout and the input noise differ between precisions.
     """
-    loss, penalties = objective
+    loss, penalties = objective[0], objective[1].penalties
     generator = copy.deepcopy(state.generator).to(dtype)
     critic = copy.deepcopy(state.critic).to(dtype).eval()
     images, latents = images.to(dtype), latents.to(dtype)
@@ -127,7 +128,7 @@ def run(preset_name: str, batch_size: int, rounds: int, device: torch.device) ->
     """
     preset = PRESETS[preset_name]
     config = TrainConfig.for_preset(preset_name, out="", batch_size=batch_size)
-    objective = LOSSES[config.loss], config.penalties
+    objective = LOSSES[config.loss], config.regularisation
     images = _images(preset.resolution, preset.channels, batch_size)
     states = {side: TrainState(config, images, device) for side in SIDES}
     with states["auto"].layer_randomness():

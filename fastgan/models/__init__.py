@@ -4,5 +4,16 @@ from fastgan.models.dcgan import DCGANCritic, DCGANGenerator
 from fastgan.models.preset import Preset, Recipe
 from fastgan.models.presets import PRESETS
 from fastgan.models.resnet import ResNetCritic, ResNetGenerator
+from fastgan.models.stylegan2 import StyleGAN2Critic, StyleGAN2Generator
 
-__all__ = ["PRESETS", "DCGANCritic", "DCGANGenerator", "Preset", "Recipe", "ResNetCritic", "ResNetGenerator"]
+__all__ = [
+    "PRESETS",
+    "DCGANCritic",
+    "DCGANGenerator",
+    "Preset",
+    "Recipe",
+    "ResNetCritic",
+    "ResNetGenerator",
+    "StyleGAN2Critic",
+    "StyleGAN2Generator",
+]

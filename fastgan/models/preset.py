@@ -19,6 +19,9 @@ class Recipe:
         beta1, beta2: Adam's decay rates, for both players.
         ema: decay of the averaged generator per step.
         penalty: the critic's gradient penalties as `fastgan.penalties.parse` reads them, empty for none.
+        penalty_every: steps between two with penalties, which then weigh as many times as much (lazy regularisation).
+        path_length: weight of the generator's path-length regularisation, 0 for none.
+        path_length_every: steps between two with it, likewise.
     """
 
     loss: str
@@ -30,6 +33,9 @@ class Recipe:
     beta2: float
     ema: float
     penalty: str = ""
+    penalty_every: int = 1
+    path_length: float = 0.0
+    path_length_every: int = 4
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,13 @@ class Preset:
     Attributes:
         name: how the Python API and the command line call it.
         about: one line for the help.
-        channels, resolution: of the images; height and width are equal.
+        channels, resolution: of the images, unless others are asked for; height and width are equal.
         latent_dim: numbers in a latent vector.
-        generator: makes a module, float32 [B, latent_dim] -> [B, channels, resolution, resolution] in [-1, 1].
-        critic: makes a module, images -> logits [B, 1].
+        generator: makes a module, float32 [B, latent_dim] -> [B, channels, height, width] in about [-1, 1]; the
+            keywords `channels` and `resolution` ask for other images than the preset's.
+        critic: makes a module, images -> logits [B, 1]; keywords likewise.
         recipe: the settings that it was tuned with.
+        styled: whether the generator is a StyleGAN's, with w latents to truncate, to mix and to regularise.
     """
 
     name: str
@@ -51,6 +59,7 @@ class Preset:
     channels: int
     resolution: int
     latent_dim: int
-    generator: Callable[[], nn.Module]
-    critic: Callable[[], nn.Module]
+    generator: Callable[..., nn.Module]
+    critic: Callable[..., nn.Module]
     recipe: Recipe
+    styled: bool = False

@@ -5,6 +5,7 @@ from functools import partial
 from fastgan.models.dcgan import DCGANCritic, DCGANGenerator
 from fastgan.models.preset import Preset, Recipe
 from fastgan.models.resnet import ResNetCritic, ResNetGenerator
+from fastgan.models.stylegan2 import StyleGAN2Critic, StyleGAN2Generator
 
 DIGITS_DCGAN = Preset(
     name="digits-dcgan",
@@ -60,5 +61,68 @@ DIGITS_RESNET = Preset(
     ),
 )
 
-PRESETS: dict[str, Preset] = {preset.name: preset for preset in (DIGITS_DCGAN, DIGITS_RESNET)}
+# Penalties every 16 steps and path lengths every 4, as in the paper, appendix B; unlike there they are part of an
+# ordinary step, not steps of their own, so Adam's settings need no correction. gamma is StyleGAN2-ADA's rule of thumb
+# at the preset's resolution and batch size, 0.0002 times the pixels over the batch size (arXiv:2006.06676's code).
+STYLEGAN2 = Preset(
+    name="stylegan2",
+    about="StyleGAN2 as in the paper (config F) for images of any resolution from 8 to 1024",
+    channels=3,
+    resolution=256,
+    latent_dim=512,
+    generator=partial(StyleGAN2Generator, channels=3, resolution=256),
+    critic=partial(StyleGAN2Critic, channels=3, resolution=256),
+    recipe=Recipe(
+        loss="nonsaturating",
+        penalty="r1:1",
+        penalty_every=16,
+        path_length=2.0,
+        path_length_every=4,
+        steps=800_000,
+        batch_size=32,
+        lr=2e-3,
+        lr_critic=2e-3,
+        beta1=0.0,
+        beta2=0.99,
+        ema=0.9978,  # half of it lasts 10,000 images
+    ),
+    styled=True,
+)
+
+STYLEGAN2_SMALL = Preset(
+    name="stylegan2-small",
+    about="a StyleGAN2 that trains on a CPU in an hour: narrow layers, a short mapping network, 64x64 unless asked",
+    channels=3,
+    resolution=64,
+    latent_dim=128,
+    generator=partial(
+        StyleGAN2Generator,
+        channels=3,
+        resolution=64,
+        z_dim=128,
+        w_dim=128,
+        mapping_layers=2,
+        width=1536,
+        max_width=96,
+    ),
+    critic=partial(StyleGAN2Critic, channels=3, resolution=64, width=1536, max_width=96),
+    recipe=Recipe(
+        loss="nonsaturating",
+        penalty="r1:0.5",
+        penalty_every=16,
+        path_length=0.0,
+        steps=5000,
+        batch_size=16,
+        lr=2.5e-3,
+        lr_critic=2.5e-3,
+        beta1=0.0,
+        beta2=0.99,
+        ema=0.995,
+    ),
+    styled=True,
+)
+
+PRESETS: dict[str, Preset] = {
+    preset.name: preset for preset in (DIGITS_DCGAN, DIGITS_RESNET, STYLEGAN2, STYLEGAN2_SMALL)
+}
 """Every preset by name."""

@@ -1,15 +1,25 @@
 """Drop-in layers over fastgan.ops."""
 
 from fastgan.nn.bias_act import BiasAct
+from fastgan.nn.equalized import EqualizedConv2d, EqualizedLinear
+from fastgan.nn.mapping_network import MappingNetwork
 from fastgan.nn.minibatch_discrimination import MinibatchDiscrimination
+from fastgan.nn.modulated_conv2d import ModulatedConv2d, NoiseInjection, StyledConv, ToRGB
 from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
 
 __all__ = [
     "BiasAct",
+    "EqualizedConv2d",
+    "EqualizedLinear",
+    "MappingNetwork",
     "MinibatchDiscrimination",
+    "ModulatedConv2d",
+    "NoiseInjection",
     "SpectralNorm",
     "SpectralNormGroup",
+    "StyledConv",
+    "ToRGB",
     "spectral_norm",
     "spectral_norm_",
 ]

@@ -3,6 +3,7 @@
 from fastgan.penalties.critic_loss import critic_loss, gradient_penalty
 from fastgan.penalties.eligibility import Verdict, explain
 from fastgan.penalties.generator import generator_loss_from
+from fastgan.penalties.path_length import PathLength, path_length
 from fastgan.penalties.penalty import DRAGAN, PENALTIES, R1, R2, WGANGP, Penalty, Rho, parse
 from fastgan.penalties.result import CriticLoss
 
@@ -13,6 +14,7 @@ __all__ = [
     "R2",
     "WGANGP",
     "CriticLoss",
+    "PathLength",
     "Penalty",
     "Rho",
     "Verdict",
@@ -21,4 +23,5 @@ __all__ = [
     "generator_loss_from",
     "gradient_penalty",
     "parse",
+    "path_length",
 ]

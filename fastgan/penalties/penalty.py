@@ -5,7 +5,7 @@ interpolation weights are per sample, always.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, Protocol
 
 import torch
@@ -46,6 +46,10 @@ class Penalty(Protocol):
         """Where the gradient is taken: [B, ...], detached."""
         ...
 
+    def times(self, factor: float) -> "Penalty":
+        """The same with a weight so many times as large."""
+        ...
+
 
 @dataclass(frozen=True)
 class R1:
@@ -61,6 +65,9 @@ class R1:
     @property
     def rho(self) -> Rho:
         return Rho(self.gamma)
+
+    def times(self, factor: float) -> "R1":
+        return replace(self, gamma=self.gamma * factor)
 
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
         return real.detach()
@@ -80,6 +87,9 @@ class R2:
     @property
     def rho(self) -> Rho:
         return Rho(self.gamma)
+
+    def times(self, factor: float) -> "R2":
+        return replace(self, gamma=self.gamma * factor)
 
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
         return fake.detach()
@@ -106,6 +116,9 @@ class WGANGP:
     @property
     def rho(self) -> Rho:
         return Rho(self.weight, self.target, self.one_sided)
+
+    def times(self, factor: float) -> "WGANGP":
+        return replace(self, weight=self.weight * factor)
 
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
         if real.shape != fake.shape:
@@ -141,6 +154,9 @@ class DRAGAN:
     @property
     def rho(self) -> Rho:
         return Rho(self.weight, self.target, self.one_sided)
+
+    def times(self, factor: float) -> "DRAGAN":
+        return replace(self, weight=self.weight * factor)
 
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
         real = real.detach()

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from fastgan.data import DIGITS
 from fastgan.errors import UserError
 from fastgan.losses import LOSSES
 from fastgan.models import PRESETS
 from fastgan.penalties import Penalty, parse
+from fastgan.train.regularisation import Regularisation
 
 CHANGEABLE = frozenset({"out", "steps", "device", "log_every", "sample_every", "save_every", "keep"})
 """What may differ when a run is resumed; anything else would make it another run."""
@@ -31,8 +33,13 @@ class TrainConfig:
         beta1, beta2: Adam's decay rates, for both players.
         ema: decay of the averaged generator per step.
         penalty: the critic's gradient penalties, e.g. `r1:10,r2:10`; empty or `none` for no penalty.
+        penalty_every: steps between two with the penalties, which then weigh as many times as much.
+        path_length: weight of the generator's path-length regularisation, for StyleGAN2 only; 0 for none.
+        path_length_every: steps between two with it, which then weighs as many times as much.
         spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
         data: `digits` or a folder of images.
+        resolution: of the images, `64` or height x width as `64x32`; empty for the preset's.
+        channels: of the images, 1 or 3; 0 for the preset's.
         seed: of every random stream: weights, data order, latents, dropout.
         device: `cpu`, `cuda`, `cuda:1`, ..., or `auto` for a GPU if there is one.
         log_every, sample_every, save_every: steps between log lines, sample grids and checkpoints.
@@ -53,8 +60,13 @@ class TrainConfig:
     beta2: float
     ema: float
     penalty: str = ""
+    penalty_every: int = 1
+    path_length: float = 0.0
+    path_length_every: int = 4
     spectral_norm: bool = False
     data: str = DIGITS
+    resolution: str = ""
+    channels: int = 0
     seed: int = 0
     device: str = "auto"
     log_every: int = 50
@@ -76,7 +88,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _one_of("preset", self.preset, PRESETS)
         _one_of("loss", self.loss, LOSSES)
-        for name in ("steps", "batch_size", "log_every", "sample_every", "save_every", "keep"):
+        positive = ("steps", "batch_size", "penalty_every", "path_length_every", "log_every", "sample_every")
+        for name in (*positive, "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise _wrong(name, getattr(self, name), "at least 1")
         for name in ("lr", "lr_critic"):
@@ -85,14 +98,44 @@ class TrainConfig:
         for name in ("beta1", "beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise _wrong(name, getattr(self, name), "at least 0 and below 1")
+        if not 0 <= self.path_length < float("inf"):
+            raise _wrong("path_length", self.path_length, "a number of at least 0")
+        if self.path_length and not PRESETS[self.preset].styled:
+            raise _wrong("path_length", self.path_length, f"0: the generator of {self.preset} has no styles")
+        if self.channels not in (0, 1, 3):
+            raise _wrong("channels", self.channels, "1 or 3")
+        _ = self.image_shape
         if not 0 <= self.seed < 2**63:
             raise _wrong("seed", self.seed, "0 to 2^63 - 1")
         _penalties(self.penalty)
 
     @property
-    def penalties(self) -> tuple[Penalty, ...]:
-        """The gradient penalties that `penalty` names."""
-        return _penalties(self.penalty)
+    def regularisation(self) -> Regularisation:
+        """What the players are regularised by, from `penalty`, `path_length` and their intervals."""
+        return Regularisation(_penalties(self.penalty), self.penalty_every, self.path_length, self.path_length_every)
+
+    @property
+    def image_shape(self) -> tuple[int, tuple[int, int]]:
+        """Channels, and height and width, of the images."""
+        preset = PRESETS[self.preset]
+        sizes = (self.resolution or str(preset.resolution)).split("x")
+        if len(sizes) > 2 or not all(size.isdecimal() for size in sizes):
+            raise _wrong("resolution", self.resolution, "a size such as 64, or height and width as in 64x32")
+        return self.channels or preset.channels, (int(sizes[0]), int(sizes[-1]))
+
+    def networks(self) -> tuple[nn.Module, nn.Module]:
+        """A generator and a critic as the settings describe them, with fresh weights.
+
+        Raises:
+            UserError: the preset's networks cannot have this resolution.
+        """
+        channels, (height, width) = self.image_shape
+        shape = {"channels": channels, "resolution": height if height == width else (height, width)}
+        preset = PRESETS[self.preset]
+        try:
+            return preset.generator(**shape), preset.critic(**shape)
+        except ValueError as error:
+            raise UserError(f"{option('resolution')} is {self.resolution!r}: {error}") from None
 
     def resumed(self, **changes: Any) -> "TrainConfig":
         """These settings with the changes that a resumed run may make.
@@ -102,7 +145,7 @@ class TrainConfig:
         """
         for name, value in changes.items():
             stored = getattr(self, name)
-            same = _penalties(value) == self.penalties if name == "penalty" else value == stored
+            same = _penalties(value) == _penalties(self.penalty) if name == "penalty" else value == stored
             if name not in CHANGEABLE and not same:
                 raise UserError(
                     f"{option(name)} is {value!r}, but the run was started with {stored!r}; "

@@ -35,13 +35,15 @@ def train_until(
     Raises:
         UserError: a loss is no longer finite. It is never saved.
     """
-    loss, penalties = LOSSES[config.loss], config.penalties
+    loss, regularisation = LOSSES[config.loss], config.regularisation
     last: Step | None = None
-    saved_at = None
+    saved_at, noted = None, False
     while state.step < config.steps and stop.signal is None:
-        first, last = last is None, train_step(state, loss, penalties)
-        if first and last.method is not None:
-            progress.note(f"gradient of {config.penalty}: {last.method}")
+        taken = train_step(state, loss, regularisation)
+        if taken.method is not None and not noted:
+            progress.note(f"gradient of {config.penalty}: {taken.method}")
+            noted = True
+        last = taken if last is None else taken.after(last)
         step = state.step
         progress.advance(step)
         if step % config.log_every == 0:

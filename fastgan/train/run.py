@@ -9,7 +9,6 @@ from torch import Tensor
 
 from fastgan.data import DIGITS, load
 from fastgan.errors import UserError, one_line
-from fastgan.models import PRESETS
 from fastgan.train.checkpoint import find_checkpoint, read_checkpoint, write_checkpoint
 from fastgan.train.config import TrainConfig, choose_device
 from fastgan.train.loop import train_until
@@ -102,8 +101,8 @@ def _run(config: TrainConfig, tensors: dict[str, Tensor] | None, header: dict[st
     """Trains from `tensors`, or from the start where there are none."""
     out = Path(config.out).expanduser()
     device = choose_device(config.device)
-    preset = PRESETS[config.preset]
-    images = load(config.data, preset.resolution, preset.channels)
+    channels, (height, width) = config.image_shape
+    images = load(config.data, height if height == width else (height, width), channels)
     if config.batch_size > len(images):
         raise UserError(
             f"--batch-size is {config.batch_size}, expected 1 to {len(images)}, the number of images in {images.name}"

@@ -55,7 +55,7 @@ def load_generator(path: str | Path, device: str = "cpu") -> TrainedGenerator:
     try:
         config = TrainConfig(**header["config"])
         preset = PRESETS[config.preset]
-        network = preset.generator()
+        network, _ = config.networks()
         network.load_state_dict(below(tensors, "average"))
     except (KeyError, TypeError, RuntimeError, UserError) as error:
         raise UserError(f"{file} does not fit this version of fastgan: {one_line(error)}") from error

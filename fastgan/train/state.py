@@ -29,6 +29,7 @@ class TrainState:
         generator, critic, generator_optimizer, critic_optimizer, average: see their types.
         latent_dim: numbers in a latent vector.
         step: steps taken.
+        path_length: the moving average of the generator's path lengths, a scalar; None without that regularisation.
     """
 
     def __init__(self, config: TrainConfig, images: Images, device: torch.device) -> None:
@@ -36,8 +37,8 @@ class TrainState:
         weights, order, latents, self._layers_seed = seeds(config.seed, 4)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(weights)
-            self.generator = preset.generator().to(device)
-            self.critic = preset.critic()
+            self.generator, self.critic = config.networks()
+            self.generator.to(device)
             if config.spectral_norm:
                 spectral_norm_(self.critic)
             self.critic.to(device)
@@ -46,6 +47,7 @@ class TrainState:
         self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), config.lr, betas, fused=True)
         self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.lr_critic, betas, fused=True)
         self.average = MovingAverage(self.generator, config.ema)
+        self.path_length = torch.zeros([], device=device) if config.path_length else None
         self.step = 0
         self.latent_dim = preset.latent_dim
         self._device, self._images = device, images
@@ -87,6 +89,8 @@ class TrainState:
                 named |= {f"{owner}.{index}.{name}": value for name, value in values.items()}
         named |= {f"order.{name}": value for name, value in self._order.state_dict().items()}
         named |= {"random.latents": self._latents.get_state(), "random.layers": torch.get_rng_state()}
+        if self.path_length is not None:
+            named["path_length"] = self.path_length
         if self._device.type == "cuda":
             named["random.layers_cuda"] = torch.cuda.get_rng_state(self._device)
         return named
@@ -110,6 +114,8 @@ class TrainState:
         torch.set_rng_state(named["random.layers"])
         if self._device.type == "cuda" and "random.layers_cuda" in named:
             torch.cuda.set_rng_state(named["random.layers_cuda"], self._device)
+        if self.path_length is not None:
+            self.path_length.copy_(named["path_length"])
         self.step = int(named["step"])
 
 

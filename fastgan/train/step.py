@@ -1,13 +1,14 @@
 """One step of training as in the paper: update the critic, then update the generator."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from fastgan.losses import Loss
-from fastgan.penalties import CriticLoss, Penalty, critic_loss
+from fastgan.penalties import CriticLoss, Penalty, critic_loss, path_length
+from fastgan.train.regularisation import NO_REGULARISATION, Regularisation
 from fastgan.train.state import TrainState
 
 
@@ -17,7 +18,7 @@ class Step:
 
     Attributes:
         losses: `critic`, without its penalties, and `generator`: scalars, before the updates.
-        penalties: each penalty's value by its name.
+        penalties: each penalty's value by its name, `path_length` among them.
         gradient_norms: the norm of the critic's gradient at each point of each penalty, [B], by the penalty's name.
         method: how the gradient of the penalties was computed, in words; None without penalties.
     """
@@ -27,6 +28,14 @@ class Step:
     gradient_norms: dict[str, Tensor] = field(default_factory=dict)
     method: str | None = None
 
+    def after(self, previous: "Step") -> "Step":
+        """This step, with what it left out of the regularisation as it was last."""
+        return replace(
+            self,
+            penalties={**previous.penalties, **self.penalties},
+            gradient_norms={**previous.gradient_norms, **self.gradient_norms},
+        )
+
     def scalars(self) -> dict[str, Tensor]:
         """All of it as scalars under the names of the log: `penalty_r1`, `gradient_norm_r1` (the mean norm), ..."""
         penalties = {f"penalty_{name}": value for name, value in self.penalties.items()}
@@ -34,13 +43,18 @@ class Step:
         return {**self.losses, **penalties, **norms}
 
 
-def train_step(state: TrainState, loss: Loss, penalties: Sequence[Penalty] = ()) -> Step:
+def train_step(state: TrainState, loss: Loss, regularisation: Regularisation = NO_REGULARISATION) -> Step:
     """One update of the critic, then one of the generator: algorithm 1 of Goodfellow et al. 2014 with k = 1."""
     images = state.next_images()
-    step = critic_gradients(state, loss, images, penalties)
+    every = regularisation.penalty_every
+    penalties = regularisation.penalties if state.step % every == 0 else ()
+    step = critic_gradients(state, loss, images, penalties, every)
     state.critic_optimizer.step()
 
     step.losses["generator"] = generator_gradients(state, loss, images)
+    every = regularisation.path_length_every
+    if regularisation.path_length and state.step % every == 0:
+        step.penalties["path_length"] = path_length_gradients(state, regularisation.path_length, every)
     state.generator_optimizer.step()
 
     state.step += 1
@@ -48,12 +62,15 @@ def train_step(state: TrainState, loss: Loss, penalties: Sequence[Penalty] = ())
     return step
 
 
-def critic_gradients(state: TrainState, loss: Loss, images: Tensor, penalties: Sequence[Penalty] = ()) -> Step:
+def critic_gradients(
+    state: TrainState, loss: Loss, images: Tensor, penalties: Sequence[Penalty] = (), times: int = 1
+) -> Step:
     """The critic learns to tell data from samples; its parameters' `.grad` are set.
 
     Args:
         images: data, [B, C, H, W].
         penalties: of the critic's gradient, in one pass where the critic allows it.
+        times: how often the penalties are counted.
     """
     with torch.no_grad():
         samples = state.generator(state.next_latents())
@@ -62,9 +79,12 @@ def critic_gradients(state: TrainState, loss: Loss, images: Tensor, penalties: S
         value = loss.critic(state.critic(images), state.critic(samples))
         value.backward()
         return Step({"critic": value.detach()})
-    total = critic_loss(state.critic, images, samples, loss=loss, penalties=penalties)
+    total = critic_loss(
+        state.critic, images, samples, loss=loss, penalties=[penalty.times(times) for penalty in penalties]
+    )
     total.backward()
-    return Step({"critic": total.loss}, total.penalties, total.gradient_norms, _method(total))
+    values = {name: value / times for name, value in total.penalties.items()}
+    return Step({"critic": total.loss}, values, total.gradient_norms, _method(total))
 
 
 def generator_gradients(state: TrainState, loss: Loss, images: Tensor) -> Tensor:
@@ -88,6 +108,21 @@ def generator_gradients(state: TrainState, loss: Loss, images: Tensor) -> Tensor
     value.backward()
     state.critic.requires_grad_(True)
     return value.detach()
+
+
+def path_length_gradients(state: TrainState, weight: float, times: int) -> Tensor:
+    """Adds the gradient of the path-length regularisation, counted `times` times, to the generator's parameters.
+
+    On half a batch of fresh latents, as in the paper, appendix B: it differentiates the generator twice.
+
+    Returns:
+        The penalty with its weight, a detached scalar.
+    """
+    z = state.next_latents()
+    found = path_length(state.generator, z[: max(1, len(z) // 2)], state.path_length)
+    (weight * times * found.penalty).backward()
+    state.path_length.copy_(found.mean)
+    return weight * found.penalty.detach()
 
 
 def _method(total: CriticLoss) -> str:

@@ -1,0 +1,46 @@
+"""StyleGAN's mapping network, from latents z to the latents w that control the styles."""
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.nn.equalized import EqualizedLinear
+
+
+class MappingNetwork(nn.Module):
+    """Layers of a normalised z, and a moving average of their result for truncation.
+
+    Karras et al. 2019, A Style-Based Generator Architecture, arXiv:1812.04948, sections 2 and B (truncation).
+
+    Args:
+        z_dim, w_dim: numbers in a latent z and w.
+        num_layers: how many layers there are.
+        lr_multiplier: how much slower they learn than the rest.
+        w_avg_decay: of the moving average, per forward pass in training.
+
+    Shape: [B, z_dim] -> [B, w_dim]
+    """
+
+    w_avg: Tensor
+
+    def __init__(
+        self, z_dim: int, w_dim: int, num_layers: int = 8, lr_multiplier: float = 0.01, w_avg_decay: float = 0.998
+    ) -> None:
+        super().__init__()
+        self.w_avg_decay = w_avg_decay
+        sizes = [z_dim] + [w_dim] * num_layers
+        self.layers = nn.Sequential(
+            *(
+                EqualizedLinear(before, after, act="lrelu", lr_multiplier=lr_multiplier)
+                for before, after in zip(sizes, sizes[1:], strict=False)
+            )
+        )
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(self, z: Tensor, psi: float = 1.0) -> Tensor:
+        """w for each z; psi below 1 draws it towards the average w (truncation), which varies less and errs less."""
+        z = z.to(self.w_avg.dtype)
+        w = self.layers(z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())
+        if self.training:
+            with torch.no_grad():
+                self.w_avg.lerp_(w.detach().mean(0), 1 - self.w_avg_decay)
+        return w if psi == 1 else torch.lerp(self.w_avg, w, psi)

@@ -1,0 +1,153 @@
+"""StyleGAN2's modulated layers (Karras et al. 2020, arXiv:1912.04958): convolutions whose weights depend on the style."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fastgan.nn.equalized import EqualizedLinear, check_kernel_size, default_gain, filter_where
+from fastgan.ops.modulated_conv2d import modulated_conv2d, styled_conv2d
+
+
+class ModulatedConv2d(nn.Module):
+    """A convolution whose weights are scaled by styles, an affine function of the latent w, and demodulated.
+
+    Args:
+        in_channels, out_channels, kernel_size: of the convolution; the kernel is square and odd.
+        w_dim: numbers in a latent w.
+        demodulate: whether every filter is normalised after it was scaled.
+        up: factor of the resolution.
+        resample_filter: what filters the upsampled image: the taps of `fastgan.ops.setup_filter`.
+
+    Shape: x [B, in_channels, H, W], w [B, w_dim] -> [B, out_channels, H up, W up]
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        w_dim: int,
+        demodulate: bool = True,
+        up: int = 1,
+        resample_filter: Sequence[float] = (1, 3, 3, 1),
+    ) -> None:
+        super().__init__()
+        check_kernel_size(type(self).__name__, kernel_size)
+        self.demodulate, self.up, self.padding = demodulate, up, kernel_size // 2
+        self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
+        self.register_buffer("resample_filter", filter_where(up > 1, resample_filter))
+
+    def styles(self, w: Tensor) -> Tensor:
+        """The scale of every input channel, [B, in_channels], around 1.
+
+        Where nothing is demodulated they also carry the equalised learning rate's constant.
+        """
+        styles = self.affine(w)
+        return styles if self.demodulate else styles * (1 / self.weight[0].numel() ** 0.5)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return modulated_conv2d(
+            x, self.weight, self.styles(w), up=self.up, padding=self.padding, resample_filter=self.resample_filter,
+            demodulate=self.demodulate, flip_weight=self.up == 1,
+        )  # fmt: skip
+
+    def extra_repr(self) -> str:
+        out_channels, in_channels, size, _ = self.weight.shape
+        up = f", up={self.up}" if self.up > 1 else ""
+        return f"{in_channels}, {out_channels}, {size}, demodulate={self.demodulate}{up}"
+
+
+class StyledConv(ModulatedConv2d):
+    """A layer of the synthesis network: modulated convolution, noise, bias and activation.
+
+    Args:
+        in_channels, out_channels, kernel_size, w_dim, up, resample_filter: as in `ModulatedConv2d`.
+        size: height and width of the result, for the constant noise.
+        act, clamp: as in `fastgan.ops.bias_act`.
+
+    Shape: x [B, in_channels, H, W], w [B, w_dim] -> [B, out_channels, *size]
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        size: tuple[int, int],
+        kernel_size: int = 3,
+        up: int = 1,
+        resample_filter: Sequence[float] = (1, 3, 3, 1),
+        act: str = "lrelu",
+        clamp: float | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, w_dim, up=up, resample_filter=resample_filter)
+        self.act, self.clamp = act, clamp
+        self.register_buffer("noise_const", torch.randn(size))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, w: Tensor, noise: str = "random", gain: float = 1.0) -> Tensor:
+        """`noise`: `random` for each image, `const` for all, or `none`; `gain` scales the result and the clamp."""
+        return styled_conv2d(
+            x, self.weight, self.styles(w), draw_noise(noise, x, self.noise_const), self.noise_strength, self.bias,
+            up=self.up, padding=self.padding, resample_filter=self.resample_filter, flip_weight=self.up == 1,
+            act=self.act, gain=default_gain(self.act) * gain, clamp=None if self.clamp is None else self.clamp * gain,
+        )  # fmt: skip
+
+
+class ToRGB(ModulatedConv2d):
+    """From activations to the channels of an image: a 1x1 modulated convolution without demodulation, and a bias.
+
+    Args:
+        in_channels, w_dim: as in `ModulatedConv2d`.
+        out_channels: of the image.
+        clamp: bound of the absolute value of the result; None for no bound.
+
+    Shape: x [B, in_channels, H, W], w [B, w_dim] -> [B, out_channels, H, W]
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int, clamp: float | None = None) -> None:
+        super().__init__(in_channels, out_channels, 1, w_dim, demodulate=False)
+        self.clamp = clamp
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return styled_conv2d(x, self.weight, self.styles(w), bias=self.bias, demodulate=False, clamp=self.clamp)
+
+
+class NoiseInjection(nn.Module):
+    """Adds noise with a learnt strength, one value for each pixel (Karras et al. 2019, arXiv:1812.04948, section 3.2).
+
+    `StyledConv` does this in the pass of its activation; this is the layer apart, for networks that want it so.
+
+    Args:
+        size: height and width of the image, for the constant noise; None for networks that only draw it.
+
+    Shape: [B, C, H, W] -> the same
+    """
+
+    def __init__(self, size: tuple[int, int] | None = None) -> None:
+        super().__init__()
+        self.register_buffer("noise_const", None if size is None else torch.randn(size))
+        self.noise_strength = nn.Parameter(torch.zeros([]))
+
+    def forward(self, x: Tensor, noise: str = "random") -> Tensor:
+        drawn = draw_noise(noise, x, self.noise_const)
+        return x if drawn is None else x + (self.noise_strength * drawn).to(x.dtype)
+
+
+def draw_noise(noise: str, x: Tensor, constant: Tensor | None) -> Tensor | None:
+    """What `noise` names: [B, 1, H, W] from PyTorch's global generator, the constant [H, W], or None."""
+    if noise == "none":
+        return None
+    if noise == "random":
+        if constant is None:
+            return torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device)
+        return torch.randn(x.shape[0], 1, *constant.shape, device=x.device)
+    if noise != "const":
+        raise ValueError(f"noise is {noise!r}, expected random, const or none")
+    if constant is None:
+        raise ValueError("noise is 'const', but the layer was built without a size: expected random or none")
+    return constant

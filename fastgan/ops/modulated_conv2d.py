@@ -1,0 +1,229 @@
+"""modulated_conv2d and styled_conv2d: StyleGAN2's convolution, whose weights are scaled per sample by its styles.
+
+A sample's weights w'_oi = s_i w_oi, divided by the norm of each filter (demodulation), would take a grouped convolution
+of B times as many weights. The same result, by one ordinary convolution of the whole batch:
+
+    y_o = d_o conv(s x, w)_o,    d_o = 1 / sqrt(sum over i of s_i^2 (sum over taps of w_oi^2) + eps)
+
+The scalings around the convolution, noise, bias and activation are one pass each (`scaled_bias_act`), d is a small
+matrix product, the convolution is `convolution` with `upfirdn2d` for another resolution: all exact to any derivative
+order.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan import backends
+from fastgan.ops.conv2d_resample import conv2d_resample
+from fastgan.ops.precision import compute_dtype
+from fastgan.ops.scaled_bias_act import scaled_bias_act
+from fastgan.ops.upfirdn2d import setup_filter
+from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
+
+EPS = 1e-8
+
+
+def modulated_conv2d(
+    x: Tensor,  # [B, I, H, W]
+    weight: Tensor,  # [O, I, kh, kw]
+    styles: Tensor,  # [B, I]
+    noise: Tensor | None = None,  # [H', W'], or [1 or B, 1, H', W']
+    up: int = 1,
+    down: int = 1,
+    padding: int | Sequence[int] = 0,
+    resample_filter: Tensor | None = None,
+    demodulate: bool = True,
+    flip_weight: bool = True,
+) -> Tensor:  # [B, O, H', W']
+    """A convolution whose weights are scaled by each sample's styles and, with `demodulate`, to unit norm per filter.
+
+    The signature is the one that users of StyleGAN2-ADA know. Karras et al. 2020, Analyzing and Improving the Image
+    Quality of StyleGAN, arXiv:1912.04958, section 2.2, equations 1 and 3.
+
+    Args:
+        x: any floating dtype.
+        weight, styles: any floating dtype; the coefficients are computed in float32 (float64 for float64).
+        noise: added to the result; None adds none.
+        up, down, padding, resample_filter, flip_weight: as in `conv2d_resample`.
+        demodulate: whether the filters are normalised.
+
+    Returns:
+        A tensor of the dtype of x.
+
+    Raises:
+        TypeError: an argument is not a floating tensor.
+        ValueError: an argument has a wrong shape or range.
+        fastgan.BackendError: a backend was forced that cannot take these arguments.
+    """
+    return styled_conv2d(
+        x, weight, styles, noise, up=up, down=down, padding=padding, resample_filter=resample_filter,
+        demodulate=demodulate, flip_weight=flip_weight,
+    )  # fmt: skip
+
+
+def styled_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    noise: Tensor | None = None,
+    noise_strength: Tensor | None = None,  # one number
+    bias: Tensor | None = None,  # [O]
+    up: int = 1,
+    down: int = 1,
+    padding: int | Sequence[int] = 0,
+    resample_filter: Tensor | None = None,
+    demodulate: bool = True,
+    flip_weight: bool = True,
+    act: str = "linear",
+    alpha: float | None = None,
+    gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:
+    """`modulated_conv2d` with everything that a layer of StyleGAN2 does to its result, in the same pass over memory.
+
+        y = clamp(gain * act(modulated_conv2d(x, weight, styles) + noise_strength * noise + bias), -clamp, clamp)
+
+    Args:
+        x, weight, styles, up, down, padding, resample_filter, demodulate, flip_weight: as in `modulated_conv2d`.
+        noise, act, alpha, gain, clamp: as in `scaled_bias_act`.
+        noise_strength: a tensor with a single element that multiplies the noise; None for 1.
+        bias: one value for each output channel; None adds nothing.
+
+    Returns:
+        [B, O, H', W'] in the dtype of x.
+
+    Raises:
+        TypeError, ValueError, fastgan.BackendError: as `modulated_conv2d`.
+    """
+    _check(x, weight, styles)
+    # The convolution is PyTorch's on every backend; this raises where a forced one cannot run the rest.
+    backends.select(SPEC, x)
+    weight, styles = weight.to(compute_dtype(x)), styles.to(compute_dtype(x))
+    if demodulate:
+        weight, styles, eps = _normalised(weight, styles, x.dtype)
+        scale = demodulation(weight, styles, eps)
+    else:
+        scale = styles.new_ones(x.shape[0], weight.shape[0])
+    z = conv2d_resample(
+        scaled_bias_act(x, styles), weight.to(x.dtype), resample_filter, up, down, padding, flip_weight=flip_weight
+    )
+    return scaled_bias_act(z, scale, noise, noise_strength, bias, act, alpha, gain, clamp)
+
+
+def _check(x: Any, weight: Any, styles: Any) -> None:
+    for name, tensor in (("x", x), ("weight", weight), ("styles", styles)):
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise TypeError(f"modulated_conv2d: {name} is {what}, expected a floating-point tensor")
+    if x.ndim != 4:
+        raise ValueError(f"modulated_conv2d: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
+    if weight.ndim != 4 or weight.shape[1] != x.shape[1]:
+        raise ValueError(
+            f"modulated_conv2d: weight has shape {list(weight.shape)}, expected [out, {x.shape[1]}, height, width]"
+        )
+    if styles.shape != x.shape[:2]:
+        raise ValueError(f"modulated_conv2d: styles has shape {list(styles.shape)}, expected {list(x.shape[:2])}")
+
+
+def styled_conv2d_reference(*tensors: Tensor | None, **kwargs: Any) -> Tensor:
+    """`styled_conv2d` with every step in plain PyTorch: the oracle, the fallback and what the benchmarks call eager."""
+    with backends.backend("reference"):
+        return styled_conv2d(*tensors, **kwargs)  # type: ignore[arg-type]
+
+
+def demodulation(weight: Tensor, styles: Tensor, eps: float | Tensor = EPS) -> Tensor:
+    """What the filters' norms are divided out by: [O, I, kh, kw] and [B, I] -> [B, O].
+
+    Not in half precision, where squares overflow, under torch.autocast neither. Differentiable to any order.
+    """
+    with torch.autocast(weight.device.type, enabled=False):
+        squares = weight.square().sum((2, 3))  # [O, I]
+        return (styles.square() @ squares.t() + eps).rsqrt()
+
+
+def _normalised(weight: Tensor, styles: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, float | Tensor]:
+    """Weights and styles for a result that is the same after demodulation, small enough for float16 on the way.
+
+    float16 ends at 65,504, which a sum of a thousand products with styles of 10 exceeds. Every filter is divided by its
+    largest weight times the root of its fan-in, every sample's styles by the largest. eps is divided likewise, so that
+    the result does not depend on these divisors: they are constants to the gradient, exactly.
+    """
+    if dtype != torch.float16:
+        return weight, styles, EPS
+    filters = weight.detach().abs().amax((1, 2, 3), keepdim=True) * weight[0].numel() ** 0.5  # [O, 1, 1, 1]
+    samples = styles.detach().abs().amax(1, keepdim=True)  # [B, 1]
+    filters, samples = (torch.where(t > 0, t, 1.0) for t in (filters, samples))
+    return weight / filters, styles / samples, EPS / (samples * filters.view(1, -1)).square()
+
+
+# --- what the tests and the benchmarks call it with ------------------------------------------------------------------
+
+
+def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
+    def sample(
+        B: int, I: int, O: int, size: tuple[int, int], kernel: int, label: str, result: tuple[int, int] | None = None,
+        bias: bool = True, **kwargs: Any,
+    ) -> Sample:  # fmt: skip
+        def draw(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+        # After demodulation the results are about as large as x: the bias keeps them away from an activation's kink.
+        x, weight, styles = 0.25 * draw(B, I, *size), draw(O, I, kernel, kernel), 1 + 0.3 * draw(B, I).tanh()
+        b = 2.5 * (-1.0) ** torch.arange(O, dtype=torch.float64) if bias else None
+        noise, strength = (None, None) if result is None else (draw(*result), torch.tensor([0.1], dtype=torch.float64))
+        tensors = (x, weight, styles, noise, strength, b)
+        if "resample_filter" in kwargs:
+            kwargs["resample_filter"] = kwargs["resample_filter"].to(device)
+        return Sample(tuple(None if t is None else t.to(device, dtype) for t in tensors), kwargs, label)
+
+    blur = setup_filter([1, 3, 3, 1])
+    yield sample(2, 3, 4, (5, 6), 3, "layer", (5, 6), padding=1, act="lrelu", clamp=8.0)
+    yield sample(
+        2, 3, 4, (4, 3), 3, "up", (8, 6), padding=1, up=2, resample_filter=blur, flip_weight=False, act="lrelu"
+    )
+    yield sample(2, 3, 2, (6, 4), 3, "down", padding=1, down=2, resample_filter=blur, act="swish")
+    yield sample(2, 4, 3, (5, 5), 1, "to-rgb", demodulate=False, clamp=8.0)
+    yield sample(2, 3, 4, (5, 4), 3, "alone", bias=False, padding=1)
+    yield sample(1, 2, 2, (4, 4), 3, "asymmetric-padding", bias=False, padding=(2, 0, 1, -1))
+    yield sample(0, 3, 4, (5, 6), 3, "empty-batch", padding=1, act="lrelu")
+
+
+def bench_shape(label: str, B: int, I: int, O: int, R: int, up: int = 1) -> BenchShape:
+    def make(device: torch.device, dtype: torch.dtype) -> Sample:
+        def draw(*size: int) -> Tensor:
+            return torch.randn(size, device=device, dtype=dtype)
+
+        tensors = (
+            draw(B, I, R // up, R // up), draw(O, I, 3, 3), 1 + 0.3 * draw(B, I), draw(R, R), draw(1), draw(O),
+        )  # fmt: skip
+        kwargs = {"padding": 1, "act": "lrelu", "clamp": 256.0}
+        if up > 1:
+            kwargs |= {"up": up, "resample_filter": setup_filter([1, 3, 3, 1], device), "flip_weight": False}
+        return Sample(tensors, kwargs, label=label)
+
+    low = R // up
+    elements = B * I * low * low + B * O * R * R
+    return BenchShape(label, make, lambda size: size * (elements + 9 * I * O), 18 * B * I * O * low * low)
+
+
+SPEC = register(
+    OpSpec(
+        name="modulated_conv2d",
+        function=styled_conv2d,  # all that modulated_conv2d does and more
+        reference=styled_conv2d_reference,
+        backends={"cpu": FLOATING},
+        order=None,
+        samples=_samples,
+        bench=(
+            bench_shape("4x512x8x8", 4, 512, 512, 8),
+            bench_shape("16x128x32x32", 16, 128, 128, 32),
+            bench_shape("8x64x64x64", 8, 64, 64, 64),
+            bench_shape("4x32x128x128", 4, 32, 32, 128),
+            bench_shape("8x128->64x64x64 up", 8, 128, 64, 64, up=2),
+        ),
+        paper="Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN, section 2.2",
+    )
+)
