@@ -58,16 +58,16 @@ class Recorder(TorchDispatchMode):
         _, value, version = mark
         if value is None:
             return None
+        fn = tensor.grad_fn
+        if isinstance(fn, BackwardCFunction):  # checked where autograd is off too: inside of the Function of an op
+            function = fn._forward_cls  # type: ignore[attr-defined]
+            # TorchDynamo runs every autograd.Function as one of this name.
+            known = function in FUNCTIONS or (value.own and function.__name__ == "ApplyTemplate")
+            if not known and value.reason is None:
+                raise NotAffineError(f"the autograd.Function {function.__name__} may have any backward")
         if torch.is_grad_enabled():
-            fn = tensor.grad_fn
             if fn is None and value is not self.tape.input:
                 return None  # made under torch.no_grad(): a constant, as for autograd
-            if isinstance(fn, BackwardCFunction):
-                function = fn._forward_cls  # type: ignore[attr-defined]
-                # TorchDynamo runs every autograd.Function as one of this name.
-                known = function in FUNCTIONS or (value.own and function.__name__ == "ApplyTemplate")
-                if not known and value.reason is None:
-                    raise NotAffineError(f"the autograd.Function {function.__name__} may have any backward")
             if value.hidden and not isinstance(fn, BackwardCFunction):
                 raise NotAffineError(f"the autograd function {fn.name() if fn else fn} may have any backward")
             if value.reason is not None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 import fastgan
 from fastgan import NotAffineError
+from fastgan.ops import bias_act
+from fastgan.ops.convolution import convolution
 from fastgan.penalties import R1, R2, WGANGP
 from tests.penalties.critics import gradients, relative_error, textbook
 
@@ -66,6 +68,17 @@ class Reversal(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         return -grad
+
+
+class Reversed(nn.Module):
+    """Reverses the gradient before a convolution that is an autograd.Function of ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 4, 1, 1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return convolution(Reversal.apply(h), self.weight)
 
 
 class ReversalInPlace(torch.autograd.Function):
@@ -142,6 +155,12 @@ INELIGIBLE = {
     "rounded weight": (lambda: Around(RoundedGate()), "of unknown derivative"),
     "a branch on the data": (lambda: Around(lambda h: 2 * h if h.sum() > 0 else 3 * h), "reduced"),
     "gradient reversal": (lambda: Around(Reversal.apply), "Reversal may have any backward"),
+    "gradient reversal before an op of ours": (
+        lambda: Around(lambda h: bias_act(Reversal.apply(h), act="lrelu")), "Reversal may have any backward",
+    ),
+    "gradient reversal before a convolution of ours": (
+        lambda: Around(Reversed()), "Reversal may have any backward",
+    ),
     "gradient reversal in place": (
         lambda: Around(lambda h: ReversalInPlace.apply(h * 1)), "ReversalInPlace may have any backward",
     ),

@@ -10,8 +10,11 @@ from torch import Tensor
 from fastgan.affine.batch import Batch
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.tape import Node, Scales, Slot, Value
+from fastgan.ops.convolution import _Conv
 
 aten = torch.ops.aten
+
+FUNCTIONS: frozenset[type] = frozenset({_Conv})
 
 
 class Convolution(Node):
