@@ -4,6 +4,8 @@ Both double or halve the resolution level by level between their smallest image 
 the smallest is 4 pixels; images need not be square.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -159,7 +161,7 @@ class StyleGAN2Critic(nn.Module):
         sizes = levels(resolution)[::-1]
         widths = [channels_at(size, width, max_width) for size in sizes]
         self.from_rgb = EqualizedConv2d(channels, widths[0], 1, act="lrelu", clamp=clamp)
-        pairs = zip(widths, widths[1:], strict=False)
+        pairs = itertools.pairwise(widths)
         self.blocks = nn.Sequential(*(CriticBlock(before, after, clamp) for before, after in pairs))
         last, (height, width_) = widths[-1], sizes[-1]
         self.minibatch_stddev = MinibatchStdDev(group_size) if group_size else None
@@ -204,7 +206,7 @@ def levels(resolution: int | Size) -> list[Size]:
     height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
     smaller = min(height, width)
     doublings = smaller.bit_length() - 3
-    square = 8 <= smaller and max(height, width) <= 1024 and smaller == 4 << doublings
+    square = smaller >= 8 and max(height, width) <= 1024 and smaller == 4 << doublings
     if not square or max(height, width) % (1 << doublings):
         raise ValueError(
             f"resolution is {resolution}, expected 8 to 1024: a power of two, or a height and width of which the "

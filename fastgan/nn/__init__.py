@@ -4,6 +4,7 @@ from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.equalized import EqualizedConv2d, EqualizedLinear
 from fastgan.nn.mapping_network import MappingNetwork
 from fastgan.nn.minibatch_discrimination import MinibatchDiscrimination
+from fastgan.nn.minibatch_stddev import MinibatchStdDev
 from fastgan.nn.modulated_conv2d import ModulatedConv2d, NoiseInjection, StyledConv, ToRGB
 from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
@@ -14,6 +15,7 @@ __all__ = [
     "EqualizedLinear",
     "MappingNetwork",
     "MinibatchDiscrimination",
+    "MinibatchStdDev",
     "ModulatedConv2d",
     "NoiseInjection",
     "SpectralNorm",

@@ -1,5 +1,7 @@
 """StyleGAN's mapping network, from latents z to the latents w that control the styles."""
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ class MappingNetwork(nn.Module):
         self.layers = nn.Sequential(
             *(
                 EqualizedLinear(before, after, act="lrelu", lr_multiplier=lr_multiplier)
-                for before, after in zip(sizes, sizes[1:], strict=False)
+                for before, after in itertools.pairwise(sizes)
             )
         )
         self.register_buffer("w_avg", torch.zeros(w_dim))

@@ -1,4 +1,4 @@
-"""StyleGAN2's modulated layers (Karras et al. 2020, arXiv:1912.04958): convolutions whose weights depend on the style."""
+"""StyleGAN2's modulated layers (Karras et al. 2020, arXiv:1912.04958): convolutions whose weights the style scales."""
 
 from collections.abc import Sequence
 

@@ -11,15 +11,23 @@ from fastgan.ops.frozen_bias_act import (
 )
 from fastgan.ops.gradient_norm_penalty import gradient_norm_penalty, penalised_input
 from fastgan.ops.interpolate import interpolate, interpolation_weights
+from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
+from fastgan.ops.minibatch_stddev import minibatch_stddev
+from fastgan.ops.modulated_conv2d import modulated_conv2d, styled_conv2d
 from fastgan.ops.scaled_bias_act import scaled_bias_act
+from fastgan.ops.resample_filter import setup_filter
 from fastgan.ops.spectral_norm import spectral_norm, spectral_sigma
+from fastgan.ops.upfirdn2d import downsample2d, filter2d, upfirdn2d, upsample2d
 
 __all__ = [
     "ActivationMask",
     "bias_act",
     "bias_act_with_mask",
     "bias_act_with_mask_",
+    "conv2d_resample",
+    "downsample2d",
+    "filter2d",
     "frozen_bias_act",
     "frozen_bias_act_",
     "frozen_bias_act_grad",
@@ -27,8 +35,14 @@ __all__ = [
     "interpolate",
     "interpolation_weights",
     "minibatch_discrimination",
+    "minibatch_stddev",
+    "modulated_conv2d",
     "penalised_input",
     "scaled_bias_act",
+    "setup_filter",
     "spectral_norm",
     "spectral_sigma",
+    "styled_conv2d",
+    "upfirdn2d",
+    "upsample2d",
 ]

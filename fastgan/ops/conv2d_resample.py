@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.ops.convolution import conv_transpose2d, conv2d
+from fastgan.ops.convolution import conv2d, conv_transpose2d
 from fastgan.ops.upfirdn2d import upfirdn2d
 
 
@@ -86,10 +86,9 @@ def conv2d_resample(
 
 def _transposed(x: Tensor, w: Tensor, up: int, groups: int) -> Tensor:
     """The transposed convolution of stride `up` with w, [O, I / groups, kh, kw]."""
-    O, I, kh, kw = w.shape
     if groups == 1:
         return conv_transpose2d(x, w.transpose(0, 1), stride=up)
-    w = w.view(groups, O // groups, I, kh, kw).transpose(1, 2).reshape(groups * I, O // groups, kh, kw)
+    w = w.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     return conv_transpose2d(x, w, stride=up, groups=groups)
 
 

@@ -164,15 +164,15 @@ def _normalised(weight: Tensor, styles: Tensor, dtype: torch.dtype) -> tuple[Ten
 
 def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
     def sample(
-        B: int, I: int, O: int, size: tuple[int, int], kernel: int, label: str, result: tuple[int, int] | None = None,
+        B: int, inputs: int, outputs: int, size: tuple[int, int], kernel: int, label: str, result: tuple[int, int] | None = None,
         bias: bool = True, **kwargs: Any,
     ) -> Sample:  # fmt: skip
         def draw(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator, dtype=torch.float64)
 
         # After demodulation the results are about as large as x: the bias keeps them away from an activation's kink.
-        x, weight, styles = 0.25 * draw(B, I, *size), draw(O, I, kernel, kernel), 1 + 0.3 * draw(B, I).tanh()
-        b = 2.5 * (-1.0) ** torch.arange(O, dtype=torch.float64) if bias else None
+        x, weight, styles = 0.25 * draw(B, inputs, *size), draw(outputs, inputs, kernel, kernel), 1 + 0.3 * draw(B, inputs).tanh()
+        b = 2.5 * (-1.0) ** torch.arange(outputs, dtype=torch.float64) if bias else None
         noise, strength = (None, None) if result is None else (draw(*result), torch.tensor([0.1], dtype=torch.float64))
         tensors = (x, weight, styles, noise, strength, b)
         if "resample_filter" in kwargs:
@@ -191,13 +191,14 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample(0, 3, 4, (5, 6), 3, "empty-batch", padding=1, act="lrelu")
 
 
-def bench_shape(label: str, B: int, I: int, O: int, R: int, up: int = 1) -> BenchShape:
+def bench_shape(label: str, B: int, inputs: int, outputs: int, R: int, up: int = 1) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         def draw(*size: int) -> Tensor:
             return torch.randn(size, device=device, dtype=dtype)
 
         tensors = (
-            draw(B, I, R // up, R // up), draw(O, I, 3, 3), 1 + 0.3 * draw(B, I), draw(R, R), draw(1), draw(O),
+            draw(B, inputs, R // up, R // up), draw(outputs, inputs, 3, 3), 1 + 0.3 * draw(B, inputs), draw(R, R), draw(1),
+            draw(outputs),
         )  # fmt: skip
         kwargs = {"padding": 1, "act": "lrelu", "clamp": 256.0}
         if up > 1:
@@ -205,8 +206,8 @@ def bench_shape(label: str, B: int, I: int, O: int, R: int, up: int = 1) -> Benc
         return Sample(tensors, kwargs, label=label)
 
     low = R // up
-    elements = B * I * low * low + B * O * R * R
-    return BenchShape(label, make, lambda size: size * (elements + 9 * I * O), 18 * B * I * O * low * low)
+    elements = B * inputs * low * low + B * outputs * R * R
+    return BenchShape(label, make, lambda size: size * (elements + 9 * inputs * outputs), 18 * B * inputs * outputs * low * low)
 
 
 SPEC = register(
