@@ -12,13 +12,17 @@ from fastgan.ops.frozen_bias_act import (
 from fastgan.ops.gradient_norm_penalty import gradient_norm_penalty, penalised_input
 from fastgan.ops.interpolate import interpolate, interpolation_weights
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
+from fastgan.ops.resample_filter import setup_filter
 from fastgan.ops.spectral_norm import spectral_norm, spectral_sigma
+from fastgan.ops.upfirdn2d import downsample2d, filter2d, upfirdn2d, upsample2d
 
 __all__ = [
     "ActivationMask",
     "bias_act",
     "bias_act_with_mask",
     "bias_act_with_mask_",
+    "downsample2d",
+    "filter2d",
     "frozen_bias_act",
     "frozen_bias_act_",
     "frozen_bias_act_grad",
@@ -27,6 +31,9 @@ __all__ = [
     "interpolation_weights",
     "minibatch_discrimination",
     "penalised_input",
+    "setup_filter",
     "spectral_norm",
     "spectral_sigma",
+    "upfirdn2d",
+    "upsample2d",
 ]
