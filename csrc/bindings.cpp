@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <stdexcept>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "minibatch_discrimination.h"
 #include "scaled_bias_act.h"
 #include "spectral_norm.h"
+#include "upfirdn2d.h"
 
 namespace py = pybind11;
 using namespace fastgan;
@@ -195,6 +197,28 @@ PYBIND11_MODULE(_C, module) {
       [](const Table& table, Address sigma, Address dgs, const SpectralNormArgs& args, int threads) {
         const auto m = matrices_of(table);
         check(FASTGAN_CPU(spectral_norm_grad2)(m.data(), int(m.size()), at(sigma), at(dgs), args, threads));
+      },
+      release_gil());
+
+  using Pair = std::array<int64_t, 2>;  // (x, y), but sizes are (height, width)
+  py::class_<Upfirdn2dArgs>(module, "Upfirdn2dArgs")
+      .def(py::init([](std::array<int64_t, 4> x, Pair y, Pair f, bool separable, Pair up, Pair down,
+                       Pair origin, bool flip, double gain, bool channels_last, int dtype) {
+        Upfirdn2dArgs args{};
+        args.B = x[0], args.C = x[1], args.H = x[2], args.W = x[3];
+        args.OH = y[0], args.OW = y[1];
+        args.fh = f[0], args.fw = f[1], args.separable = separable;
+        args.up_x = up[0], args.up_y = up[1];
+        args.down_x = down[0], args.down_y = down[1];
+        args.origin_x = origin[0], args.origin_y = origin[1];
+        args.flip = flip, args.gain = gain;
+        args.channels_last = channels_last, args.dtype = DType(dtype);
+        return args;
+      }));
+  module.def(
+      "upfirdn2d",
+      [](Address x, Address f, Address y, const Upfirdn2dArgs& args, int threads) {
+        check(FASTGAN_CPU(upfirdn2d)(at(x), (const float*)at(f), at(y), args, threads));
       },
       release_gil());
 

@@ -40,6 +40,7 @@ struct Simd {
     std::memcpy(&v, p, sizeof(v));
     return v;
   }
+  static void store(T* p, Vec v) { std::memcpy(p, &v, sizeof(v)); }
   static Vec absolute(Vec x) { return (Vec)((IntVec)x & ~kSign); }
   // w sign(d), with sign(0) = 0.
   static Vec times_sign(Vec w, Vec d) {

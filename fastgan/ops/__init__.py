@@ -2,6 +2,7 @@
 
 from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.bias_act import bias_act
+from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.frozen_bias_act import (
     bias_act_with_mask,
     bias_act_with_mask_,
@@ -11,12 +12,11 @@ from fastgan.ops.frozen_bias_act import (
 )
 from fastgan.ops.gradient_norm_penalty import gradient_norm_penalty, penalised_input
 from fastgan.ops.interpolate import interpolate, interpolation_weights
-from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
 from fastgan.ops.minibatch_stddev import minibatch_stddev
 from fastgan.ops.modulated_conv2d import modulated_conv2d, styled_conv2d
-from fastgan.ops.scaled_bias_act import scaled_bias_act
 from fastgan.ops.resample_filter import setup_filter
+from fastgan.ops.scaled_bias_act import scaled_bias_act
 from fastgan.ops.spectral_norm import spectral_norm, spectral_sigma
 from fastgan.ops.upfirdn2d import downsample2d, filter2d, upfirdn2d, upsample2d
 
