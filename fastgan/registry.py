@@ -54,6 +54,8 @@ class OpSpec:
         paper: where the formula stands.
         apart: for an op with several outputs, which `function` and `reference` join into one tensor: the same two
             functions, returning them in a tuple. This is what is benchmarked.
+        composed: whether it has no kernels of its own, but is made of other ops and of PyTorch's convolutions, whose
+            rounding may depend on the number of threads.
     """
 
     name: str
@@ -64,6 +66,7 @@ class OpSpec:
     samples: Callable[[torch.device, torch.dtype, torch.Generator], Iterator[Sample]]
     bench: tuple[BenchShape, ...]
     paper: str
+    composed: bool = False
     apart: tuple[Callable[..., tuple[Tensor, ...]], Callable[..., tuple[Tensor, ...]]] | None = None
 
     @property

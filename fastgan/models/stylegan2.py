@@ -79,6 +79,8 @@ class Synthesis(nn.Module):
     Shape: [B, num_ws, w_dim] -> [B, channels, *resolution]
     """
 
+    resample_filter: Tensor
+
     def __init__(
         self, resolution: int | Size, channels: int, w_dim: int, width: int, max_width: int, clamp: float | None
     ) -> None:
@@ -101,6 +103,7 @@ class Synthesis(nn.Module):
         image: Tensor | None = None
         first = 0
         for block in self.blocks:
+            assert isinstance(block, SynthesisBlock)
             # An image's layer shares its w with the next block's first.
             x, added = block(x, ws[:, first : first + block.num_layers + 1].unbind(1), noise)
             image = added if image is None else upsample2d(image, self.resample_filter) + added

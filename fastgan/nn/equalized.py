@@ -47,7 +47,7 @@ class EqualizedLinear(nn.Module):
         self.weight_gain = lr_multiplier / in_features**0.5
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = self.bias
+        bias: Tensor | None = self.bias
         if bias is not None and self.lr_multiplier != 1:
             bias = bias * self.lr_multiplier
         y = F.linear(x, self.weight * self.weight_gain)
@@ -72,6 +72,8 @@ class EqualizedConv2d(nn.Module):
 
     Shape: [B, in_channels, H, W] -> [B, out_channels, H up / down, W up / down]
     """
+
+    resample_filter: Tensor | None
 
     def __init__(
         self,

@@ -22,6 +22,8 @@ class ModulatedConv2d(nn.Module):
     Shape: x [B, in_channels, H, W], w [B, w_dim] -> [B, out_channels, H up, W up]
     """
 
+    resample_filter: Tensor | None
+
     def __init__(
         self,
         in_channels: int,
@@ -69,6 +71,8 @@ class StyledConv(ModulatedConv2d):
 
     Shape: x [B, in_channels, H, W], w [B, w_dim] -> [B, out_channels, *size]
     """
+
+    noise_const: Tensor
 
     def __init__(
         self,
@@ -127,6 +131,8 @@ class NoiseInjection(nn.Module):
 
     Shape: [B, C, H, W] -> the same
     """
+
+    noise_const: Tensor | None
 
     def __init__(self, size: tuple[int, int] | None = None) -> None:
         super().__init__()

@@ -164,50 +164,47 @@ def _normalised(weight: Tensor, styles: Tensor, dtype: torch.dtype) -> tuple[Ten
 
 def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
     def sample(
-        B: int, inputs: int, outputs: int, size: tuple[int, int], kernel: int, label: str, result: tuple[int, int] | None = None,
+        x_shape: tuple[int, ...], outputs: int, kernel: int, label: str, image: tuple[int, int] | None = None,
         bias: bool = True, **kwargs: Any,
     ) -> Sample:  # fmt: skip
         def draw(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator, dtype=torch.float64)
 
         # After demodulation the results are about as large as x: the bias keeps them away from an activation's kink.
-        x, weight, styles = 0.25 * draw(B, inputs, *size), draw(outputs, inputs, kernel, kernel), 1 + 0.3 * draw(B, inputs).tanh()
+        x, weight = 0.25 * draw(*x_shape), draw(outputs, x_shape[1], kernel, kernel)
+        styles = 1 + 0.3 * draw(*x_shape[:2]).tanh()
         b = 2.5 * (-1.0) ** torch.arange(outputs, dtype=torch.float64) if bias else None
-        noise, strength = (None, None) if result is None else (draw(*result), torch.tensor([0.1], dtype=torch.float64))
-        tensors = (x, weight, styles, noise, strength, b)
+        noise, strength = (None, None) if image is None else (draw(*image), torch.tensor([0.1], dtype=torch.float64))
         if "resample_filter" in kwargs:
             kwargs["resample_filter"] = kwargs["resample_filter"].to(device)
+        tensors = (x, weight, styles, noise, strength, b)
         return Sample(tuple(None if t is None else t.to(device, dtype) for t in tensors), kwargs, label)
 
-    blur = setup_filter([1, 3, 3, 1])
-    yield sample(2, 3, 4, (5, 6), 3, "layer", (5, 6), padding=1, act="lrelu", clamp=8.0)
-    yield sample(
-        2, 3, 4, (4, 3), 3, "up", (8, 6), padding=1, up=2, resample_filter=blur, flip_weight=False, act="lrelu"
-    )
-    yield sample(2, 3, 2, (6, 4), 3, "down", padding=1, down=2, resample_filter=blur, act="swish")
-    yield sample(2, 4, 3, (5, 5), 1, "to-rgb", demodulate=False, clamp=8.0)
-    yield sample(2, 3, 4, (5, 4), 3, "alone", bias=False, padding=1)
-    yield sample(1, 2, 2, (4, 4), 3, "asymmetric-padding", bias=False, padding=(2, 0, 1, -1))
-    yield sample(0, 3, 4, (5, 6), 3, "empty-batch", padding=1, act="lrelu")
+    up: dict[str, Any] = {"up": 2, "resample_filter": setup_filter([1, 3, 3, 1]), "flip_weight": False}
+    down: dict[str, Any] = {"down": 2, "resample_filter": setup_filter([1, 3, 3, 1])}
+    yield sample((2, 2, 3, 4), 2, 3, "layer", (3, 4), padding=1, act="lrelu", clamp=8.0)
+    yield sample((1, 2, 2, 3), 2, 3, "up", (4, 6), padding=1, act="lrelu", **up)
+    yield sample((1, 2, 4, 2), 2, 3, "down", padding=1, act="swish", **down)
+    yield sample((2, 3, 2, 2), 2, 1, "to-rgb", demodulate=False, clamp=8.0)
+    yield sample((1, 2, 3, 2), 1, 3, "asymmetric-padding", bias=False, padding=(2, 0, 1, 0))
+    yield sample((0, 2, 3, 4), 2, 3, "empty-batch", padding=1, act="lrelu")
 
 
 def bench_shape(label: str, B: int, inputs: int, outputs: int, R: int, up: int = 1) -> BenchShape:
+    low = R // up
+
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         def draw(*size: int) -> Tensor:
             return torch.randn(size, device=device, dtype=dtype)
 
-        tensors = (
-            draw(B, inputs, R // up, R // up), draw(outputs, inputs, 3, 3), 1 + 0.3 * draw(B, inputs), draw(R, R), draw(1),
-            draw(outputs),
-        )  # fmt: skip
-        kwargs = {"padding": 1, "act": "lrelu", "clamp": 256.0}
+        x, weight, styles = draw(B, inputs, low, low), draw(outputs, inputs, 3, 3), 1 + 0.3 * draw(B, inputs)
+        kwargs: dict[str, Any] = {"padding": 1, "act": "lrelu", "clamp": 256.0}
         if up > 1:
             kwargs |= {"up": up, "resample_filter": setup_filter([1, 3, 3, 1], device), "flip_weight": False}
-        return Sample(tensors, kwargs, label=label)
+        return Sample((x, weight, styles, draw(R, R), draw(1), draw(outputs)), kwargs, label=label)
 
-    low = R // up
-    elements = B * inputs * low * low + B * outputs * R * R
-    return BenchShape(label, make, lambda size: size * (elements + 9 * inputs * outputs), 18 * B * inputs * outputs * low * low)
+    elements = B * inputs * low * low + B * outputs * R * R + 9 * inputs * outputs
+    return BenchShape(label, make, lambda size: size * elements, 18 * B * inputs * outputs * low * low)
 
 
 SPEC = register(
@@ -218,6 +215,7 @@ SPEC = register(
         backends={"cpu": FLOATING},
         order=None,
         samples=_samples,
+        composed=True,
         bench=(
             bench_shape("4x512x8x8", 4, 512, 512, 8),
             bench_shape("16x128x32x32", 16, 128, 128, 32),

@@ -182,9 +182,9 @@ def _differentiable_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]
     with torch.enable_grad():
         # Views are the variables of this differentiation: one tensor may depend on another, and the partial derivatives
         # must not follow that path.
-        views = [t if t is None else t.view_as(t) for t in ctx.saved_tensors]
+        views: list[Any] = [t if t is None else t.view_as(t) for t in ctx.saved_tensors]
         x, scale, noise, strength, b = views
-        y = _composed(x, scale, noise, strength, b, ctx.config)  # type: ignore[arg-type]
+        y = _composed(x, scale, noise, strength, b, ctx.config)
         found = torch.autograd.grad(y, [views[i] for i in needed], dy, create_graph=create_graph)
     result: list[Tensor | None] = [None] * 6
     for i, gradient in zip(needed, found, strict=True):

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from fastgan.losses import Loss
 from fastgan.penalties import CriticLoss, Penalty, critic_loss, path_length
+from fastgan.penalties.path_length import StyledGenerator
 from fastgan.train.regularisation import NO_REGULARISATION, Regularisation
 from fastgan.train.state import TrainState
 
@@ -119,9 +121,12 @@ def path_length_gradients(state: TrainState, weight: float, times: int) -> Tenso
         The penalty with its weight, a detached scalar.
     """
     z = state.next_latents()
-    found = path_length(state.generator, z[: max(1, len(z) // 2)], state.path_length)
+    mean = state.path_length
+    assert mean is not None
+    generator = cast(StyledGenerator, state.generator)
+    found = path_length(generator, z[: max(1, len(z) // 2)], mean)
     (weight * times * found.penalty).backward()
-    state.path_length.copy_(found.mean)
+    mean.copy_(found.mean)
     return weight * found.penalty.detach()
 
 

@@ -63,7 +63,7 @@ def test_sigma_becomes_the_largest_singular_value(v_first, generator):
     for w, dim in zip(weights, (1, 0), strict=True):  # a random matrix's two largest may be too close to converge
         left, values, right = np.linalg.svd(as_matrix(w, dim), full_matrices=False)
         values[0] = 1.1 * values[1]
-        w.copy_(torch.from_numpy((left * values @ right)).view(w.movedim(dim, 0).shape).movedim(0, dim))
+        w.copy_(torch.from_numpy(left * values @ right).view(w.movedim(dim, 0).shape).movedim(0, dim))
     for _ in range(500):
         normalised, sigmas = spectral_norm(weights, u, v, dims=[1, 0], v_first=v_first)
     for w, n, sigma, dim in zip(weights, normalised, sigmas, (1, 0), strict=True):
