@@ -32,7 +32,7 @@ class TrainConfig:
         ema: decay of the averaged generator per step.
         penalty: the critic's gradient penalties, e.g. `r1:10,r2:10`; empty or `none` for no penalty.
         spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
-        data: `digits` or a folder of images.
+        data: `digits`, `textures` or a folder of images.
         seed: of every random stream: weights, data order, latents, dropout.
         device: `cpu`, `cuda`, `cuda:1`, ..., or `auto` for a GPU if there is one.
         log_every, sample_every, save_every: steps between log lines, sample grids and checkpoints.
