@@ -72,7 +72,10 @@ def train(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="'digits' (1,797 real 8x8 images, built in) or a folder of images. (default: digits)"),
+        typer.Option(
+            help="'digits' (1,797 real 8x8 images, enlarged if need be), 'textures' (patches of two photographs), "
+            "both built in, or a folder of images. (default: digits)"
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, exactly where it stopped.")

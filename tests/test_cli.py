@@ -141,7 +141,7 @@ def test_bad_input_is_one_line_and_status_2(run, tmp_path):
     missing = tmp_path / "missing"
     assert_refused(
         call("train", *new, "--data", missing),
-        f"--data is '{missing}', which does not exist; expected 'digits' or a folder of images",
+        f"--data is '{missing}', which does not exist; expected 'digits', 'textures' or a folder of images",
     )
     assert_refused(
         call("train", *new, "--preset", "dcgan"), "--preset is 'dcgan', expected one of digits-dcgan, digits-resnet"

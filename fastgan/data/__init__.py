@@ -1,29 +1,43 @@
-"""Training images: the built-in digits or a folder, and the order in which they are read."""
+"""Training images: the built-in digits and textures or a folder, and the order in which they are read."""
+
+from collections.abc import Callable
 
 from fastgan.data.digits import digit_labels, digits
 from fastgan.data.folder import folder
-from fastgan.data.images import EpochOrder, Images
-from fastgan.errors import UserError
+from fastgan.data.images import EpochOrder, Images, Resolution
+from fastgan.data.textures import textures
 
 DIGITS = "digits"
-"""The built-in data set's name on the command line."""
+"""The name of the data set that is trained on by default."""
+BUILT_IN: dict[str, Callable[[Resolution, int], Images]] = {DIGITS: digits, "textures": textures}
+"""What `--data` may name beside the path of a folder, and what makes it at a resolution and number of channels."""
 
 
-def load(name: str, resolution: int, channels: int) -> Images:
-    """The data set that `--data` names: `digits`, or else the path of a folder of images.
+def load(name: str, resolution: Resolution, channels: int) -> Images:
+    """The data set that `--data` names: `digits`, `textures`, or else the path of a folder of images.
 
-    A folder is resized to the resolution and channels; the digits come at their own 1×8×8, which must be asked for.
+    Args:
+        name: a key of `BUILT_IN` or a path.
+        resolution: height and width of the images, or one number for both.
+        channels: 1 for grey, 3 for RGB.
 
     Raises:
-        UserError: the folder is missing, empty or holds an unreadable file; or the digits do not fit.
+        UserError: the folder is missing, empty or holds an unreadable file; or the built-in images cannot be had at
+            that resolution.
     """
-    if name != DIGITS:
-        return folder(name, resolution, channels)
-    images = digits()
-    if images.shape != (channels, resolution, resolution):
-        expected = f"{channels}x{resolution}x{resolution}"
-        raise UserError(f"--data is 'digits', images of 1x8x8; the preset expects {expected}")
-    return images
+    built_in = BUILT_IN.get(name)
+    return folder(name, resolution, channels) if built_in is None else built_in(resolution, channels)
 
 
-__all__ = ["DIGITS", "EpochOrder", "Images", "digit_labels", "digits", "folder", "load"]
+__all__ = [
+    "BUILT_IN",
+    "DIGITS",
+    "EpochOrder",
+    "Images",
+    "Resolution",
+    "digit_labels",
+    "digits",
+    "folder",
+    "load",
+    "textures",
+]

@@ -8,33 +8,35 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from fastgan.data.images import Images
+from fastgan.data.images import Images, Resolution, image_shape
 from fastgan.errors import UserError, one_line
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+_EXPECTED = "'digits', 'textures' or a folder of images"
 
 
-def folder(path: str | Path, resolution: int, channels: int) -> Images:
+def folder(path: str | Path, resolution: Resolution, channels: int) -> Images:
     """Every image below a folder, at any depth, in the order of their paths.
 
-    Each is turned upright, cut to its central square and resized (Lanczos) to the resolution.
+    Each is turned upright, cut at its centre to the proportions of the resolution and resized (Lanczos) to it.
 
     Args:
         path: the folder; hidden files and folders in it are left out.
-        resolution: height and width of the result.
+        resolution: height and width of the result, or one number for both.
         channels: 1 for grey, 3 for RGB.
 
     Returns:
-        Images with uint8 pixels [N, channels, resolution, resolution].
+        Images with uint8 pixels [N, channels, height, width].
 
     Raises:
         UserError: the folder is missing, is not a folder, holds no image, or one of its files cannot be read.
     """
+    shape = image_shape(resolution, channels)
     root = Path(path).expanduser()
     if not root.exists():
-        raise UserError(f"--data is {str(path)!r}, which does not exist; expected 'digits' or a folder of images")
+        raise UserError(f"--data is {str(path)!r}, which does not exist; expected {_EXPECTED}")
     if not root.is_dir():
-        raise UserError(f"--data is {str(path)!r}, which is a file; expected 'digits' or a folder of images")
+        raise UserError(f"--data is {str(path)!r}, which is a file; expected {_EXPECTED}")
     files = sorted(
         file
         for file in root.rglob("*")
@@ -48,17 +50,17 @@ def folder(path: str | Path, resolution: int, channels: int) -> Images:
         )
     # Pillow releases the interpreter's lock while it decodes and resizes.
     with ThreadPoolExecutor() as pool:
-        pixels = list(pool.map(lambda file: _read(file, resolution, channels), files))
+        pixels = list(pool.map(lambda file: _read(file, *shape), files))
     return Images(str(path), torch.stack(pixels))
 
 
-def _read(file: Path, resolution: int, channels: int) -> Tensor:
-    """uint8 [channels, resolution, resolution]."""
+def _read(file: Path, channels: int, height: int, width: int) -> Tensor:
+    """uint8 [channels, height, width]."""
     try:
         with Image.open(file) as opened:
             upright = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
-        square = ImageOps.fit(upright, (resolution, resolution), Image.Resampling.LANCZOS)
+        fitted = ImageOps.fit(upright, (width, height), Image.Resampling.LANCZOS)
     # Pillow raises OSError, SyntaxError, ValueError and DecompressionBombError, depending on the format.
     except Exception as error:
         raise UserError(f"--data holds {str(file)!r}, which is not a readable image: {one_line(error)}") from error
-    return torch.from_numpy(np.array(square)).view(resolution, resolution, channels).permute(2, 0, 1)
+    return torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1)

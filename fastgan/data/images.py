@@ -6,30 +6,62 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Resolution = int | tuple[int, int]
+"""Height and width, or one number for both."""
+
+
+def image_shape(resolution: Resolution, channels: int) -> tuple[int, int, int]:
+    """(channels, height, width) of the images that are asked for.
+
+    Raises:
+        TypeError, ValueError: `resolution` is not one or two integers, at least 1; `channels` is neither 1 nor 3.
+    """
+    if isinstance(channels, bool) or channels not in (1, 3):
+        raise ValueError(f"channels is {channels!r}, expected 1 (grey) or 3 (RGB)")
+    sides = (resolution, resolution) if isinstance(resolution, int) else resolution
+    if (
+        not isinstance(sides, tuple)
+        or len(sides) != 2
+        or any(not isinstance(side, int) or isinstance(side, bool) for side in sides)
+    ):
+        raise TypeError(f"resolution is {resolution!r}, expected an integer or (height, width)")
+    if min(sides) < 1:
+        raise ValueError(f"resolution is {resolution!r}, expected at least 1")
+    return channels, sides[0], sides[1]
+
 
 @dataclass(frozen=True)
 class Images:
     """Training images, kept as they came so that a large folder costs one byte per value.
 
     Attributes:
-        name: what they are called in messages: `digits` or the folder's path.
-        pixels: [N, C, H, W], float32 in [-1, 1] or uint8 in [0, 255].
+        name: what they are called in messages: `digits`, `textures` or the folder's path.
+        pixels: [N, C, H, W], float32 in [-1, 1] or uint8 in [0, 255]. Any number of dimensions [..., C, H, W] together
+            number the images, and they may be a view: of overlapping patches of one picture, say, which cost no more
+            memory than the picture.
     """
 
     name: str
     pixels: Tensor
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return self.pixels.shape[:-3].numel()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
-        return tuple(self.pixels.shape[1:])
+        return tuple(self.pixels.shape[-3:])
 
     def batch(self, indices: Tensor) -> Tensor:
-        """The images at `indices` (int64 [B]) as float32 [B, C, H, W] in [-1, 1]."""
-        chosen = self.pixels[indices]
+        """The images at `indices` (int64 [B]), 0 to N - 1, as float32 [B, C, H, W] in [-1, 1].
+
+        Raises:
+            IndexError: there is no image of such a number.
+        """
+        # unravel_index wraps around.
+        if len(indices) and (indices.min() < 0 or indices.max() >= len(self)):
+            raise IndexError(f"indices are {indices.tolist()}, expected 0 to {len(self) - 1}")
+        chosen = self.pixels[torch.unravel_index(indices, self.pixels.shape[:-3])]
         return chosen if chosen.is_floating_point() else chosen.float() / 127.5 - 1
 
 

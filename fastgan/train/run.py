@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.data import DIGITS, load
+from fastgan.data import BUILT_IN, load
 from fastgan.errors import UserError, one_line
 from fastgan.train.checkpoint import find_checkpoint, read_checkpoint, write_checkpoint
 from fastgan.train.config import TrainConfig, choose_device
@@ -51,11 +51,11 @@ def train(config: TrainConfig, quiet: bool = False) -> TrainResult:
         quiet: shows no progress.
 
     Raises:
-        UserError: `out` is not empty or cannot be written, the data cannot be read or are fewer than a batch, there is
-            no such device, or the losses are no longer finite.
+        UserError: `out` is not empty or cannot be written, the data cannot be read, do not fit the preset or are fewer
+            than a batch, there is no such device, or the losses are no longer finite.
     """
     out = Path(config.out).expanduser()
-    if config.data != DIGITS and out.resolve().is_relative_to(Path(config.data).expanduser().resolve()):
+    if config.data not in BUILT_IN and out.resolve().is_relative_to(Path(config.data).expanduser().resolve()):
         raise UserError(
             f"--out is {config.out!r}, inside --data; expected a folder elsewhere, as it will hold pictures"
         )

@@ -19,9 +19,61 @@ def test_digits_are_scikit_learns():
     np.testing.assert_array_equal(digit_labels().numpy(), bunch.target)
 
 
-def test_digits_at_another_size_are_refused():
-    with pytest.raises(UserError, match=r"--data is 'digits', images of 1x8x8; the preset expects 3x32x32"):
-        load("digits", resolution=32, channels=3)
+def lanczos_matrix(length, source=8):
+    """[length, source]: sinc(x) sinc(x/3) around each new pixel's centre, normalised where the border cuts it."""
+    x = (np.arange(length)[:, None] + 0.5) * source / length - (np.arange(source) + 0.5)
+    weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+    return weights / weights.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("resolution", [9, 16, 32, 64])
+def test_digits_are_enlarged_with_lanczos(resolution):
+    images = digits(resolution, channels=1)
+    assert images.pixels.shape == (1797, 1, resolution, resolution)
+    assert images.pixels.dtype == torch.uint8
+    matrix = lanczos_matrix(resolution)
+    levels = np.rint(load_digits().images * 255 / 16)
+    # Rows first, rounded, then columns: half a level of the first, amplified by the second, and its own half.
+    rows = np.clip(levels @ matrix.T, 0, 255)
+    expected = np.clip(matrix @ rows, 0, 255)
+    error = np.abs(images.pixels[:, 0].numpy() - expected).max()
+    assert error <= 0.5 * np.abs(matrix).sum(1).max() + 0.5 + 1e-2
+    batch = images.batch(torch.arange(1797))
+    assert (batch.min(), batch.max()) == (-1, 1)
+
+
+@pytest.mark.parametrize("resolution", [8, (8, 8), 32])
+def test_digits_in_colour_are_grey_and_take_no_more_memory(resolution):
+    images, grey = load("digits", resolution, channels=3), load("digits", resolution, channels=1)
+    assert images.shape == (3, *grey.shape[1:])
+    assert images.pixels.untyped_storage().nbytes() == grey.pixels.untyped_storage().nbytes()
+    indices = torch.tensor([1796, 0, 5])
+    for channel in images.batch(indices).unbind(1):
+        assert torch.equal(channel, grey.batch(indices)[:, 0])
+
+
+@pytest.mark.parametrize(("resolution", "named"), [(7, "7x7"), ((8, 16), "8x16"), ((16, 8), "16x8")])
+def test_digits_at_another_size_are_refused(resolution, named):
+    message = f"--data is 'digits', images of 8x8 or enlarged to a square; the preset expects {named}"
+    with pytest.raises(UserError, match=message):
+        load("digits", resolution, channels=1)
+
+
+@pytest.mark.parametrize("name", ["digits", "textures", "folder"])
+@pytest.mark.parametrize(
+    ("resolution", "channels", "error", "message"),
+    [
+        (0, 1, ValueError, "resolution is 0, expected at least 1"),
+        ((8, -8), 1, ValueError, r"resolution is \(8, -8\), expected at least 1"),
+        (8.0, 1, TypeError, r"resolution is 8.0, expected an integer or \(height, width\)"),
+        ((8, 8, 8), 1, TypeError, r"resolution is \(8, 8, 8\), expected an integer"),
+        (True, 1, TypeError, "resolution is True, expected an integer"),
+        (8, 2, ValueError, r"channels is 2, expected 1 \(grey\) or 3 \(RGB\)"),
+    ],
+)
+def test_shapes_that_no_image_has(name, resolution, channels, error, message):
+    with pytest.raises(error, match=message):
+        load(name, resolution, channels)
 
 
 @pytest.fixture
@@ -56,6 +108,16 @@ def test_folder_keeps_the_centre(tmp_path):
     pixels[:, 10:20] = 255
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     assert folder(tmp_path, resolution=10, channels=1).pixels.unique().tolist() == [255]
+
+
+def test_folder_at_unequal_sides(tmp_path):
+    """Proportions of 1:2 keep the middle half of a square's rows, and every column."""
+    pixels = np.zeros((32, 32), np.uint8)
+    pixels[8:24] = np.arange(32) * 8
+    Image.fromarray(pixels).save(tmp_path / "square.png")
+    images = folder(tmp_path, resolution=(16, 32), channels=1)
+    assert images.shape == (1, 16, 32)
+    np.testing.assert_array_equal(images.pixels[0, 0].numpy(), pixels[8:24])
 
 
 def test_folder_turns_photographs_upright(tmp_path):
@@ -105,6 +167,20 @@ def test_uint8_covers_the_whole_range():
     batch = images.batch(torch.arange(256)).flatten()
     assert (batch[0], batch[255]) == (-1, 1)
     assert (batch.diff() > 0).all()
+
+
+def test_leading_dimensions_number_the_images():
+    pixels = torch.rand(3, 4, 5, 1, 2, 2)
+    images = Images("many", pixels)
+    assert (len(images), images.shape) == (60, (1, 2, 2))
+    assert torch.equal(images.batch(torch.tensor([7, 0, 59])), pixels.flatten(0, 2)[[7, 0, 59]])
+    assert images.batch(torch.tensor([], dtype=torch.int64)).shape == (0, 1, 2, 2)
+
+
+@pytest.mark.parametrize("index", [-1, 60])
+def test_an_image_that_is_not_there(index):
+    with pytest.raises(IndexError, match=rf"indices are \[0, {index}\], expected 0 to 59"):
+        Images("many", torch.rand(3, 4, 5, 1, 2, 2)).batch(torch.tensor([0, index]))
 
 
 def test_an_epoch_visits_each_image_at_most_once():

@@ -103,6 +103,12 @@ def test_a_run_on_a_folder_of_images(tiny, tmp_path):
         resume(result.run, quiet=True, steps=4)
 
 
+def test_a_run_on_textures_resumes_bit_for_bit(tiny):
+    whole = train(tiny("whole", data="textures", steps=4), quiet=True)
+    parts = resume(train(tiny("parts", data="textures", steps=2), quiet=True).run, quiet=True, steps=4)
+    assert same_tensors(whole, parts) == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_finishes_the_step_saves_and_can_be_resumed(tiny, monkeypatch, number):
     def step_and_signal(*args):

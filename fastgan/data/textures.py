@@ -1,0 +1,45 @@
+"""Patches of scikit-learn's two photographs, a Chinese pagoda and a dahlia, which need no download."""
+
+import numpy as np
+import torch
+from PIL import Image
+
+from fastgan.data.images import Images, Resolution, image_shape
+from fastgan.errors import UserError
+
+VIEW = 128
+"""Pixels of the photograph along the longer side of a small patch: roof tiles, petals and foliage are told apart, and
+few patches are nothing but sky. Larger patches show as many as they have."""
+
+
+def textures(resolution: Resolution, channels: int) -> Images:
+    """Every patch of the photographs and of their mirror images: 155,228 of 64×64 pixels.
+
+    The photographs have 427×640 pixels and are first reduced by a whole factor if the patches are smaller than 128
+    pixels. Only they are kept, at most 3.3 MB: the patches are views, cut when they are read.
+
+    Args:
+        resolution: height and width of the patches.
+        channels: 1 for grey, 3 for RGB.
+
+    Returns:
+        Images with uint8 pixels [2 photographs, 2 mirrored, tops, lefts, channels, height, width].
+
+    Raises:
+        UserError: the photographs are smaller than that.
+    """
+    from sklearn.datasets import load_sample_images  # 2 s to import, and only needed here
+
+    channels, height, width = image_shape(resolution, channels)
+    photographs = [Image.fromarray(photograph) for photograph in load_sample_images().images]
+    across, down = photographs[0].size
+    if height > down or width > across:
+        raise UserError(
+            f"--data is 'textures', patches of {down}x{across} photographs; the preset expects {height}x{width}"
+        )
+    factor = max(1, VIEW // max(height, width))
+    reduced = [photograph.convert("L" if channels == 1 else "RGB").reduce(factor) for photograph in photographs]
+    pixels = torch.from_numpy(np.stack([np.atleast_3d(np.asarray(picture)) for picture in reduced]))
+    mirrored = torch.stack([pixels, pixels.flip(2)], dim=1)  # [photographs, mirrored, down, across, channels]
+    patches = mirrored.unfold(2, height, 1).unfold(3, width, 1)
+    return Images("textures", patches)
