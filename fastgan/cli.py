@@ -77,6 +77,10 @@ def train(
             "both built in, or a folder of images. (default: digits)"
         ),
     ] = None,
+    resolution: Annotated[
+        str | None, typer.Option(help="Of the images: 64, or height x width as in 64x32. (default: the preset's)")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(help="Of the images, 1 or 3. (default: the preset's)")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, exactly where it stopped.")
     ] = False,
@@ -92,6 +96,17 @@ def train(
             help=f"The critic's gradient penalties with their weights, or none: {_PENALTIES}; e.g. r1:10,r2:10.",
             rich_help_panel=_RECIPE,
         ),
+    ] = None,
+    penalty_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between two with penalties (lazy regularisation).", rich_help_panel=_RECIPE),
+    ] = None,
+    path_length: Annotated[
+        float | None,
+        typer.Option(help="Weight of StyleGAN2's path-length regularisation, 0 for none.", rich_help_panel=_RECIPE),
+    ] = None,
+    path_length_every: Annotated[
+        int | None, typer.Option(help="Steps between two with it.", rich_help_panel=_RECIPE)
     ] = None,
     spectral_norm: Annotated[
         bool | None,

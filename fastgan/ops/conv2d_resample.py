@@ -98,4 +98,4 @@ def _padding(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
         sizes = (sizes[0], sizes[0], sizes[1], sizes[1])
     if len(sizes) != 4 or not all(isinstance(size, int) for size in sizes):
         raise ValueError(f"conv2d_resample: padding is {padding!r}, expected an integer, (x, y) or (x0, x1, y0, y1)")
-    return sizes  # type: ignore[return-value]
+    return sizes
