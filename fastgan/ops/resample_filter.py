@@ -67,9 +67,9 @@ def check_filter(op: str, f: Any, device: torch.device) -> None:
     """Raises what `upfirdn2d` documents."""
     if f is None:
         return
-    if not isinstance(f, Tensor) or f.dtype != torch.float32:
+    if not isinstance(f, Tensor) or not f.is_floating_point():
         what = str(f.dtype) if isinstance(f, Tensor) else type(f).__name__
-        raise TypeError(f"{op}: f is {what}, expected a torch.float32 tensor or None (setup_filter makes one)")
+        raise TypeError(f"{op}: f is {what}, expected a floating-point tensor or None (setup_filter makes one)")
     if f.ndim not in (1, 2) or f.numel() == 0:
         raise ValueError(f"{op}: f has shape {list(f.shape)}, expected [n] or [height, width]")
     if f.device != device:

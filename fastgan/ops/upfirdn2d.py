@@ -86,6 +86,8 @@ def upfirdn2d(
     if x.ndim != 4 or 0 in x.shape[1:]:
         raise ValueError(f"upfirdn2d: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
     check_filter("upfirdn2d", f, x.device)
+    if f is not None:
+        f = f.float()  # a network's buffers follow it into float64 or half precision
     up, down = parse_rate("upfirdn2d", "up", up), parse_rate("upfirdn2d", "down", down)
     sides = parse_padding("upfirdn2d", padding)
     size = _output_size(x, f, up, down, sides)

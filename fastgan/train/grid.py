@@ -15,11 +15,13 @@ SHORT_SIDE = 64
 """Images smaller than this are enlarged, in whole steps, to at least this many pixels."""
 
 
-def image_grid(images: Tensor) -> Tensor:
+def image_grid(images: Tensor, columns: int | None = None, gap: int | None = None) -> Tensor:
     """Images side by side, nearly square, enlarged smoothly if they are small, a dark line between them.
 
     Args:
         images: floating point [N, 1 or 3, H, W] in [-1, 1], N at least 1; values outside are clamped.
+        columns: images in a row; by default so many that the grid is nearly square.
+        gap: pixels of the line between them; by default half of the enlargement.
 
     Returns:
         uint8 [1 or 3, height, width] on the CPU.
@@ -28,9 +30,9 @@ def image_grid(images: Tensor) -> Tensor:
     scale = max(1, -(-SHORT_SIDE // min(height, width)))
     images = torch.nn.functional.interpolate(images.float().cpu(), scale_factor=scale, mode="bicubic")
     pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = -(-count // columns)
-    gap = max(1, scale // 2)
+    gap = max(1, scale // 2) if gap is None else gap
     down, across = height * scale + gap, width * scale + gap
     grid = torch.full((channels, rows * down + gap, columns * across + gap), 40, dtype=torch.uint8)
     for index, image in enumerate(pixels):

@@ -64,7 +64,8 @@ def train_until(
 
 
 def _picture(state: TrainState, config: TrainConfig) -> Tensor:
-    return draw(state.average.network, state.latent_dim, GRID, config.seed)
+    network = state.average.network
+    return draw(network, state.latent_dim, GRID, config.seed, next(network.parameters()).device)
 
 
 def _finite(step: int, taken: Step) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """Images from a generator, the same for the same seed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,9 +34,26 @@ class TrainedGenerator:
     config: TrainConfig
     step: int
 
-    def sample(self, n: int, seed: int = 0) -> Tensor:
-        """n images, float32 [n, C, H, W] in [-1, 1] on the CPU; the same for the same seed."""
-        return draw(self.network, self.latent_dim, n, seed)
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    def sample(self, n: int, seed: int = 0, psi: float = 1.0) -> Tensor:
+        """n images, float32 [n, C, H, W] in [-1, 1] on the CPU; the same for the same seed.
+
+        `psi` draws the latents of a StyleGAN2 towards their mean (truncation); 1 for any other network.
+
+        Raises:
+            UserError: psi is not 1, and the network has no styles.
+        """
+        if psi == 1:
+            return draw(self.network, self.latent_dim, n, seed, self.device)
+        if not PRESETS[self.config.preset].styled:
+            raise UserError(
+                f"--psi is {psi:g}, expected 1: the generator of {self.config.preset} has no styles to truncate"
+            )
+        return draw(partial(self.network, psi=psi), self.latent_dim, n, seed, self.device)
 
 
 def load_generator(path: str | Path, device: str = "cpu") -> TrainedGenerator:
@@ -64,12 +83,12 @@ def load_generator(path: str | Path, device: str = "cpu") -> TrainedGenerator:
 
 
 @torch.no_grad()
-def draw(network: nn.Module, latent_dim: int, n: int, seed: int) -> Tensor:
-    """Samples of a generator in evaluation mode: float32 [n, C, H, W] on the CPU.
-
-    The latents are drawn on the CPU, and so are the same on every device.
-    """
-    random = torch.Generator().manual_seed(seed)
-    device = next(network.parameters()).device
-    latents = torch.randn(n, latent_dim, generator=random)
+def draw(network: Callable[[Tensor], Tensor], latent_dim: int, n: int, seed: int, device: torch.device) -> Tensor:
+    """Samples of a generator in evaluation mode, on that device: float32 [n, C, H, W] on the CPU."""
+    latents = draw_latents(latent_dim, n, seed)
     return torch.cat([network(part.to(device)).cpu() for part in latents.split(BATCH)])
+
+
+def draw_latents(latent_dim: int, n: int, seed: int) -> Tensor:
+    """Standard normal, float32 [n, latent_dim]: drawn on the CPU, and so the same for every device."""
+    return torch.randn(n, latent_dim, generator=torch.Generator().manual_seed(seed))

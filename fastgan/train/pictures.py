@@ -1,0 +1,110 @@
+"""Pictures of what a generator has learnt: truncation, style mixing, interpolation between latents."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from fastgan.errors import UserError
+from fastgan.models import StyleGAN2Generator
+from fastgan.train.checkpoint import atomic_file
+from fastgan.train.grid import image_grid
+from fastgan.train.sampling import BATCH, TrainedGenerator, draw_latents
+
+
+def truncation_grid(generator: TrainedGenerator, n: int, seed: int, psis: list[float]) -> Tensor:
+    """One row of n images for each psi, always of the same latents: uint8 [C, height, width]."""
+    return image_grid(torch.cat([generator.sample(n, seed, psi) for psi in psis]), columns=n)
+
+
+@torch.no_grad()
+def mixing_grid(generator: TrainedGenerator, n: int, seed: int, psi: float) -> Tensor:
+    """n + 1 rows and columns: the first column's images give the coarse styles of their row, the first row's the rest.
+
+    Coarse are the layers of the lower half of the resolutions. Karras et al. 2019, arXiv:1812.04948, figure 3. The
+    corner is left dark.
+
+    Returns:
+        uint8 [C, height, width].
+
+    Raises:
+        UserError: the generator has no styles.
+    """
+    network = styled(generator)
+    ws = network.ws(draw_latents(generator.latent_dim, 2 * n, seed).to(generator.device), psi)
+    coarse, fine = ws[:n], ws[n:]
+    crossover = network.num_ws // 2
+    mixed = torch.cat(
+        [coarse[:, None, :crossover].expand(-1, n, -1, -1), fine[None, :, crossover:].expand(n, -1, -1, -1)], 2
+    )
+    parts = torch.cat([coarse, fine, mixed.flatten(0, 1)]).split(BATCH)
+    images = torch.cat([network.synthesis(part).cpu() for part in parts])
+    rows, columns, crossed = images.split([n, n, n * n])
+    crossed = crossed.unflatten(0, (n, n))
+    corner = torch.full_like(images[:1], -1)
+    lines = [torch.cat([corner, columns]), *(torch.cat([rows[i : i + 1], crossed[i]]) for i in range(n))]
+    return image_grid(torch.cat(lines), columns=n + 1)
+
+
+@torch.no_grad()
+def interpolation(generator: TrainedGenerator, n: int, seed: int, psi: float, steps: int) -> Tensor:
+    """A closed tour of n latents, `steps` images from each to the next: float32 [n * steps, C, H, W] in [-1, 1].
+
+    Straight in w where the generator has styles; otherwise along great circles in z, whose points have the length that
+    a normal distribution of that many dimensions has (White 2016, arXiv:1609.04468).
+    """
+    z = draw_latents(generator.latent_dim, n, seed).to(generator.device)
+    weights = torch.arange(steps, device=z.device) / steps
+    if psi != 1 or isinstance(generator.network, StyleGAN2Generator):
+        network = styled(generator)
+        stops = network.ws(z, psi)
+        tour = [torch.lerp(a, b, t) for a, b in _circle(stops) for t in weights]
+        render: Any = network.synthesis
+    else:
+        tour = [_slerp(a, b, t) for a, b in _circle(z) for t in weights]
+        render = generator.network
+    return torch.cat([render(part).cpu() for part in torch.stack(tour).split(BATCH)])
+
+
+def _circle(stops: Tensor) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(stops, stops.roll(-1, 0), strict=True))
+
+
+def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    angle = torch.acos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
+    if angle < 1e-4:  # sin(angle) would cancel
+        return torch.lerp(a, b, t)
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+
+
+def styled(generator: TrainedGenerator) -> StyleGAN2Generator:
+    """The network of a generator that has styles.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not isinstance(generator.network, StyleGAN2Generator):
+        raise UserError(
+            f"CHECKPOINT holds the preset {generator.config.preset}, whose generator has no styles: expected a "
+            "StyleGAN2 for --psi other than 1 and for --mix"
+        )
+    return generator.network
+
+
+def write_gif(images: Tensor, path: Path, milliseconds: int = 60) -> None:
+    """Writes images, float32 [N, C, H, W] in [-1, 1], as an endless film, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    frames = []
+    for image in images:
+        array = image_grid(image[None], gap=0).permute(1, 2, 0).numpy()
+        frames.append(Image.fromarray(array[..., 0] if array.shape[2] == 1 else array))
+    encoded = io.BytesIO()
+    frames[0].save(encoded, "GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
+    with atomic_file(path) as file:
+        file.write(encoded.getvalue())

@@ -1,0 +1,141 @@
+"""StyleGAN2: sizes, what each latent controls, mixing, truncation, and the critic."""
+
+import pytest
+import torch
+
+import fastgan
+from fastgan.models import PRESETS, StyleGAN2Critic, StyleGAN2Generator
+from fastgan.models.stylegan2 import channels_at, levels
+from fastgan.penalties import explain
+
+SMALL = {"z_dim": 6, "w_dim": 6, "mapping_layers": 2, "width": 64, "max_width": 8}
+
+
+@pytest.mark.parametrize("resolution", [8, 32, 64, (16, 32), (64, 80), (8, 10)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sizes(resolution, channels):
+    generator = StyleGAN2Generator(resolution, channels, **SMALL)
+    critic = StyleGAN2Critic(resolution, channels, width=64, max_width=8)
+    images = generator(torch.randn(5, 6))
+    size = (resolution, resolution) if isinstance(resolution, int) else resolution
+    assert images.shape == (5, channels, *size)
+    logits = critic(images)
+    assert logits.shape == (5, 1)
+    logits.sum().backward()
+    assert all(p.grad is not None for network in (generator, critic) for p in network.parameters())
+
+
+def test_levels_and_widths_are_the_paper_s():
+    assert levels(1024)[0] == (4, 4)
+    assert len(levels(1024)) == 9
+    assert levels((16, 32)) == [(4, 8), (8, 16), (16, 32)]
+    # Table 1 of Karras et al. 2018 with twice the channels: config F.
+    expected = [512, 512, 512, 512, 512, 512, 256, 128, 64, 32][1:]
+    assert [channels_at(size, 32768, 512) for size in levels(1024)] == expected
+    assert StyleGAN2Generator(16, **SMALL).num_ws == 6
+
+
+@pytest.mark.parametrize("resolution", [4, 12, 2048, (16, 17), (8, 2048), (0, 8)])
+def test_wrong_resolutions_are_refused(resolution):
+    for make in (StyleGAN2Generator, StyleGAN2Critic):
+        with pytest.raises(ValueError, match=r"resolution is .*, expected 8 to 1024"):
+            make(resolution)
+
+
+def test_ws_control_the_layers_from_coarse_to_fine(generator):
+    """A w below some layer changes nothing above it: the image's lowest level is the average of its pixels."""
+    network = StyleGAN2Generator(32, **SMALL).double().eval()
+    ws = network.ws(torch.randn(1, 6, generator=generator, dtype=torch.float64)).clone()
+    seen = []
+    hooks = [block.register_forward_hook(lambda m, a, out: seen.append(out[0])) for block in network.synthesis.blocks]
+    network.synthesis(ws)
+    before, seen[:] = list(seen), []
+    changed = ws.clone()
+    changed[:, 4:] += 1  # the fifth w and those after it: the second layer of 16x16 and all of 32x32
+    network.synthesis(changed)
+    for hook in hooks:
+        hook.remove()
+    same = [torch.equal(a, b) for a, b in zip(before, seen, strict=True)]
+    assert same == [True, True, False, False]
+
+
+def test_mixing_happens_in_training_only_and_as_often_as_asked(generator):
+    z = torch.randn(2, 6, generator=generator)
+    network = StyleGAN2Generator(32, **SMALL, mixing_probability=0.5)
+
+    def mixed():
+        ws = network.ws(z)
+        crossed = (ws != ws[:, :1]).any(2)
+        assert torch.equal(crossed[0], crossed[1])  # one crossover for the batch
+        assert (crossed.long().diff(dim=1) >= 0).all()  # and all layers after it
+        return crossed[0, -1].item()
+
+    found = sum(mixed() for _ in range(200))
+    assert 60 < found < 140
+    network.mixing_probability = 0.0
+    assert not any(mixed() for _ in range(20))
+    network.mixing_probability = 1.0
+    assert all(mixed() for _ in range(20))
+    network.eval()
+    assert not any(mixed() for _ in range(20))
+
+
+def test_truncation_draws_towards_the_mean(generator):
+    network = StyleGAN2Generator(16, **SMALL)
+    network.mapping.w_avg.normal_(generator=generator)
+    network.eval()
+    z = torch.randn(64, 6, generator=generator)
+    spread = [network(z, psi=psi).std(0).mean().item() for psi in (0.0, 0.5, 1.0)]
+    assert spread[0] < 1e-6
+    assert spread[0] < spread[1] < spread[2]
+
+
+def test_evaluation_is_deterministic_and_training_draws_noise(generator):
+    network = StyleGAN2Generator(16, **SMALL, mixing_probability=0.0)
+    with torch.no_grad():
+        for block in network.synthesis.blocks:
+            block.conv.noise_strength.fill_(1.0)
+    z = torch.randn(2, 6, generator=generator)
+    assert not torch.equal(network(z), network(z))
+    network.eval()
+    assert torch.equal(network(z), network(z))
+    assert not torch.equal(network(z), network(z, noise="none"))
+
+
+def test_on_the_references_it_computes_the_same(generator):
+    """Values and two derivatives, compiled against plain PyTorch, in float64."""
+    network = StyleGAN2Generator(16, **SMALL, clamp=256.0).double().eval()
+    critic = StyleGAN2Critic(16, width=64, max_width=8).double()
+    z = torch.randn(4, 6, generator=generator, dtype=torch.float64)
+    results = []
+    for backend in ("auto", "reference"):
+        with fastgan.backend(backend):
+            images = network(z)
+            logits = critic(images)
+            (g,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+            penalty = g.square().sum() + logits.sum()
+            parameters = [*network.parameters(), *critic.parameters()]
+            results.append([images, logits, g, *torch.autograd.grad(penalty, parameters, allow_unused=True)])
+    for ours, theirs in zip(*results, strict=True):
+        if theirs is not None:
+            torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+def test_a_critic_without_the_batch_s_deviation_takes_one_pass():
+    x = torch.randn(4, 3, 16, 16)
+    assert explain(StyleGAN2Critic(16, width=64, max_width=8, group_size=0), x).eligible
+    assert not explain(StyleGAN2Critic(16, width=64, max_width=8), x).eligible
+
+
+def test_the_preset_is_the_paper_s():
+    recipe = PRESETS["stylegan2"].recipe
+    assert (recipe.lr, recipe.beta1, recipe.beta2) == (0.002, 0.0, 0.99)
+    assert (recipe.penalty_every, recipe.path_length_every, recipe.path_length) == (16, 4, 2.0)
+    with torch.device("meta"):
+        generator, critic = (
+            PRESETS["stylegan2"].generator(resolution=1024),
+            PRESETS["stylegan2"].critic(resolution=1024),
+        )
+    # Karras et al. 2020, section 5: about 30 M for each, with the mapping network.
+    assert sum(p.numel() for p in generator.parameters()) == pytest.approx(30.4e6, rel=0.02)
+    assert sum(p.numel() for p in critic.parameters()) == pytest.approx(29e6, rel=0.02)
