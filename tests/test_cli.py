@@ -242,3 +242,24 @@ def test_interrupted_process_saves_and_resumes(tmp_path):
     assert again.stdout.startswith(f"step {step + 1}/{step + 2}")
     logged = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert logged == list(range(1, step + 3))
+
+
+def test_stylegan2_from_the_command_line(tmp_path):
+    run = tmp_path / "run"
+    small = ["--preset", "stylegan2-small", "--data", "digits", "--resolution", "16", "--channels", 1]
+    lazy = ["--penalty", "r1:1", "--penalty-every", 2, "--path-length", 1, "--path-length-every", 2]
+    code, out, _ = call("train", "--out", run, *small, *lazy, "--steps", 2, "--batch-size", 4, "--device", "cpu")
+    assert code == 0
+    assert out.startswith("gradient of r1:1: double backward, because ")
+    for arguments, name, size in (
+        (["--psi", "0.4,1", "--n", 3], "psi.png", (3 * 66 + 2, 2 * 66 + 2)),
+        (["--mix", "--n", 2, "--psi", 0.7], "mixing.png", (3 * 66 + 2, 3 * 66 + 2)),
+        (["--interpolate", "--n", 2], "strip.png", (8 * 66 + 2, 68)),
+        (["--interpolate", "--n", 2], "tour.gif", (64, 64)),
+    ):
+        code, out, _ = call("sample", run, *arguments, "--out", tmp_path / name)
+        assert (code, out) == (0, f"wrote {tmp_path / name}\n")
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == size
+    assert_refused(call("sample", run, "--psi", "half"), "--psi is 'half', expected a number, or several")
+    assert_refused(call("sample", run, "--mix", "--interpolate"), "--mix and --interpolate each make a picture")
