@@ -15,6 +15,7 @@
 #include "interpolate.h"
 #include "isa.h"
 #include "minibatch_discrimination.h"
+#include "minibatch_stddev.h"
 #include "spectral_norm.h"
 
 namespace py = pybind11;
@@ -146,6 +147,31 @@ PYBIND11_MODULE(_C, module) {
          int threads) {
         check(FASTGAN_CPU(minibatch_discrimination_grad2)(at(v), at(g), at(m), at(gg), at(mm), B, K, C,
                                                           DType(dtype), threads));
+      },
+      release_gil());
+
+  py::class_<MinibatchStddevArgs>(module, "MinibatchStddevArgs")
+      .def(py::init([](int64_t samples, int64_t groups, int64_t features, int64_t segments, int64_t length,
+                       int64_t pixels, int dtype, int threads) {
+        return MinibatchStddevArgs{samples, groups, features,     segments,
+                                   length,  pixels, DType(dtype), threads};
+      }));
+  module.def(
+      "minibatch_stddev",
+      [](Address x, Address o, const MinibatchStddevArgs& args) {
+        check(FASTGAN_CPU(minibatch_stddev)(at(x), at(o), args));
+      },
+      release_gil());
+  module.def(
+      "minibatch_stddev_grad",
+      [](Address g, Address x, Address dx, const MinibatchStddevArgs& args) {
+        check(FASTGAN_CPU(minibatch_stddev_grad)(at(g), at(x), at(dx), args));
+      },
+      release_gil());
+  module.def(
+      "minibatch_stddev_grad2",
+      [](Address v, Address g, Address x, Address gg, Address mm, const MinibatchStddevArgs& args) {
+        check(FASTGAN_CPU(minibatch_stddev_grad2)(at(v), at(g), at(x), at(gg), at(mm), args));
       },
       release_gil());
 

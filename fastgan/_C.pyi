@@ -52,6 +52,23 @@ def minibatch_discrimination_grad2(
     v: int, g: int, m: int, gg: int, mm: int, B: int, K: int, C: int, dtype: int, threads: int
 ) -> None: ...
 
+class MinibatchStddevArgs:
+    def __init__(
+        self,
+        samples: int,
+        groups: int,
+        features: int,
+        segments: int,
+        length: int,
+        pixels: int,
+        dtype: int,
+        threads: int,
+    ) -> None: ...
+
+def minibatch_stddev(x: int, o: int, args: MinibatchStddevArgs) -> None: ...
+def minibatch_stddev_grad(g: int, x: int, dx: int, args: MinibatchStddevArgs) -> None: ...
+def minibatch_stddev_grad2(v: int, g: int, x: int, gg: int, mm: int, args: MinibatchStddevArgs) -> None: ...
+
 class SpectralNormArgs:
     def __init__(self, iterations: int, eps: float, v_first: bool, dtype: int) -> None: ...
 

@@ -12,6 +12,7 @@ from fastgan.ops.frozen_bias_act import (
 from fastgan.ops.gradient_norm_penalty import gradient_norm_penalty, penalised_input
 from fastgan.ops.interpolate import interpolate, interpolation_weights
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
+from fastgan.ops.minibatch_stddev import minibatch_stddev
 from fastgan.ops.spectral_norm import spectral_norm, spectral_sigma
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "interpolate",
     "interpolation_weights",
     "minibatch_discrimination",
+    "minibatch_stddev",
     "penalised_input",
     "spectral_norm",
     "spectral_sigma",
