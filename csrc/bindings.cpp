@@ -254,5 +254,27 @@ PYBIND11_MODULE(_C, module) {
                                                    at(stream)));
       },
       release_gil());
+  module.def(
+      "minibatch_stddev_parts",
+      [](const MinibatchStddevArgs& args) { return cuda::minibatch_stddev_parts(args); }, release_gil());
+  module.def(
+      "minibatch_stddev_cuda",
+      [](Address x, Address o, Address parts, const MinibatchStddevArgs& args, Address stream) {
+        check(cuda::minibatch_stddev(at(x), at(o), at(parts), args, at(stream)));
+      },
+      release_gil());
+  module.def(
+      "minibatch_stddev_grad_cuda",
+      [](Address g, Address x, Address dx, const MinibatchStddevArgs& args, Address stream) {
+        check(cuda::minibatch_stddev_grad(at(g), at(x), at(dx), args, at(stream)));
+      },
+      release_gil());
+  module.def(
+      "minibatch_stddev_grad2_cuda",
+      [](Address v, Address g, Address x, Address gg, Address mm, Address parts,
+         const MinibatchStddevArgs& args, Address stream) {
+        check(cuda::minibatch_stddev_grad2(at(v), at(g), at(x), at(gg), at(mm), at(parts), args, at(stream)));
+      },
+      release_gil());
 #endif
 }

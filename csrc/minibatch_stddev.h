@@ -46,4 +46,14 @@ struct MinibatchStddevArgs {
 FASTGAN_EACH_ISA(FASTGAN_DECLARE)
 #undef FASTGAN_DECLARE
 
+namespace cuda {
+// How many doubles `parts` must have room for: the sums that blocks leave for the last step of a pass.
+int64_t minibatch_stddev_parts(const MinibatchStddevArgs& args);
+Error minibatch_stddev(const void* x, void* o, void* parts, const MinibatchStddevArgs& args, void* stream);
+Error minibatch_stddev_grad(const void* g, const void* x, void* dx, const MinibatchStddevArgs& args,
+                            void* stream);
+Error minibatch_stddev_grad2(const void* v, const void* g, const void* x, void* gg, void* mm, void* parts,
+                             const MinibatchStddevArgs& args, void* stream);
+}  // namespace cuda
+
 }  // namespace fastgan
