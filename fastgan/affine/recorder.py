@@ -29,6 +29,10 @@ class _RefusedError(NotAffineError):
     """An operation has been refused, once and for all."""
 
 
+class _HandedOnError(NotAffineError):
+    """The reason why a value was refused, with its place, met again by an operation on it."""
+
+
 class Recorder(TorchDispatchMode):
     """Sees every operation of the network; those on tensors that depend on the input go to their rule."""
 
@@ -59,19 +63,19 @@ class Recorder(TorchDispatchMode):
         if value is None:
             return None
         fn = tensor.grad_fn
-        if isinstance(fn, BackwardCFunction):  # checked where autograd is off too: inside of the Function of an op
+        if torch.is_grad_enabled() and fn is None and value is not self.tape.input:
+            return None  # made under torch.no_grad(): a constant, as for autograd
+        # The next two are checked where autograd is off too: inside of the Function of an op.
+        if value.reason is not None:
+            raise _HandedOnError(value.reason)
+        if isinstance(fn, BackwardCFunction):
             function = fn._forward_cls  # type: ignore[attr-defined]
             # TorchDynamo runs every autograd.Function as one of this name.
             known = function in FUNCTIONS or (value.own and function.__name__ == "ApplyTemplate")
-            if not known and value.reason is None:
+            if not known:
                 raise NotAffineError(f"the autograd.Function {function.__name__} may have any backward")
-        if torch.is_grad_enabled():
-            if fn is None and value is not self.tape.input:
-                return None  # made under torch.no_grad(): a constant, as for autograd
-            if value.hidden and not isinstance(fn, BackwardCFunction):
-                raise NotAffineError(f"the autograd function {fn.name() if fn else fn} may have any backward")
-            if value.reason is not None:
-                raise NotAffineError(value.reason)
+        if torch.is_grad_enabled() and value.hidden and not isinstance(fn, BackwardCFunction):
+            raise NotAffineError(f"the autograd function {fn.name() if fn else fn} may have any backward")
         if tensor._version != version:
             raise NotAffineError("an activation was modified in place through another view of it")
         return value
@@ -247,7 +251,8 @@ class Recorder(TorchDispatchMode):
             folded, rest = divmod(tensor.shape[0] if tensor.ndim else 0, self.samples)
             value = Value(tensor, Batch(0, 1 if rest else folded))
             if not torch.is_grad_enabled():
-                value.hidden, value.reason = True, f"{error}{self.where()}"
+                place = "" if isinstance(error, _HandedOnError) else self.where()
+                value.hidden, value.reason = True, f"{error}{place}"
             self._mark(tensor, value, changed=any(tensor is t for t in args))
         return result
 

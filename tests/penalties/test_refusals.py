@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import fastgan
 from fastgan import NotAffineError
-from fastgan.ops import bias_act
+from fastgan.ops import bias_act, minibatch_stddev
 from fastgan.ops.convolution import convolution
 from fastgan.penalties import R1, R2, WGANGP
 from tests.penalties.critics import gradients, relative_error, textbook
@@ -79,6 +79,17 @@ class Reversed(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return convolution(Reversal.apply(h), self.weight)
+
+
+class Deviating(nn.Module):
+    """The standard deviation over the batch before a convolution that is an autograd.Function of ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 5, 1, 1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return convolution(minibatch_stddev(h), self.weight)
 
 
 class ReversalInPlace(torch.autograd.Function):
@@ -161,6 +172,7 @@ INELIGIBLE = {
     "gradient reversal before a convolution of ours": (
         lambda: Around(Reversed()), "Reversal may have any backward",
     ),
+    "a refused op of ours before another": (lambda: Around(Deviating()), "minibatch_stddev|standard deviation"),
     "gradient reversal in place": (
         lambda: Around(lambda h: ReversalInPlace.apply(h * 1)), "ReversalInPlace may have any backward",
     ),
