@@ -261,5 +261,10 @@ def test_stylegan2_from_the_command_line(tmp_path):
         assert (code, out) == (0, f"wrote {tmp_path / name}\n")
         with Image.open(tmp_path / name) as picture:
             assert picture.size == size
-    assert_refused(call("sample", run, "--psi", "half"), "--psi is 'half', expected a number, or several")
-    assert_refused(call("sample", run, "--mix", "--interpolate"), "--mix and --interpolate each make a picture")
+    assert_refused(
+        call("sample", run, "--psi", "half"), "--psi is 'half', expected a number, or several with commas between them"
+    )
+    assert_refused(
+        call("sample", run, "--mix", "--interpolate"),
+        "--mix and --interpolate each make a picture of their own, at one --psi; expected one of them",
+    )
