@@ -1,5 +1,7 @@
 """The command line: through typer's runner, and once as a real process that is interrupted."""
 
+import dataclasses
+import functools
 import json
 import os
 import re
@@ -13,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fastgan.cli import app
+from fastgan.models import PRESETS, ResNetCritic, ResNetGenerator
 from fastgan.train import TrainConfig, train
 
 FAST = ["--batch-size", "16", "--device", "cpu"]
@@ -55,7 +58,8 @@ def run(tmp_path_factory):
         ),
         (["train"], ["--loss", "relativistic_pairing", "--penalty", "wgan-gp", "r1:10,r2:10"]),
         (["sample"], ["--n", "--seed", "--out", "CHECKPOINT"]),
-        (["evaluate"], ["--n", "--out", "CHECKPOINT"]),
+        (["evaluate"], ["--n", "--out", "CHECKPOINT", "16x16"]),
+        (["train"], ["'digits'", "'textures'", "folder"]),
         (["bench"], ["benchmarks"]),
         (["info"], ["--cuda"]),
     ],
@@ -117,15 +121,78 @@ def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
     assert "Covered: at least 1% of the confident samples" in " ".join(out.split())
 
 
-def test_evaluate_needs_the_digits(tmp_path):
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    for index in range(16):
-        Image.effect_noise((8, 8), index).save(pictures / f"{index}.png")
-    call("train", "--data", pictures, "--out", tmp_path / "run", "--steps", 1, *FAST)
+def test_evaluate_needs_enough_digits(run):
+    assert_refused(call("evaluate", run, "--n", 897), "--n is 897, expected at least 898, half of the digits")
+
+
+def folder_of_noise(path, count, side):
+    path.mkdir()
+    for index in range(count):
+        Image.effect_noise((side, side), 64).save(path / f"{index}.png")
+    return path
+
+
+@pytest.fixture
+def preset_16(monkeypatch):
+    """A preset of 1x16x16 images, by name."""
+    networks = {"channels": 1, "resolution": 16, "width": 4}
+    preset = dataclasses.replace(
+        PRESETS["digits-resnet"],
+        resolution=16,
+        generator=functools.partial(ResNetGenerator, latent_dim=64, **networks),
+        critic=functools.partial(ResNetCritic, **networks),
+    )
+    monkeypatch.setitem(PRESETS, "tiny-16", preset)
+    return "tiny-16"
+
+
+@pytest.mark.parametrize("data", ["digits", "textures", "folder"])
+def test_evaluate_compares_patches(tmp_path, preset_16, data):
+    folder = folder_of_noise(tmp_path / "pictures", 41, 16)
+    call(
+        "train",
+        "--preset",
+        preset_16,
+        "--data",
+        folder if data == "folder" else data,
+        "--out",
+        tmp_path / "run",
+        "--steps",
+        1,
+        *FAST,
+    )
+    code, out, _ = call("evaluate", tmp_path / "run", "--n", 60, "--out", tmp_path / "report.json")
+    assert code == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    compared = 20 if data == "folder" else 30
+    assert (report["step"], report["n"], report["images"], list(report["levels"])) == (1, 60, compared, ["16x16"])
+    assert f"patches of {compared} images and {compared} others" in " ".join(out.split())
+    assert report["levels"]["16x16"] == report["mean"]
+    for column in ("samples", "floor"):
+        assert f"{report['mean'][column]:.4f} ± {report['mean'][column + '_std']:.4f}" in out
+    assert report["mean"]["samples"] > 2 * report["mean"]["floor"]
+
+
+def test_evaluate_refuses_what_it_cannot_compare(tmp_path, preset_16):
+    small, pictures = folder_of_noise(tmp_path / "small", 16, 8), folder_of_noise(tmp_path / "pictures", 16, 16)
+    call("train", "--data", small, "--out", tmp_path / "small-run", "--steps", 1, *FAST)
+    assert_refused(
+        call("evaluate", tmp_path / "small-run"),
+        f"CHECKPOINT was trained on '{small}' and makes images of 1x8x8; "
+        "expected the digits at 1x8x8, or at least 16x16",
+    )
+    call("train", "--preset", preset_16, "--data", pictures, "--out", tmp_path / "run", "--steps", 1, *FAST)
+    for index in range(1, 16):
+        (pictures / f"{index}.png").unlink()
     assert_refused(
         call("evaluate", tmp_path / "run"),
-        f"CHECKPOINT was trained on '{pictures}', but evaluate needs a generator of the digits",
+        f"CHECKPOINT was trained on '{pictures}', a single image; expected at least 2 to compare",
+    )
+    pictures.rename(tmp_path / "elsewhere")
+    assert_refused(
+        call("evaluate", tmp_path / "run"),
+        f"CHECKPOINT was trained on '{pictures}', which cannot be read again: --data is '{pictures}', which does not "
+        "exist; expected 'digits', 'textures' or a folder of images",
     )
 
 

@@ -40,6 +40,8 @@ def textures(resolution: Resolution, channels: int) -> Images:
     factor = max(1, VIEW // max(height, width))
     reduced = [photograph.convert("L" if channels == 1 else "RGB").reduce(factor) for photograph in photographs]
     pixels = torch.from_numpy(np.stack([np.atleast_3d(np.asarray(picture)) for picture in reduced]))
-    mirrored = torch.stack([pixels, pixels.flip(2)], dim=1)  # [photographs, mirrored, down, across, channels]
-    patches = mirrored.unfold(2, height, 1).unfold(3, width, 1)
+    # Channel by channel, so that a batch of patches is contiguous.
+    pixels = pixels.permute(0, 3, 1, 2).contiguous()
+    mirrored = torch.stack([pixels, pixels.flip(3)], dim=1)  # [photographs, mirrored, channels, down, across]
+    patches = mirrored.unfold(3, height, 1).unfold(4, width, 1).movedim(2, 4)
     return Images("textures", patches)

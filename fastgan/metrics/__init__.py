@@ -1,9 +1,12 @@
-"""How good samples are: distances to the data on any features, class coverage, and the report for the digits."""
+"""How good samples are: distances to the data on features or patches, class coverage, and reports of them."""
 
 from fastgan.metrics.classifier import DigitClassifier, Judge, digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
 from fastgan.metrics.digits import Comparison, DigitsReport, evaluate_digits
 from fastgan.metrics.distances import frechet_distance, kernel_distance
+from fastgan.metrics.patches import PatchDistance, PatchReport, evaluate_patches
+from fastgan.metrics.pyramid import laplacian_pyramid
+from fastgan.metrics.sliced_wasserstein import sliced_wasserstein
 
 __all__ = [
     "ClassCoverage",
@@ -11,9 +14,14 @@ __all__ = [
     "DigitClassifier",
     "DigitsReport",
     "Judge",
+    "PatchDistance",
+    "PatchReport",
     "class_coverage",
     "digit_judge",
     "evaluate_digits",
+    "evaluate_patches",
     "frechet_distance",
     "kernel_distance",
+    "laplacian_pyramid",
+    "sliced_wasserstein",
 ]

@@ -45,6 +45,7 @@ def test_a_patch_is_a_slice_of_a_reduced_photograph(seed, resolution, factor):
             expected.append(picture[top : top + height, left : left + width].transpose(2, 0, 1))
     batch = images.batch(torch.tensor(indices))
     assert batch.dtype == torch.float32
+    assert batch.is_contiguous()
     np.testing.assert_allclose((batch.numpy() + 1) * 127.5, np.stack(expected), rtol=0, atol=0.51)
 
 

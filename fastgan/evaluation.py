@@ -1,0 +1,97 @@
+"""What `fastgan evaluate` measures of a generator, depending on its images, and how it prints it."""
+
+from rich.console import Console
+from rich.table import Table
+
+from fastgan.data import DIGITS, load
+from fastgan.errors import UserError
+from fastgan.metrics import DigitsReport, PatchDistance, PatchReport, evaluate_digits, evaluate_patches
+from fastgan.metrics.coverage import CONFIDENT, COVERED
+from fastgan.metrics.digits import HALF
+from fastgan.metrics.patches import REPEATS
+from fastgan.metrics.pyramid import SMALLEST
+from fastgan.train import TrainedGenerator
+
+
+def measure(generator: TrainedGenerator, n: int, seed: int) -> DigitsReport | PatchReport:
+    """Compares n samples with the images that the generator was trained on.
+
+    Digits of 1×8×8 are judged by a classifier, all other images from 16×16 on by their patches.
+
+    Raises:
+        UserError: the images are smaller, cannot be read again or are a single one, or n is too small for the digits.
+    """
+    data = generator.config.data
+    channels, height, width = generator.sample(1).shape[1:]
+    if data == DIGITS and (channels, height, width) == (1, 8, 8):
+        if n < HALF:
+            raise UserError(f"--n is {n}, expected at least {HALF}, half of the digits")
+        return evaluate_digits(generator.sample(n, seed))
+    if min(height, width) < SMALLEST:
+        raise UserError(
+            f"CHECKPOINT was trained on {data!r} and makes images of {channels}x{height}x{width}; "
+            f"expected the digits at 1x8x8, or at least {SMALLEST}x{SMALLEST}"
+        )
+    try:
+        images = load(data, (height, width), channels)
+    except UserError as error:
+        raise UserError(f"CHECKPOINT was trained on {data!r}, which cannot be read again: {error}") from error
+    if len(images) < 2:
+        raise UserError(f"CHECKPOINT was trained on {data!r}, a single image; expected at least 2 to compare")
+    return evaluate_patches(generator.sample(n, seed), images)
+
+
+def show(report: DigitsReport | PatchReport, title: str) -> None:
+    """Prints a report as tables."""
+    if isinstance(report, DigitsReport):
+        _show_digits(report, title)
+    else:
+        _show_patches(report, title)
+
+
+def _show_digits(report: DigitsReport, title: str) -> None:
+    console = Console()
+    console.print(f"classifier: {report.test_accuracy:.1%} of the held-out digits right", highlight=False)
+    table = Table("", "images", "Fréchet distance", "kernel distance", title=title)
+    for name, row in (
+        ("data, samples", report.all),
+        ("halves, samples", report.matched),
+        ("halves, other halves", report.floor),
+    ):
+        frechet = f"{row.frechet:.3f}" + (f" ± {row.frechet_std:.3f}" if row.frechet_std else "")
+        table.add_row(name, f"{row.real}, {row.other}", frechet, f"{row.kernel:.4f} ± {row.kernel_std:.4f}")
+    console.print(table)
+    table = Table("", "samples", "data")
+    spreads = (report.samples, report.data)
+    table.add_row("digits covered", *(f"{spread.covered} of {spread.classes}" for spread in spreads))
+    table.add_row("confident", *(f"{spread.confident:.1%}" for spread in spreads))
+    table.add_row("KL to the data's histogram", *(f"{spread.kl:.4f}" for spread in spreads), end_section=True)
+    for digit in range(10):
+        table.add_row(f"share of {digit}", *(f"{spread.histogram[digit]:.1%}" for spread in spreads))
+    console.print(table)
+    console.print(
+        f"Covered: at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more).\n"
+        "Fréchet distances compare only at equal numbers of images: the floor of the\n"
+        "second row is the third, random halves of the data against each other.",
+        highlight=False,
+    )
+
+
+def _show_patches(report: PatchReport, title: str) -> None:
+    console = Console()
+    table = Table("patches of", "data, samples", "data, other data", title=title)
+    for name, row in report.levels.items():
+        table.add_row(name, *_both(row))
+    table.add_section()
+    table.add_row("mean", *_both(report.mean))
+    console.print(table)
+    console.print(
+        f"Sliced Wasserstein distances between the patches of {report.images} images and {report.images} others, at\n"
+        f"each level of their Laplacian pyramids: mean ± standard deviation over {REPEATS} draws.\n"
+        "They compare only at equal numbers of images. The right column is the floor.",
+        highlight=False,
+    )
+
+
+def _both(row: PatchDistance) -> tuple[str, str]:
+    return f"{row.samples:.4f} ± {row.samples_std:.4f}", f"{row.floor:.4f} ± {row.floor_std:.4f}"

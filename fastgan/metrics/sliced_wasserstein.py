@@ -1,0 +1,54 @@
+"""The sliced Wasserstein distance: earth mover's distances along random directions, which need only sorting."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = 512, seed: int = 0) -> tuple[float, float]:
+    """The mean of the 1-Wasserstein distances between two sets of points, projected onto random lines.
+
+    It is biased upwards, the more so the fewer points there are: compare only figures of equal sizes.
+
+    Args:
+        real, fake: floating point [N, D], equally many.
+        projections: how many random lines, at least 2.
+        seed: of the lines.
+
+    Returns:
+        The mean over the lines, and its standard error for the choice of the lines.
+
+    Raises:
+        ValueError: the shapes are not the same [N, D], or there are fewer than two projections.
+
+    Rabin et al. 2011, Wasserstein barycenter and its application to texture mixing; with the first power of the
+    distance as in Karras et al. 2018, arXiv:1710.10196.
+    """
+    if real.shape != fake.shape or real.dim() != 2 or not len(real):
+        raise ValueError(
+            f"real and fake have shapes {list(real.shape)} and {list(fake.shape)}, expected the same [N, D]"
+        )
+    if projections < 2:
+        raise ValueError(f"projections is {projections}, expected at least 2")
+    directions = random_directions(real.shape[1], projections, torch.Generator().manual_seed(seed))
+    distances = wasserstein(*(sorted_projections(points, directions) for points in (real, fake)))
+    return distances.mean().item(), distances.std().item() / math.sqrt(projections)
+
+
+def random_directions(dimension: int, count: int, random: torch.Generator) -> Tensor:
+    """Unit vectors, uniform on the sphere: float32 [dimension, count]."""
+    directions = torch.randn(dimension, count, generator=random)
+    return directions / directions.norm(dim=0)
+
+
+def sorted_projections(points: Tensor, directions: Tensor) -> Tensor:
+    """The coordinates of points [N, D] along each of the directions [D, P], in ascending order: [P, N]."""
+    projected = directions.to(points.dtype).mT @ points.detach().cpu().mT
+    projected.numpy().sort(axis=1)  # vectorised, and so several times faster than torch's
+    return projected
+
+
+def wasserstein(first: Tensor, second: Tensor) -> Tensor:
+    """The 1-Wasserstein distances between the sorted rows of [P, N] and of [P, N]: float64 [P]."""
+    return (first - second).abs().mean(dim=1, dtype=torch.float64)
