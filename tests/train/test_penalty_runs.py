@@ -81,7 +81,7 @@ def test_a_run_from_before_there_were_penalties_resumes(tiny):
     tensors, header = read_checkpoint(old.checkpoint)
     assert header["config"].pop("penalty") == ""
     write_checkpoint(old.run, header, tensors, 1)
-    assert load_generator(old.run).config.penalties == ()
+    assert load_generator(old.run).config.regularisation.penalties == ()
     with pytest.raises(UserError, match=r"--penalty is 'r1:1', but the run was started with ''"):
         resume(old.run, quiet=True, steps=6, penalty="r1:1")
     assert log_of(resume(old.run, quiet=True, steps=6, penalty="none")) == log_of(whole)
@@ -89,8 +89,8 @@ def test_a_run_from_before_there_were_penalties_resumes(tiny):
 
 def test_settings(tiny):
     assert tiny().penalty == ""
-    assert tiny(penalty="r1:0.1,r2").penalties == (R1(0.1), R2(10.0))
-    assert tiny(penalty="none").penalties == ()
+    assert tiny(penalty="r1:0.1,r2").regularisation.penalties == (R1(0.1), R2(10.0))
+    assert tiny(penalty="none").regularisation.penalties == ()
     for wrong in ("r3", "r1:x", "r1:-1", "wgan-gp:inf", "r1=1"):
         with pytest.raises(UserError, match=rf"^--penalty is '{wrong}': .*expected"):
             tiny(penalty=wrong)
