@@ -32,6 +32,7 @@ SHAPES = [
 ]
 # The last one is drawn afresh in every run.
 ORDERS = [("forward", 1), ("reverse", 1), ("random", int.from_bytes(os.urandom(4), "little"))]
+DOUBLE = torch.finfo(torch.float64).eps / 2
 
 SOURCE = """
 #include "minibatch_stddev.cu"
@@ -92,17 +93,18 @@ def rounding_bounds(x, g, v, shape, units):
     With T = max |x_i - x_0| + max |x_i| (the reference takes deviations from the mean itself), a deviation is wrong by
     at most e = (G + 4) u T: one rounding for a difference, G for the mean, two for what follows. Then s is wrong by e
     and (G / 2 + 3) u s for the squares, their sum and the root; u_i = d / s by e / s and |u_i| times what s is wrong
-    by, relatively; q by what its terms are and (G + 3) u of the sum Q of their sizes.
+    by, relatively; q by what its terms are and (G + 3) u of the sum Q of their sizes. a is a sum in double.
     """
     N, n, F, S, L, K = shape
     x, g, v = x.double(), g.double(), v.double()
-    extra = g[:, :, F * L :].reshape(N, S, F, K).sum((1, 3))  # [N, F]
+    extra = g[:, :, F * L :].reshape(N, S, F, K)
     of_y, of_gg = torch.empty(N, F, dtype=torch.float64), torch.empty(N, F, dtype=torch.float64)
     of_dx, of_mm = torch.empty_like(x), torch.empty_like(x)
     for j in range(n):
         member, unit = slice(j, None, n), units[j]
         X, V, G = x[member], v[member].abs(), len(x[member])
-        a = (extra[member].sum(0) / (G * S * L)).abs()[:, None]
+        a = (extra[member].sum((0, 1, 3)) / (G * S * L)).abs()[:, None]
+        of_a = G * S * K * DOUBLE * (extra[member].abs().sum((0, 1, 3)) / (G * S * L))[:, None]
         d = X - X.mean(0)
         s = (d.square().mean(0) + 1e-8).sqrt()
         e = (G + 4) * unit * ((X - X[0]).abs().amax(0) + X.abs().amax(0))
@@ -115,8 +117,9 @@ def rounding_bounds(x, g, v, shape, units):
         of_inside = (G + 4) * unit * (V + mean) + of_u * Q / G + u * of_q / G
         of_y[member] = of_s.mean((0, 2))
         of_gg[member] = of_q.mean((0, 2)) / G
-        of_dx[member] = a * (of_u + 4 * unit * u)
-        of_mm[member] = a / s * (of_inside + (V + mean + u * Q / G) * (of_s / s + 6 * unit))
+        inside = V + mean + u * Q / G
+        of_dx[member] = a * (of_u + 4 * unit * u) + of_a * u
+        of_mm[member] = a / s * (of_inside + inside * (of_s / s + 6 * unit)) + of_a / s * inside
     zeros = torch.zeros(N, S, F * L, dtype=torch.float64)
     whole = [torch.cat([zeros, t.repeat_interleave(K, 1)[:, None].expand(N, S, F * K)], 2) for t in (of_y, of_gg)]
     return [1.001 * bound for bound in (whole[0], of_dx, whole[1], of_mm)]  # a thousandth for the higher orders
@@ -125,13 +128,13 @@ def rounding_bounds(x, g, v, shape, units):
 def tolerances(x, g, v, shape, expected):
     N, n = shape[:2]
     info = torch.finfo(x.dtype)
-    double = torch.finfo(torch.float64).eps / 2
-    single = double if x.dtype == torch.float64 else torch.finfo(torch.float32).eps / 2
+    single = DOUBLE if x.dtype == torch.float64 else torch.finfo(torch.float32).eps / 2
     members = [len(range(j, N, n)) for j in range(n)]
-    bounds = rounding_bounds(x, g, v, shape, [double if G > 16 else single for G in members])
-    of_reference = rounding_bounds(x, g, v, shape, [double] * n)
-    # The result is rounded, to float32 and to the dtype: half a unit in the last place each.
-    half_ulp = [(info.eps / 2 + single) * t.abs() + info.smallest_normal * info.eps for t in expected]
+    bounds = rounding_bounds(x, g, v, shape, [DOUBLE if G > 16 else single for G in members])
+    of_reference = rounding_bounds(x, g, v, shape, [DOUBLE] * n)
+    # The result is rounded, to float32 and to the dtype: half a unit in the last place each. The reference makes dx of
+    # three parts: two roundings.
+    half_ulp = [(info.eps / 2 + single + DOUBLE) * t.abs() + info.smallest_normal * info.eps for t in expected]
     parts = zip(bounds, of_reference, half_ulp, strict=True)
     return [bound * (1 + info.eps) + other + half for bound, other, half in parts]
 
