@@ -12,7 +12,8 @@ from torch import nn
 from fastgan.acceleration.activations import swap_activations
 from fastgan.acceleration.convolutions import swap_convolutions
 from fastgan.acceleration.leftovers import name_leftovers
-from fastgan.acceleration.minibatch import swap_minibatch_layers
+from fastgan.acceleration.minibatch import swap_minibatch_discrimination
+from fastgan.acceleration.minibatch_stddev import swap_minibatch_stddev
 from fastgan.acceleration.report import Report
 from fastgan.acceleration.sequential import swap_sequentials
 from fastgan.acceleration.spectral_norms import swap_spectral_norms
@@ -23,7 +24,8 @@ SWAPPERS: tuple[Swapper, ...] = (
     swap_spectral_norms,
     swap_activations,
     swap_convolutions,
-    swap_minibatch_layers,
+    swap_minibatch_discrimination,
+    swap_minibatch_stddev,
     swap_sequentials,
     name_leftovers,
 )

@@ -1,22 +1,17 @@
-"""Minibatch discrimination layers written elsewhere, run through fastgan.ops.minibatch_discrimination.
+"""Minibatch discrimination layers written elsewhere, run through fastgan.ops.minibatch_discrimination."""
 
-Their attributes suggest what they compute; that they do is verified on a copy, in float64, before anything is replaced.
-"""
-
-import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fastgan.acceleration.calls import takes
+from fastgan.acceleration.foreign import TOLERANCE, copy_of, difference, subclass, verifying
 from fastgan.acceleration.report import Report
-from fastgan.acceleration.substitute import base_class, has_own_forward, replaces
+from fastgan.acceleration.substitute import base_class, has_own_forward
 from fastgan.errors import one_line
 from fastgan.ops.convolution import autocasts
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
-
-TOLERANCE = 1e-9
 
 _KERNELS = ("out_features", "num_kernels", "n_kernels", "nb_kernels", "B")
 _DIMS = ("kernel_dims", "kernel_dim", "dim_per_kernel", "dims", "C")
@@ -64,13 +59,7 @@ def _replacement(kind: Any, itself: float) -> type[nn.Module]:
             return kind.forward(self, x, *args, **kwargs)
         return _forward(self, x, itself)
 
-    def reduce(self: nn.Module, protocol: Any) -> tuple:
-        # A class made here has no name by which pickle would find it.
-        state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__  # object has it from 3.11 on
-        return _rebuild, (kind, itself), state
-
-    body = {"forward": forward, "__reduce_ex__": reduce, "__module__": kind.__module__, _OURS: True}
-    return _MADE.setdefault((kind, itself), replaces(kind)(type(kind.__name__, (kind,), body)))
+    return _MADE.setdefault((kind, itself), subclass(kind, _OURS, forward, _rebuild, (kind, itself)))
 
 
 def _rebuild(kind: type[nn.Module], itself: float) -> nn.Module:
@@ -89,7 +78,7 @@ def _verified(module: nn.Module) -> tuple[type[nn.Module] | None, str]:
     for itself in (0.0, 1.0):
         replacement = _replacement(type(module), itself)
         try:
-            with torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.autocast("cpu", enabled=False):
+            with verifying():
                 error = _difference(module, replacement)
         except Exception as exception:
             return None, f"could not be run on a copy in float64: {one_line(exception)}"
@@ -111,42 +100,21 @@ def _difference(module: nn.Module, replacement: type[nn.Module]) -> float:
     for mean in means:
         for training in (True, False):
             for batch in (2, 5):
-                theirs: Any = copy.deepcopy(module).to("cpu", torch.float64)
-                theirs.train(training)
+                theirs = copy_of(module, training)
                 if mean is not None:
                     theirs.mean = mean
                 T = torch.randn(theirs.T.shape, generator=generator, dtype=torch.float64) / (C * A**0.5)
                 theirs.T = nn.Parameter(T)
                 x = torch.randn(batch, A, generator=generator, dtype=torch.float64)
-                ours = copy.deepcopy(theirs)
-                ours.__class__ = replacement
-                worst = max(worst, _compare(theirs, ours, x, generator))
+                worst = max(worst, difference(theirs, replacement, x, generator))
     return worst
 
 
-def _compare(theirs: Any, ours: Any, x: Tensor, generator: torch.Generator) -> float:
-    results: list[list[Tensor]] = []
-    dy: Tensor | None = None
-    for module in (theirs, ours):
-        point = x.clone().requires_grad_()
-        y = module(point)
-        if results and y.shape != results[0][0].shape:
-            return float("inf")
-        if dy is None:
-            dy = torch.randn(y.shape, generator=generator, dtype=y.dtype)
-        results.append([y.detach(), *torch.autograd.grad(y, [point, module.T], dy)])
-    worst = max(float((a - b).abs().max()) for a, b in zip(*results, strict=True))
-    return worst if worst == worst else float("inf")
-
-
-def swap_minibatch_layers(model: nn.Module, report: Report) -> None:
+def swap_minibatch_discrimination(model: nn.Module, report: Report) -> None:
     for path, module in model.named_modules():
         kind = base_class(module)
         name = kind.__name__
-        folded = name.lower().replace("_", "")
-        if "minibatch" in folded and "std" in folded.split("minibatch", 1)[1]:
-            report.add(path, module, name, None, "fastgan has no minibatch standard deviation yet")
-        elif _OURS in kind.__dict__:
+        if _OURS in kind.__dict__:
             report.add(path, module, name, "minibatch_discrimination", "already")
         elif not kind.__module__.startswith(("torch.", "fastgan.")) and _sizes(module) is not None:
             replacement, reason = (

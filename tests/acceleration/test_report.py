@@ -28,8 +28,9 @@ class MinibatchStdDev(nn.Module):
         return torch.cat([x, x.std(0).mean().expand(len(x), 1)], 1)
 
 
-class Minibatch_StdLayer(MinibatchStdDev):  # noqa: N801
-    pass
+class Minibatch_StdLayer(nn.Module):  # noqa: N801
+    def forward(self, x):
+        return torch.cat([x, x.std(0).mean().expand(len(x), 1, *x.shape[2:])], 1)
 
 
 class Unknown(nn.Module):
@@ -82,8 +83,8 @@ LEFT = {
     "convolution": (lambda: OwnConvolution(1, 1, 1), "a subclass of Conv2d, which may compute something else"),
     "lazy": (lambda: nn.LazyConv2d(2, 1), "a subclass of Conv2d, which may compute something else"),
     "padding": (lambda: nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), "padding_mode is 'circular'"),
-    "minibatch std": (MinibatchStdDev, "fastgan has no minibatch standard deviation yet"),
-    "minibatch_std": (Minibatch_StdLayer, "fastgan has no minibatch standard deviation yet"),
+    "minibatch std": (MinibatchStdDev, "could not be run on a copy in float64: Tensors must have same number of dim"),
+    "minibatch_std": (Minibatch_StdLayer, "computes something else"),
     "squared": (lambda: SquaredDistances(4, 3, 2), "looks like minibatch discrimination but computes something else"),
     "breaks": (lambda: Breaks(4, 3, 2), "could not be run on a copy in float64: only on Tuesdays"),
     "bias": (lambda: WithBias(4, 3, 2), "has more in it than the parameter T"),

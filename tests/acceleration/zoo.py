@@ -32,6 +32,23 @@ class MinibatchDiscrimination(nn.Module):
         return torch.cat([x, o_b], 1)
 
 
+class MinibatchStdLayer(nn.Module):
+    """With the attributes and the restrictions of StyleGAN2's."""
+
+    def __init__(self, group_size, num_channels=1):
+        super().__init__()
+        self.group_size, self.num_channels = group_size, num_channels
+
+    def forward(self, x):
+        batch, channels, height, width = x.shape
+        members = batch if self.group_size is None else min(self.group_size, batch)
+        parts = x.view(members, -1, self.num_channels, channels // self.num_channels, height, width)
+        variance = (parts - parts.mean(0)).pow(2).mean(0)
+        statistic = (variance + 1e-8).sqrt().mean(dim=[2, 3, 4])
+        planes = statistic[:, :, None, None].repeat(members, 1, height, width)
+        return torch.cat((x, planes), dim=1)
+
+
 class DangerousInPlace(nn.Module):
     """Activations in place where others hold what they overwrite, and results that are changed in place."""
 
@@ -189,6 +206,13 @@ ZOO = {
     "unbatched": (
         lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 2, 3), nn.SiLU(inplace=True)),
         (3, 6, 6),
+    ),
+    "stylegan2-critic": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 6, 3, 2, 1), nn.LeakyReLU(0.2), MinibatchStdLayer(2, 3), nn.Conv2d(9, 6, 3, padding=1),
+            nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(96, 1),
+        ),
+        IMAGE,
     ),
     "features": (Features, IMAGE),
     "in-place": (DangerousInPlace, IMAGE),

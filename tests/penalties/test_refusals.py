@@ -13,6 +13,7 @@ from fastgan import NotAffineError
 from fastgan.ops import bias_act, minibatch_stddev
 from fastgan.ops.convolution import convolution
 from fastgan.penalties import R1, R2, WGANGP
+from tests.acceleration.zoo import MinibatchStdLayer
 from tests.penalties.critics import gradients, relative_error, textbook
 
 SHAPE = (3, 6, 6)
@@ -123,6 +124,11 @@ def stddev(h: Tensor) -> Tensor:
     return torch.cat([h, y.repeat(2, 1, *h.shape[2:])], dim=1)
 
 
+def _accelerated(module: nn.Module) -> nn.Module:
+    assert fastgan.accelerate(module).replaced
+    return module
+
+
 def through_a_view(h: Tensor) -> Tensor:
     a = h[:, :2]
     a.mul_(3)
@@ -143,6 +149,14 @@ def attention(h: Tensor) -> Tensor:
 INELIGIBLE = {
     "batch norm": (lambda: Around(nn.BatchNorm2d(4)), "batch normalisation in training.*middle: BatchNorm2d"),
     "minibatch stddev": (lambda: Around(stddev, 80), "mixes the samples|reduced|not known"),
+    "minibatch stddev, fused": (
+        lambda: Around(fastgan.nn.MinibatchStdDev(2), 80),
+        "standard deviation compares the samples of a batch.*middle: MinibatchStdDev",
+    ),
+    "minibatch stddev of an odd batch": (
+        lambda: Around(fastgan.nn.MinibatchStdDev(3, 2), 96), "compares the samples.*middle: MinibatchStdDev"
+    ),
+    "minibatch stddev, accelerated": (lambda: Around(_accelerated(MinibatchStdLayer(2)), 80), "samples"),
     "minibatch discrimination": (
         lambda: Around(nn.Sequential(nn.Flatten(), fastgan.nn.MinibatchDiscrimination(64, 3, 2)), 67),
         "compares the samples.*middle.1: MinibatchDiscrimination",

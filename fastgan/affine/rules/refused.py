@@ -6,12 +6,20 @@ import torch
 
 from fastgan.affine.errors import NotAffineError
 from fastgan.ops.minibatch_discrimination import _MinibatchDiscrimination
+from fastgan.ops.minibatch_stddev import _MinibatchStdDev
 
-FUNCTIONS: frozenset[type] = frozenset({_MinibatchDiscrimination})
+FUNCTIONS: frozenset[type] = frozenset({_MinibatchDiscrimination, _MinibatchStdDev})
 
 
 def minibatch_discrimination(recorder: Any, func: Any, args: tuple, kwargs: dict) -> NoReturn:
     raise NotAffineError("minibatch discrimination compares the samples of a batch")
 
 
-RULES: dict[Any, Any] = {torch.ops.fastgan.minibatch_discrimination.default: minibatch_discrimination}
+def minibatch_stddev(recorder: Any, func: Any, args: tuple, kwargs: dict) -> NoReturn:
+    raise NotAffineError("a minibatch standard deviation compares the samples of a batch")
+
+
+RULES: dict[Any, Any] = {
+    torch.ops.fastgan.minibatch_discrimination.default: minibatch_discrimination,
+    torch.ops.fastgan.minibatch_stddev.default: minibatch_stddev,
+}
