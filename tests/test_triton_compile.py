@@ -38,6 +38,11 @@ def penalised_inputs(g, **kwargs):
 
 # Functions beside an op's own that launch its kernels, called with a sample's arguments.
 ALSO = {"gradient_norm_penalty": penalised_inputs}
+# 64 registers leave room for 1,024 threads, half of what a multiprocessor holds. Where a kernel needs more:
+REGISTERS = {
+    # Three sums for each element, and sm_80 takes registers to convert bfloat16: room for three blocks of 256 threads.
+    ("scaled_bias_act", "grad_kernel"): 80,
+}
 TRITON_OPS = [spec for spec in OPS.values() if "triton" in spec.backends]
 
 
@@ -55,6 +60,8 @@ def launches_of(spec, dtype, monkeypatch) -> dict:
     found = {}
 
     def record(kernel, blocks, warps, x, arguments, constants):
+        if kernel.fn.__module__ != kernels.__name__:  # the derivatives may be composed of other ops
+            return
         names = kernel.arg_names
         signature = {name: signature_of(value) for name, value in zip(names, arguments, strict=False)}
         signature |= dict.fromkeys(constants, "constexpr")
@@ -63,7 +70,8 @@ def launches_of(spec, dtype, monkeypatch) -> dict:
         key = (kernel.fn.__name__, str(sorted(signature.items())), str(sorted(fixed.items(), key=str)))
         found[key] = (kernel, signature, fixed, warps)
 
-    monkeypatch.setattr(kernels, "launch", record)
+    for other in TRITON_OPS:
+        monkeypatch.setattr(importlib.import_module(f"fastgan.kernels.{other.name}"), "launch", record)
     monkeypatch.setattr(backends, "unsupported", lambda *_: None)
     generator = torch.Generator().manual_seed(0)
     case = Case(spec, "triton", torch.device("cpu"))
@@ -102,5 +110,4 @@ def test_compiles_without_spilling(spec, dtype, capability, monkeypatch, tmp_pat
         registers = int(re.search(r"Used (\d+) registers", report).group(1))
         assert spilled, report
         assert not any(spilled), f"{name} {fixed}: {report}"
-        # 64 registers leave room for 1,024 threads, half of what a multiprocessor holds.
-        assert registers <= 64, f"{name} {fixed}: {registers} registers"
+        assert registers <= REGISTERS.get((spec.name, name), 64), f"{name} {fixed}: {registers} registers"

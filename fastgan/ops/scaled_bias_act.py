@@ -18,7 +18,7 @@ from fastgan.ops import scaled_bias_act_backends as kernels
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import bias_act_on, bias_act_reference, resolved
 from fastgan.ops.precision import compute_dtype
-from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
+from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 
 class Config(NamedTuple):
@@ -250,7 +250,7 @@ SPEC = register(
         name="scaled_bias_act",
         function=scaled_bias_act,
         reference=scaled_bias_act_reference,
-        backends={"cpu": FLOATING},
+        backends={"cpu": FLOATING, "triton": (torch.float32, *HALF)},
         order=None,
         samples=_samples,
         bench=(

@@ -13,6 +13,7 @@ from fastgan import allocation
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops.activations import ACTIVATIONS
+from fastgan.ops.layout import dense, like
 from fastgan.ops.precision import compute_dtype
 
 _TENSORS = "Tensor x, Tensor scale, Tensor? noise, Tensor? strength, Tensor? b"
@@ -23,11 +24,9 @@ def _forward(
     x: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None, b: Tensor | None,
     act: str, alpha: float, gain: float, clamp: float | None, backend: str,
 ) -> Tensor:  # fmt: skip
-    x = x.contiguous()
+    x = _ordered(x, backend)
     y = allocation.empty_like(x)
-    small = _prepared(x, scale, noise, strength, b)
-    args = _cpu_arguments(x, noise, act, alpha, gain, clamp)
-    extension().scaled_bias_act(x.data_ptr(), *map(address, small), y.data_ptr(), args)
+    _kernels(backend).forward(x, *_contiguous(scale, noise, strength, b), y, act, alpha, gain, clamp)
     return y
 
 
@@ -35,40 +34,77 @@ def _grad(
     dy: Tensor, x: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None, b: Tensor | None,
     act: str, alpha: float, gain: float, clamp: float | None, backend: str, unscaled: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    dy, x = dy.contiguous(), x.contiguous()
+    x = _ordered(x, backend)
+    dy = like(dy, x)
     dx = allocation.empty_like(x)
     sums = allocation.empty((*x.shape[:2], 3), like=x, dtype=torch.float64)
-    small = _prepared(x, scale, noise, strength, b)
-    args = _cpu_arguments(x, noise, act, alpha, gain, clamp)
-    extension().scaled_bias_act_grad(
-        dy.data_ptr(), x.data_ptr(), *map(address, small), dx.data_ptr(), sums.data_ptr(), unscaled, args
-    )
+    small = _contiguous(scale, noise, strength, b)
+    _kernels(backend).grad(dy, x, *small, dx, sums, unscaled, act, alpha, gain, clamp)
     return dx, sums
 
 
-def _prepared(x: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
-    """The small tensors in the type of the arithmetic."""
-    dtype = compute_dtype(x)
-    return [None if t is None else t.to(dtype).contiguous() for t in tensors]
+def _ordered(x: Tensor, backend: str) -> Tensor:
+    """x in a memory order that the backend takes: the CPU's kernels work on planes."""
+    return x.contiguous() if backend == "cpu" else dense(x, 1)
 
 
-def _cpu_arguments(x: Tensor, noise: Tensor | None, act: str, alpha: float, gain: float, clamp: float | None) -> Any:
-    B, C = x.shape[:2]
-    per_sample = noise is not None and noise.shape[0] != 1
-    bound = math.nan if clamp is None else clamp  # no comparison with NaN holds: no clamp
-    return extension().ScaledBiasActArgs(
-        B, C, math.prod(x.shape[2:]), per_sample, ACTIVATIONS[act].code, alpha, gain, bound,
-        DTYPE_CODES[x.dtype], torch.get_num_threads(),
-    )  # fmt: skip
+def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:
+    return [None if t is None else t.contiguous() for t in tensors]
 
 
-def _contiguous_like(x: Tensor) -> Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+def _fake_forward(x: Tensor, *rest: Any) -> Tensor:
+    return torch.empty_like(_ordered(x, rest[-1]))
 
 
-scaled_bias_act = define(f"scaled_bias_act({_ARGUMENTS}) -> Tensor", _forward, lambda x, *rest: _contiguous_like(x))
+def _fake_grad(dy: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return _fake_forward(x, *rest[:-1]), x.new_empty((*x.shape[:2], 3), dtype=torch.float64)
+
+
+scaled_bias_act = define(f"scaled_bias_act({_ARGUMENTS}) -> Tensor", _forward, _fake_forward)
 scaled_bias_act_grad = define(
-    f"scaled_bias_act_grad(Tensor dy, {_ARGUMENTS}, bool unscaled) -> (Tensor, Tensor)",
-    _grad,
-    lambda dy, x, *rest: (_contiguous_like(x), x.new_empty((*x.shape[:2], 3), dtype=torch.float64)),
+    f"scaled_bias_act_grad(Tensor dy, {_ARGUMENTS}, bool unscaled) -> (Tensor, Tensor)", _grad, _fake_grad
 )
+
+
+def _kernels(backend: str) -> Any:
+    """The functions forward and grad of a backend; they fill outputs that are allocated here."""
+    if backend == "cpu":
+        return _Cpu
+    from fastgan.kernels import scaled_bias_act as triton_kernels  # imports triton: only when it is used
+
+    return triton_kernels
+
+
+class _Cpu:
+    """Calls csrc/scaled_bias_act.cpp with addresses."""
+
+    @staticmethod
+    def forward(x: Tensor, scale: Tensor, noise: Tensor | None, *rest: Any) -> None:
+        strength, b, y, *config = rest
+        small = _Cpu.prepared(x, scale, noise, strength, b)
+        args = _Cpu.arguments(x, noise, *config)
+        extension().scaled_bias_act(x.data_ptr(), *map(address, small), y.data_ptr(), args)
+
+    @staticmethod
+    def grad(dy: Tensor, x: Tensor, scale: Tensor, noise: Tensor | None, *rest: Any) -> None:
+        strength, b, dx, sums, unscaled, *config = rest
+        small = _Cpu.prepared(x, scale, noise, strength, b)
+        args = _Cpu.arguments(x, noise, *config)
+        extension().scaled_bias_act_grad(
+            dy.data_ptr(), x.data_ptr(), *map(address, small), dx.data_ptr(), sums.data_ptr(), unscaled, args
+        )
+
+    @staticmethod
+    def prepared(x: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
+        """The small tensors in the type of the arithmetic."""
+        return [None if t is None else t.to(compute_dtype(x)) for t in tensors]
+
+    @staticmethod
+    def arguments(x: Tensor, noise: Tensor | None, act: str, alpha: float, gain: float, clamp: float | None) -> Any:
+        B, C = x.shape[:2]
+        per_sample = noise is not None and noise.shape[0] != 1
+        bound = math.nan if clamp is None else clamp  # no comparison with NaN holds: no clamp
+        return extension().ScaledBiasActArgs(
+            B, C, math.prod(x.shape[2:]), per_sample, ACTIVATIONS[act].code, alpha, gain, bound,
+            DTYPE_CODES[x.dtype], torch.get_num_threads(),
+        )  # fmt: skip

@@ -72,17 +72,20 @@ def leaves(sample: Sample) -> list[Tensor | None]:
 def derivatives(function, tensors: list[Tensor | None], weights: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     """Forward, first and second derivatives of `function` at `tensors`.
 
-    The first is the gradient of <w0, y>; the second is the gradient, with respect to the inputs and to w0, of the sum
-    of <w1, first derivative>, which is what the gradient of a gradient penalty is made of.
+    The first is the gradient of <w0, y>, taken twice: alone, as training does, and with create_graph=True, for which
+    an op may have other kernels. The second is the gradient, with respect to the inputs and to w0, of the sum of
+    <w1, first derivative>, which is what the gradient of a gradient penalty is made of.
     """
     given = [t for t in tensors if t is not None]
     w0, w1 = weights
     w0 = w0.detach().clone().requires_grad_()
     y = function(tensors)
+    alone = torch.autograd.grad(y, given, w0, retain_graph=True)
     first = torch.autograd.grad(y, given, w0, create_graph=True)
     penalty = sum((g * w1.flatten()[: g.numel()].view_as(g)).sum() for g in first)
     second = torch.autograd.grad(penalty, [*given, w0], allow_unused=True)
     results = {"forward": y, **{f"first/{i}": g for i, g in enumerate(first)}}
+    results |= {f"first/alone/{i}": g for i, g in enumerate(alone)}
     for i, (g, t) in enumerate(zip(second, [*given, w0], strict=True)):
         results[f"second/{i}"] = torch.zeros_like(t) if g is None else g
     return {name: value.detach() for name, value in results.items()}

@@ -49,9 +49,10 @@ def test_third_derivative_is_composed_or_refused(case, generator):
                 lambda *ts, s=sample: case.spec.reference(*ts, **s.kwargs), leaves(sample.map(torch.Tensor.double))
             )
             bound = 1e-12 if case.widest == torch.float64 else 1e-5
+            # As in test_accuracy relative to the largest of all: a gradient of one element may be a sum that cancels.
+            largest = max(truth.abs().max() for truth in expected).clamp(min=1e-30)
             for found, truth in zip(third_derivative(function, inputs), expected, strict=True):
-                error = (found.double() - truth).abs().max() / truth.abs().max().clamp(min=1e-30)
-                assert error <= bound, sample.label
+                assert (found.double() - truth).abs().max() <= bound * largest, sample.label
         else:
             with pytest.raises(RuntimeError, match="derivative"):
                 third_derivative(function, inputs)

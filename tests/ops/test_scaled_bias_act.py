@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from fastgan import backend
 from fastgan.ops import scaled_bias_act
+from tests.ops.cases import INTERPRETING
 
 
 def draw(generator, *size):
@@ -48,6 +50,41 @@ def test_noise_of_one_image_or_of_each_has_a_gradient(shape, generator):
     (found,) = torch.autograd.grad(scaled_bias_act(x, scale, noise), noise, dy)
     expected = dy.sum(1, keepdim=True) if shape[0] == 2 else dy.sum((0, 1)).expand(shape)
     torch.testing.assert_close(found, expected.reshape(shape))
+
+
+@pytest.mark.skipif(not INTERPRETING, reason="about Triton's kernels")
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", [(2, 3, 67, 71), (3, 70, 5, 5), (1, 1, 1, 1), (2, 130, 1, 9)])
+def test_triton_works_in_either_memory_order(shape, order, generator):
+    """Several tiles, steps and chunks of either order, none of them full; nothing is copied to the other order."""
+    B, C, *image = shape
+    tensors = (
+        draw(generator, *shape), draw(generator, B, C), draw(generator, B, 1, *image), draw(generator, 1),
+        draw(generator, C),
+    )  # fmt: skip
+    given = [t.float().requires_grad_() for t in tensors]
+    given[0] = tensors[0].float().to(memory_format=order).requires_grad_()
+    x, scale, noise, strength, b = (t.detach().double() for t in given)
+    v = x * scale[:, :, None, None] + strength * noise + b[:, None, None]
+    unclamped = 2**0.5 * torch.where(v > 0, v, 0.2 * v)
+    # An element within float32's rounding of a kink has either slope: no cotangent there.
+    ambiguous = (v.abs() < 1e-5) | ((unclamped.abs() - 1.5).abs() < 1e-5)
+    dy = torch.where(ambiguous, 0, draw(generator, *shape)).float()
+
+    with backend("triton"):
+        y = scaled_bias_act(*given, "lrelu", clamp=1.5)
+    found = torch.autograd.grad(y, given, dy)
+    assert y.is_contiguous(memory_format=order)
+    assert found[0].is_contiguous(memory_format=order)
+    t = dy.double() * torch.where(v > 0, 1.0, 0.2) * 2**0.5 * (unclamped.abs() < 1.5)
+    exact = (
+        t * scale[:, :, None, None], (t * x).sum((2, 3)), strength * t.sum(1, keepdim=True), (t * noise).sum().view(1),
+        t.sum((0, 2, 3)),
+    )  # fmt: skip
+    torch.testing.assert_close(y.double(), unclamped.clamp(-1.5, 1.5), rtol=1e-6, atol=1e-5)
+    for ours, truth in zip(found, exact, strict=True):
+        assert (ours - truth).abs().max() <= 1e-5 * max(truth.abs().max(), t.abs().max())
 
 
 def test_only_the_input_is_kept_for_the_backward_pass(generator):
