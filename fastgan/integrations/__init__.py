@@ -1,0 +1,1 @@
+"""Other people's code bases on fastgan: one package for each family."""

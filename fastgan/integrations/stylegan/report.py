@@ -1,0 +1,54 @@
+"""What `install` did to a code base, name by name."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Row:
+    """One name of the code base.
+
+    Attributes:
+        name: the module and what is in it, such as `op.upfirdn2d.upfirdn2d`; the module alone while it waits.
+        state: replaced, waiting (for the module's import), left, restored or kept (by `uninstall`).
+        detail: what it became, or why not.
+        places: the other names that were bound to the same object, such as `model.upfirdn2d`.
+    """
+
+    name: str
+    state: str
+    detail: str = ""
+    places: tuple[str, ...] = ()
+
+
+@dataclass
+class Report:
+    """The rows, in the order in which the modules were seen. That of `install` grows while modules are imported.
+
+    Attributes:
+        title: the function that wrote it.
+        rows: by name.
+    """
+
+    title: str
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    def add(self, row: Row) -> None:
+        """Says what became of a name, in place of what was said before."""
+        self.rows[row.name] = row
+
+    def names(self, state: str) -> list[str]:
+        """The names in a state."""
+        return [row.name for row in self.rows.values() if row.state == state]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows.values())
+
+    def __str__(self) -> str:
+        states = {row.state: len(self.names(row.state)) for row in self}
+        lines = [f"{self.title}: " + (", ".join(f"{n} {state}" for state, n in states.items()) or "nothing to do")]
+        width = max((len(row.name) for row in self), default=0)
+        for row in self:
+            also = f" (also {', '.join(row.places)})" if row.places else ""
+            lines.append(f"{row.state:8}  {row.name:{width}}  {row.detail}{also}".rstrip())
+        return "\n".join(lines)
