@@ -4,246 +4,254 @@
 // zero; here an output row is made of input rows directly. A filter that is an outer product, given as such
 // or found to be one, is applied to columns, then to rows:
 //
-//   columns   a row of weighted sums of input rows, between margins of zeros
-//   rows      for each phase, weighted sums of that row at several offsets: neighbours in memory, because for
-//             downsampling it is first split into its even and odd pixels (as many rows as the rate)
-//   merge     the phases' rows in turn into the output row, which is needed for upsampling only
+//   columns   weighted sums of input rows, between margins of zeros
+//   rows      for each phase, a weighted sum of that row at several offsets: neighbours in memory, because
+//   for
+//             downsampling the row is first split into its even and odd pixels (as many parts as the rate)
+//   merge     the phases' rows in turn, which is needed for upsampling only
 //
 // so that every inner loop runs along memory, over vectors, with its few weights in registers. In
-// channels_last a pixel is a run of channels and nothing else changes. Several rows go through each step
-// before the next one, because a load that straddles two recent stores would wait for them. A filter that is
-// no outer product takes the weighted sums of rows and columns at once, from staged copies of the input rows
-// between their margins, as do half-precision pixels, which are converted once.
-
-#include <type_traits>
+// channels_last a pixel is a run of channels, and rows are made pixel by pixel. Several rows go through each
+// step before the next one, because a load that straddles two recent stores would wait for them, and because
+// a call for each row would take longer than a short row. A filter that is no outer product takes the
+// weighted sums over rows and columns at once, from copies of the input rows between margins on all sides;
+// half precision is converted on the way to such copies, and rows too short for a vector get one of their own
+// there.
 
 #include "upfirdn2d.h"
 
 #include "dtype_switch.h"
-#include "upfirdn2d_rows.h"
+#include "upfirdn2d_plan.h"
 
 namespace fastgan {
 namespace FASTGAN_ISA {
 namespace {
 
-constexpr int64_t kBlockBytes =
-    16384;  // of the rows that go through a step together: a third of the L1 cache
-constexpr int64_t kStageBytes = 262144;  // of the staged rows of an item: a fraction of the L2 cache
-constexpr int64_t kItem = 16384;         // outputs of an item, at least, where the image has them
-
-constexpr int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-
-// Sizes of rows and items; they depend on the shapes alone.
-struct Layout {
-  int64_t images, channel_blocks;
-  int64_t pitch, c;          // a pixel is c numbers, of `pitch` in the tensors
-  int64_t part, line;        // the pixels [lo, hi) of a row, split into ax.stride parts
-  int64_t phase_row;         // outputs of one phase of a row
-  int64_t rows, row_blocks;  // output rows of an item
-  int64_t block;             // output rows that go through a step together
-  int64_t staged_rows;       // input rows of an item, 0 where they are read in place
-
-  Layout(const Upfirdn2dArgs& a, const Axis& ax, const Axis& ay, bool staged, int64_t lanes, int64_t size) {
-    const int64_t window = ax.hi - ax.lo;
-    images = a.channels_last ? a.B : a.B * a.C;
-    pitch = c = a.channels_last ? a.C : 1;
-    while (window * c * size > kBlockBytes && c % (2 * lanes) == 0 && c >= 8 * lanes) c /= 2;
-    channel_blocks = pitch / c;
-    part = round_up((window + ax.stride - 1) / ax.stride * c, lanes);
-    line = part * ax.stride;
-    phase_row = round_up(ax.outputs(0) * c, lanes);
-    rows = clamp(kItem / (ax.out * c), 1, ay.out);
-    if (staged) {
-      const int64_t most = kStageBytes / (line * size + 1);
-      rows = clamp(((most - 2) * ay.up - ay.taps) / ay.down, 1, rows);
-    }
-    row_blocks = (ay.out + rows - 1) / rows;
-    block = clamp(kBlockBytes / (line * size + 1), 1, rows);
-    staged_rows = staged ? ((rows - 1) * ay.down + ay.taps) / ay.up + 2 : 0;
-  }
-};
-
-// Everything that the items of a call share.
-template <typename E, typename T>
-struct Plan {
-  const E* x;
-  E* y;
-  Axis ax, ay;
-  Filter filter;
-  Layout layout;
-  Table<T> columns;  // of one phase of ay each
-  Table<T> rows;     // of one phase of ax each, or of a pair (phase of ay, phase of ax)
-
-  Plan(const E* x, const float* f, E* y, const Upfirdn2dArgs& a)
-      : x(x),
-        y(y),
-        ax(a.W, a.OW, a.up_x, a.down_x, a.origin_x, a.fw),
-        ay(a.H, a.OH, a.up_y, a.down_y, a.origin_y, a.fh),
-        filter(f, a),
-        layout(a, ax, ay, sizeof(E) != sizeof(T) || !filter.separable, Simd<T>::kLanes, sizeof(T)),
-        columns(ay.phases, a.fh),
-        rows(ax.phases * (filter.separable ? 1 : ay.phases), a.fw * (filter.separable ? 1 : a.fh)) {
-    for (int64_t r = 0; r < ay.phases; ++r) {
-      columns.begin_phase();
-      for (int64_t m = 0; m < ay.count(r); ++m) {
-        columns.add(filter.u.data()[ay.tap(r) + m * ay.up], m * source_pitch());
-      }
-    }
-    for (int64_t r = 0; r < (filter.separable ? 1 : ay.phases); ++r) {
-      for (int64_t s = 0; s < ax.phases; ++s) add_phase_of_rows(r, s);
-    }
-  }
-
-  bool staged() const { return layout.staged_rows > 0; }
-  int64_t source_pitch() const { return staged() ? layout.line : ax.in * layout.pitch; }
-
- private:
-  void add_phase_of_rows(int64_t r, int64_t s) {
-    rows.begin_phase();
-    for (int64_t m = 0; m < (filter.separable ? 1 : ay.count(r)); ++m) {
-      for (int64_t n = 0; n < ax.count(s); ++n) {
-        const int64_t pixel = ax.first(s) + n - ax.lo;
-        const int64_t place = pixel % ax.stride * layout.part + pixel / ax.stride * layout.c;
-        const int64_t tap = ax.tap(s) + n * ax.up;
-        if (filter.separable) {
-          rows.add(filter.v.data()[tap], place);
-        } else {
-          rows.add(filter.f.data()[(ay.tap(r) + m * ay.up) * ax.taps + tap], m * layout.line + place);
-        }
-      }
-    }
-  }
-};
-
-// One thread's scratch memory, and what it does with an item: some output rows of one image, and there of one
-// block of channels.
+// One thread's scratch memory, and what it does with an item: some rows of some images, and there of one
+// block of channels. What sums read and write beyond the ends of rows in scratch memory, nobody needs.
 template <typename E, typename T>
 class Worker {
  public:
   explicit Worker(const Plan<E, T>& plan)
       : plan_(plan),
-        sizes_(plan.layout),
-        staged_(sizes_.staged_rows * sizes_.line),
-        sums_(sizes_.block * sizes_.line),
-        split_(sizes_.block * sizes_.line),
-        outputs_(plan.ax.phases * sizes_.phase_row) {
-    // The margins stay zero: what is written later lies between them.
-    for (int64_t i = 0; i < sizes_.staged_rows * sizes_.line; ++i) staged_.data()[i] = T(0);
-    for (int64_t i = 0; i < sizes_.block * sizes_.line; ++i) sums_.data()[i] = T(0);
-  }
+        ax_(plan.ax),
+        ay_(plan.ay),
+        l_(plan.layout),
+        longest_((ay_.taps + ay_.up - 1) / ay_.up),
+        staged_(zeros(l_.staged_rows * l_.line)),
+        sums_(zeros(l_.block * l_.line)),
+        split_(zeros(l_.parts > 1 ? l_.block * l_.line : 0)),
+        outputs_(zeros(l_.block * (l_.wide ? ax_.out * l_.c : ax_.phases * l_.part))) {}
 
-  void run(int64_t item) const {
-    const int64_t block = item % sizes_.channel_blocks * sizes_.c;
-    const int64_t rest = item / sizes_.channel_blocks;
-    const int64_t image = rest / sizes_.row_blocks, o = rest % sizes_.row_blocks * sizes_.rows;
-    const E* x = plan_.x + image * plan_.ay.in * plan_.ax.in * sizes_.pitch + block;
-    E* y = plan_.y + image * plan_.ay.out * plan_.ax.out * sizes_.pitch + block;
-    const int64_t end = clamp(o + sizes_.rows, o, plan_.ay.out);
-    if (plan_.staged()) stage(x, o, end);
-    for (int64_t i = o; i < end; i += sizes_.block) {
-      const int64_t rows = clamp(sizes_.block, 1, end - i);
-      if (plan_.filter.separable) {
-        run_separable(x, y, i, rows, first_row(o));
-      } else {
-        for (int64_t k = 0; k < rows; ++k) make_row_from_staged(y, i + k, first_row(o));
+  void run(int64_t item) {
+    const int64_t channel = item % l_.channel_blocks * l_.c, rest = item / l_.channel_blocks;
+    const int64_t group = rest / l_.row_blocks, begin = rest % l_.row_blocks * l_.rows;
+    const int64_t end = clamp(begin + l_.rows, begin, ay_.out);
+    const int64_t last = clamp((group + 1) * l_.group, 0, plan_.images);
+    y_end_ = plan_.y + ((last - 1) * ay_.out + end) * ax_.out * l_.pitch;
+    for (int64_t image = group * l_.group; image < last; ++image) {
+      const E* x = plan_.x + image * ay_.in * ax_.in * l_.pitch + channel;
+      E* y = plan_.y + image * ay_.out * ax_.out * l_.pitch + channel;
+      if (plan_.staged()) stage(x, begin, end);
+      for (int64_t o = begin; o < end; o += l_.block) {
+        const int64_t rows = clamp(l_.block, 1, end - o);
+        plan_.filter.separable ? run_separable(x, y, begin, o, rows) : run_at_once(y, begin, o, rows);
       }
     }
   }
 
  private:
-  // The first input row that output o reads, and the row after the last, inside the image.
-  int64_t first_row(int64_t o) const { return clamp(plan_.ay.first(o), 0, plan_.ay.in); }
-  int64_t last_row(int64_t o) const { return clamp(plan_.ay.last(o), first_row(o), plan_.ay.in); }
-
-  // Copies the input rows of outputs [o, end) to staged_.
-  void stage(const E* x, int64_t o, int64_t end) const {
-    const auto& ax = plan_.ax;
-    const bool at_once = plan_.filter.separable || ax.stride == 1;
-    for (int64_t row = first_row(o); row < last_row(end - 1); ++row) {
-      T* line = staged_.data() + (row - first_row(o)) * sizes_.line;
-      T* to = at_once ? line : sums_.data();
-      gather(x + (row * ax.in + ax.begin) * sizes_.pitch, ax.end - ax.begin, sizes_.c, sizes_.pitch,
-             to + (ax.begin - ax.lo) * sizes_.c);
-      if (!at_once) split(to, ax.hi - ax.lo, sizes_.c, ax.stride, sizes_.part, line);
+  // The input rows of outputs [begin, end), between margins of zeros on all sides.
+  void stage(const E* x, int64_t begin, int64_t end) const {
+    const int64_t first = first_row(begin), last = first_row(end - 1) + longest_, in = ay_.in;
+    const int64_t above = clamp(0, first, last), below = clamp(in, above, last);
+    const int64_t pixels = ax_.end - ax_.begin, pitch = ax_.in * l_.pitch;
+    x += above * pitch + ax_.begin * l_.pitch;
+    T* to = staged_.data() + (above - first) * l_.line + (ax_.begin - ax_.lo) * l_.c;
+    if (!plan_.filter.separable && l_.parts > 1) return stage_in_parts(x, first, above, below, last);
+    if (l_.row_blocks > 1) {  // otherwise it is the same rows in every image
+      clear(staged_.data(), (above - first) * l_.line);
+      clear(staged_.data() + (below - first) * l_.line, (last - below) * l_.line);
     }
-  }
-
-  void run_separable(const E* x, E* y, int64_t o, int64_t rows, int64_t staged_from) const {
-    const auto& ax = plan_.ax;
-    for (int64_t k = 0; k < rows; ++k) {
-      sum_columns(x, o + k, staged_from, sums_.data() + k * sizes_.line + (ax.begin - ax.lo) * sizes_.c);
-    }
-    const T* lines = sums_.data();
-    if (ax.stride > 1) {
-      lines = split_.data();
-      for (int64_t k = 0; k < rows; ++k) {
-        split(sums_.data() + k * sizes_.line, ax.hi - ax.lo, sizes_.c, ax.stride, sizes_.part,
-              split_.data() + k * sizes_.line);
+    if constexpr (std::is_same<E, T>::value) {
+      if (l_.c == l_.pitch && pixels * l_.c < kLanes) {
+        const int64_t readable = plan_.x + plan_.images * in * pitch - x;
+        return copy_short<T>({x, pitch}, {to, l_.line}, pixels * l_.c, below - above, readable);
       }
     }
-    for (int64_t k = 0; k < rows; ++k) {
-      make_row(y, o + k, [&](int64_t phase, T* out, int64_t n) {
-        sum(lines + k * sizes_.line, plan_.rows[phase], out, n);
-      });
+    for (int64_t row = 0; row < below - above; ++row) {
+      gather(x + row * pitch, pixels, l_.c, l_.pitch, to + row * l_.line);
     }
   }
 
-  // The weighted sum of the input rows of output row o.
-  void sum_columns(const E* x, int64_t o, int64_t staged_from, T* out) const {
-    const auto& ax = plan_.ax;
-    const int64_t first = plan_.ay.first(o), row = first_row(o);
-    const auto terms = plan_.columns[o % plan_.ay.phases].lines(row - first, last_row(o) - first, 1);
-    const int64_t pixels = ax.end - ax.begin, c = sizes_.c;
-    if (plan_.staged()) {
-      const T* from = staged_.data() + (row - staged_from) * sizes_.line + (ax.begin - ax.lo) * c;
-      sum(from, terms, out, pixels * c);
-    } else if constexpr (std::is_same<E, T>::value) {
-      const T* from = x + (row * ax.in + ax.begin) * sizes_.pitch;
-      if (c == sizes_.pitch) return sum(from, terms, out, pixels * c);
-      for (int64_t p = 0; p < pixels; ++p) sum(from + p * sizes_.pitch, terms, out + p * c, c);
+  void stage_in_parts(const E* x, int64_t first, int64_t above, int64_t below, int64_t last) const {
+    for (int64_t row = first; row < last; ++row) {
+      T* line = sums_.data();
+      if (row >= above && row < below) {
+        gather(x + (row - above) * ax_.in * l_.pitch, ax_.end - ax_.begin, l_.c, l_.pitch,
+               line + (ax_.begin - ax_.lo) * l_.c);
+      } else {
+        clear(line, l_.line);
+      }
+      split(line, l_.line / l_.c, l_.c, l_.parts, l_.staged_rows * l_.part,
+            staged_.data() + (row - first) * l_.part);
     }
   }
 
-  void make_row_from_staged(E* y, int64_t o, int64_t staged_from) const {
-    const auto &ax = plan_.ax, &ay = plan_.ay;
-    const int64_t row = first_row(o), skipped = row - ay.first(o), end = last_row(o) - ay.first(o);
-    const T* from = staged_.data() + (row - staged_from) * sizes_.line;
-    make_row(y, o, [&](int64_t phase, T* out, int64_t n) {
-      const auto& terms = plan_.rows[o % ay.phases * ax.phases + phase];
-      sum(from, terms.lines(skipped, end, ax.count(phase)), out, n);
+  // Calls body(phase, k, count, first) for output rows o + k, o + k + phases, ...: `count` rows of one phase
+  // of ay, the first of which needs input rows from `first` on.
+  template <typename Body>
+  void for_each_phase(int64_t o, int64_t rows, const Body& body) const {
+    if (ay_.phases == 1) return body(0, 0, rows, first_row(o));
+    for (int64_t k = 0; k < ay_.phases && k < rows; ++k) {
+      body((o + k) % ay_.phases, k, (rows - k + ay_.phases - 1) / ay_.phases, first_row(o + k));
+    }
+  }
+
+  void run_separable(const E* x, E* y, int64_t begin, int64_t o, int64_t rows) const {
+    for_each_phase(o, rows, [&](int64_t phase, int64_t k, int64_t count, int64_t first) {
+      if (plan_.staged()) {
+        sum<T>({staged_.data() + (first - first_row(begin)) * l_.line, ay_.stride * l_.line},
+               plan_.columns[phase], {sums_.data() + k * l_.line, ay_.phases * l_.line}, l_.line, count);
+      } else {
+        sum_columns(x, plan_.columns[phase], k, count, first);
+      }
+    });
+    const T* lines = sums_.data();
+    if (l_.parts > 1) {
+      split(lines, rows * l_.line / l_.c, l_.c, l_.parts, l_.block * l_.part, split_.data());
+      lines = split_.data();
+    }
+    make_rows(y, {lines, l_.part}, &plan_.rows[0], o, 1, rows);
+  }
+
+  void run_at_once(E* y, int64_t begin, int64_t o, int64_t rows) const {
+    for_each_phase(o, rows, [&](int64_t phase, int64_t k, int64_t count, int64_t first) {
+      const T* lines = staged_.data() + (first - first_row(begin)) * l_.part;
+      make_rows(y, {lines, ay_.stride * l_.part}, &plan_.rows[phase * ax_.phases], o + k, ay_.phases, count);
     });
   }
 
-  // Output row o from its phases; of(phase, out, n) makes n numbers of one.
-  template <typename Of>
-  void make_row(E* y, int64_t o, const Of& of) const {
-    const auto& ax = plan_.ax;
-    y += o * ax.out * sizes_.pitch;
+  // From the tensor, where rows outside of the image have no memory.
+  void sum_columns(const E* x, const Terms<T>& terms, int64_t k, int64_t count, int64_t first) const {
     if constexpr (std::is_same<E, T>::value) {
-      if (ax.phases == 1 && sizes_.c == sizes_.pitch) return of(0, y, ax.out * sizes_.c);
+      const int64_t pixels = ax_.end - ax_.begin, pitch = ay_.stride * ax_.in * l_.pitch;
+      for (int64_t run; count > 0; count -= run, k += run * ay_.phases, first += run * ay_.stride) {
+        const int64_t begin = clamp(-first, 0, terms.count), end = clamp(ay_.in - first, begin, terms.count);
+        // As many rows together as lie inside the image.
+        const bool inside = end - begin == terms.count && terms.count > 0;
+        run = inside ? clamp((ay_.in - terms.count - first) / ay_.stride + 1, 1, count) : 1;
+        const Terms<T> some{terms.weight + begin, terms.offset, end - begin};
+        const T* from = x + ((first + begin) * ax_.in + ax_.begin) * l_.pitch;
+        const Rows<T> to{sums_.data() + k * l_.line + (ax_.begin - ax_.lo) * l_.c, ay_.phases * l_.line};
+        if (l_.c == l_.pitch) {
+          sum<T>({from, pitch}, some, to, pixels * l_.c, run);
+        } else {
+          for (int64_t row = 0; row < run; ++row) {
+            sum<T>({from + row * pitch, l_.pitch}, some, {to.first + row * to.pitch, l_.c}, l_.c, pixels);
+          }
+        }
+      }
     }
-    for (int64_t r = 0; r < ax.phases; ++r) {
-      of(r, outputs_.data() + r * sizes_.phase_row, ax.outputs(r) * sizes_.c);
+  }
+
+  // Output rows o, o + step, ... from as many lines, in y itself where sums are outputs as they are.
+  void make_rows(E* y, Rows<const T> lines, const Terms<T>* terms, int64_t o, int64_t step,
+                 int64_t rows) const {
+    const int64_t y_pitch = step * ax_.out * l_.pitch;
+    y += o * ax_.out * l_.pitch;
+    int64_t done = 0;
+    if constexpr (std::is_same<E, T>::value) {
+      done = make_rows_in_place({y, y_pitch}, lines, terms, step, rows);
+      if (done == rows) return;
     }
-    merge(outputs_.data(), sizes_.phase_row, ax.phases, ax.out, sizes_.c, sizes_.pitch, y);
+    lines.first += done * lines.pitch;
+    y += done * y_pitch;
+    rows -= done;
+    const int64_t size = l_.block * l_.part;  // of a phase's rows
+    if (l_.wide) {
+      for (int64_t k = 0; k < rows; ++k) {
+        T* row = outputs_.data() + k * ax_.out * l_.c;
+        make_pixels({row, l_.c}, lines.first + k * lines.pitch, terms);
+        merge(row, 0, 1, ax_.out, l_.c, l_.pitch, y + k * y_pitch);
+      }
+      return;
+    }
+    for (int64_t s = 0; s < ax_.phases; ++s) {
+      sum<T>(lines, terms[s], {outputs_.data() + s * size, l_.part}, l_.part, rows);
+    }
+    for (int64_t k = 0; k < rows; ++k) {
+      merge(outputs_.data() + k * l_.part, size, ax_.phases, ax_.out, l_.c, l_.pitch, y + k * y_pitch);
+    }
+  }
+
+  // Makes what rows it can and returns their number.
+  int64_t make_rows_in_place(Rows<T> y, Rows<const T> lines, const Terms<T>* terms, int64_t step,
+                             int64_t rows) const {
+    if (l_.wide) {
+      for (int64_t k = 0; k < rows; ++k) {
+        make_pixels({y.first + k * y.pitch, l_.pitch}, lines.first + k * lines.pitch, terms);
+      }
+      return rows;
+    }
+    // Rows shorter than a vector are written as one, if what follows will be written later or is ours.
+    const bool pairs = ax_.phases == 2 && l_.c == 1 && ax_.out % 2 == 0 && in_pairs(terms[0], terms[1]);
+    if (!(ax_.phases == 1 || pairs) || l_.c != l_.pitch) return 0;
+    int64_t n = ax_.out * l_.c / ax_.phases;
+    if (n < kLanes) {
+      const int64_t room = reinterpret_cast<const T*>(y_end_) - y.first - kLanes * ax_.phases;
+      rows = step > 1 || room < 0 ? 0 : clamp(room / y.pitch + 1, 0, rows);
+      n = kLanes;
+    }
+    if (pairs) {
+      sum_two(lines, terms[0], terms[1], y, n, rows);
+    } else {
+      sum(lines, terms[0], y, n, rows);
+    }
+    return rows;
+  }
+
+  // One row of wide pixels.
+  void make_pixels(Rows<T> out, const T* line, const Terms<T>* terms) const {
+    for (int64_t s = 0; s < ax_.phases; ++s) {
+      sum<T>({line, ax_.stride * l_.c}, terms[s], {out.first + s * out.pitch, ax_.phases * out.pitch}, l_.c,
+             ax_.outputs(s));
+    }
+  }
+
+  static constexpr int64_t kLanes = Simd<T>::kLanes;
+
+  int64_t first_row(int64_t o) const { return plan_.first.data()[o]; }
+
+  static void clear(T* x, int64_t n) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; ++i) x[i] = T(0);
+  }
+  Scratch<T> zeros(int64_t n) const {
+    n += l_.line + kLanes;  // for what is beyond the end of the last row
+    Scratch<T> memory(n);
+    clear(memory.data(), n);
+    return memory;
   }
 
   const Plan<E, T>& plan_;
-  const Layout& sizes_;
+  const Axis &ax_, &ay_;
+  const Layout& l_;
+  int64_t longest_;           // terms over columns
+  const E* y_end_ = nullptr;  // of this item's outputs
   Scratch<T> staged_;
-  Scratch<T> sums_;     // of columns, between margins
-  Scratch<T> split_;    // the same, split
-  Scratch<T> outputs_;  // of the phases of a row
+  Scratch<T> sums_;     // over columns, between margins
+  Scratch<T> split_;    // the same, split into parts
+  Scratch<T> outputs_;  // not yet merged, or not yet of type E
 };
 
 template <typename E, typename T>
 void run(const E* x, const float* f, E* y, const Upfirdn2dArgs& args, int threads) {
   const Plan<E, T> plan(x, f, y, args);
-  const Layout& sizes = plan.layout;
-  const int64_t items = sizes.images * sizes.row_blocks * sizes.channel_blocks;
-#pragma omp parallel num_threads(threads) if (threads > 1 && items * sizes.rows * args.OW * sizes.c > kItem)
+  const int64_t items = plan.items();
+#pragma omp parallel num_threads(threads) if (threads > 1 && args.B * args.C * args.OH * args.OW > kItem)
   {
-    const Worker<E, T> worker(plan);
+    Worker<E, T> worker(plan);
 #pragma omp for schedule(static)
     for (int64_t item = 0; item < items; ++item) worker.run(item);
   }

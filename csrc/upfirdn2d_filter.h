@@ -121,11 +121,6 @@ struct Terms {
   const T* weight;
   const int64_t* offset;
   int64_t count;
-
-  // The terms of lines [begin, end), which have `each`; the offsets count from line `begin`.
-  Terms lines(int64_t begin, int64_t end, int64_t each) const {
-    return {weight + begin * each, offset, (end - begin) * each};
-  }
 };
 
 // The terms of several phases.

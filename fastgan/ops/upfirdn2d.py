@@ -124,7 +124,7 @@ def upsample2d(
 ) -> Tensor:
     """Upsamples each channel; without `padding` the size becomes [H * up, W * up].
 
-    The gain is multiplied by the rates, so that a normalised filter keeps the mean. Arguments and errors as `upfirdn2d`.
+    The gain is multiplied by the rates, so that a normalised filter keeps the mean. Otherwise as `upfirdn2d`.
     """
     (width, height), (x0, x1, y0, y1) = filter_size(f), parse_padding("upsample2d", padding)
     ux, uy = parse_rate("upsample2d", "up", up)
