@@ -120,16 +120,18 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def run(preset_name: str, batch_size: int, rounds: int, device: torch.device) -> dict[str, object]:
+def run(
+    preset_name: str, batch_size: int, rounds: int, device: torch.device, resolution: str = ""
+) -> dict[str, object]:
     """Checks and measures one batch size.
 
     Returns:
         What --json writes: `accuracy` of both players, and `speed` of both sides unless a check failed.
     """
-    preset = PRESETS[preset_name]
-    config = TrainConfig.for_preset(preset_name, out="", batch_size=batch_size)
+    config = TrainConfig.for_preset(preset_name, out="", batch_size=batch_size, resolution=resolution)
     objective = LOSSES[config.loss], config.regularisation
-    images = _images(preset.resolution, preset.channels, batch_size)
+    channels, size = config.image_shape
+    images = _images(size, channels, batch_size)
     states = {side: TrainState(config, images, device) for side in SIDES}
     with states["auto"].layer_randomness():
         accuracy = check(states["auto"], objective)
@@ -142,13 +144,13 @@ def run(preset_name: str, batch_size: int, rounds: int, device: torch.device) ->
     return result
 
 
-def _images(resolution: int, channels: int, batch_size: int) -> Images:
+def _images(resolution: tuple[int, int], channels: int, batch_size: int) -> Images:
     """The digits where they fit, or else noise: the speed does not depend on what the images show."""
     try:
         images = load(DIGITS, resolution, channels)
     except UserError:
         random = torch.Generator().manual_seed(0)
-        shape = (batch_size, channels, resolution, resolution)
+        shape = (batch_size, channels, *resolution)
         pixels = torch.randint(256, shape, dtype=torch.uint8, generator=random)
         return Images("noise", pixels)
     repeats = -(-batch_size // len(images))
@@ -178,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", default="digits-dcgan", choices=sorted(PRESETS))
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 256], help="one row each (64 256)")
+    parser.add_argument("--resolution", default="", help="of the images: 64, or 64x32 (the preset's)")
     parser.add_argument("--rounds", type=int, default=50, help="timed steps of each side (50)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", help="also write the figures to this file")
@@ -190,7 +193,9 @@ def main() -> None:
         parser.error(str(error))
 
     console = Console()
-    results = [run(options.preset, batch_size, options.rounds, device) for batch_size in options.batch_size]
+    results = [
+        run(options.preset, batch_size, options.rounds, device, options.resolution) for batch_size in options.batch_size
+    ]
     for result in results:
         for one in result["accuracy"]:
             console.print(

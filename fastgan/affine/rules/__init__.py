@@ -37,7 +37,7 @@ RULES: dict[Any, Callable[..., Any]] = {
     **spatial.RULES,
 }
 
-FUNCTIONS: frozenset[type] = activation.FUNCTIONS | convolution.FUNCTIONS | refused.FUNCTIONS
+FUNCTIONS: frozenset[type] = activation.FUNCTIONS | convolution.FUNCTIONS | refused.FUNCTIONS | spatial.FUNCTIONS
 """The autograd.Functions whose one private operation has a rule, and whose backward is known to be its derivative."""
 
 aten = torch.ops.aten

@@ -10,8 +10,11 @@ from fastgan.affine.errors import NotAffineError
 from fastgan.affine.linear import linear
 from fastgan.affine.rules.convolution import add_scaled_bias, scaled_bias_gradient
 from fastgan.affine.tape import Node, Scales, Slot, Value
+from fastgan.ops.upfirdn2d import Config, _Upfirdn2d
 
 aten = torch.ops.aten
+
+FUNCTIONS: frozenset[type] = frozenset({_Upfirdn2d})
 
 
 def _positions(func: Any) -> int:
@@ -101,6 +104,31 @@ def constant_pad(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
         raise NotAffineError("the samples are padded or cut")
     fill = args[2] if len(args) > 2 else kwargs.get("value", 0)
     return recorder.add(ConstantPad(value, args[1], fill), func(*args, **kwargs), value.batch)
+
+
+class Upfirdn2d(Node):
+    """fastgan's upfirdn2d: its transpose is itself with other arguments."""
+
+    pulls_new = pushes_new = True
+
+    def __init__(self, x: Value, func: Any, f: Tensor | None, config: Config, size: Sequence[int]) -> None:
+        super().__init__([x])
+        self.func, self.f, self.config, self.size = func, f, config, list(size)
+        height, width = x.shape[2:]
+        self.input_size = [width, height]
+
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        return (self.func(delta, self.f, *self.config.transposed(self.f), self.input_size),)
+
+    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        return self.func(us[0], self.f, *self.config, self.size)
+
+
+def upfirdn2d(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    value = recorder.value(args[0])
+    _leave_samples_alone(value, 2)
+    _x, f, *config, size = args
+    return recorder.add(Upfirdn2d(value, func, f, Config(*config), size), func(*args), value.batch)
 
 
 def _by_slices(x: Value) -> bool:
@@ -216,4 +244,5 @@ RULES: dict[Any, Any] = {
     **dict.fromkeys((aten.im2col.default, aten.col2im.default), unfold),
     aten.constant_pad_nd.default: constant_pad,
     aten.avg_pool2d.default: average_pool,
+    torch.ops.fastgan.upfirdn2d.default: upfirdn2d,
 }
