@@ -6,11 +6,14 @@ from fastgan.nn.mapping_network import MappingNetwork
 from fastgan.nn.minibatch_discrimination import MinibatchDiscrimination
 from fastgan.nn.minibatch_stddev import MinibatchStdDev
 from fastgan.nn.modulated_conv2d import ModulatedConv2d, NoiseInjection, StyledConv, ToRGB
+from fastgan.nn.resample import Blur, Downsample, Upsample
 from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
 
 __all__ = [
     "BiasAct",
+    "Blur",
+    "Downsample",
     "EqualizedConv2d",
     "EqualizedLinear",
     "MappingNetwork",
@@ -22,6 +25,7 @@ __all__ = [
     "SpectralNormGroup",
     "StyledConv",
     "ToRGB",
+    "Upsample",
     "spectral_norm",
     "spectral_norm_",
 ]

@@ -80,7 +80,7 @@ def check_filter(op: str, f: Any, device: torch.device) -> None:
 
 def parse_rate(op: str, name: str, rate: int | Sequence[int]) -> tuple[int, int]:
     """(x, y) of an up- or downsampling rate."""
-    both = (rate, rate) if isinstance(rate, int) else tuple(rate)
+    both = tuple(rate) if isinstance(rate, (list, tuple)) else (rate, rate)
     if len(both) != 2 or not all(isinstance(r, int) for r in both):
         raise ValueError(f"{op}: {name} is {rate!r}, expected an int or (x, y)")
     if min(both) < 1:
@@ -90,7 +90,7 @@ def parse_rate(op: str, name: str, rate: int | Sequence[int]) -> tuple[int, int]
 
 def parse_padding(op: str, padding: Padding) -> tuple[int, int, int, int]:
     """(x0, x1, y0, y1)."""
-    sides = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
+    sides = tuple(padding) if isinstance(padding, (list, tuple)) else (padding,) * 4
     if len(sides) == 2:
         sides = (sides[0], sides[0], sides[1], sides[1])
     if len(sides) != 4 or not all(isinstance(p, int) for p in sides):

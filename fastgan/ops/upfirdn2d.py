@@ -143,7 +143,7 @@ def downsample2d(
     flip_filter: bool = False,
     gain: float = 1,
 ) -> Tensor:
-    """Downsamples each channel; without `padding` the size becomes [H / down, W / down], rounded to its nearest.
+    """Downsamples each channel; without `padding` the size becomes [H / down, W / down], rounded up or down.
 
     Arguments and errors as `upfirdn2d`.
     """
@@ -179,6 +179,10 @@ def upfirdn2d_reference(
         x = F.pad(x.reshape(B, C, H, 1, W, 1), (0, up[0] - 1, 0, 0, 0, up[1] - 1)).reshape(B, C, H * up[1], W * up[0])
     x = F.pad(x, [max(side, 0) for side in (x0, x1, y0, y1)])
     x = x[:, :, max(-y0, 0) : x.shape[2] - max(-y1, 0), max(-x0, 0) : x.shape[3] - max(-x1, 0)]
+    if C == 1:
+        # Strides of one channel may look like channels_last, for which torch 2.13's oneDNN convolves wrongly (18 x 7
+        # pixels by 6 x 6 taps with stride (1, 2) on AVX-512): these are the strides of a contiguous image.
+        x = x.contiguous().reshape(x.shape)
     if f is None:
         f = torch.ones(1, 1, device=x.device)
     f = f.to(x.dtype) if flip_filter else f.to(x.dtype).flip(list(range(f.ndim)))
@@ -288,6 +292,10 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample((1, 1, 36, 140), "vectors-down", taps(5), down=2)
     yield sample((1, 1, 60, 41), "vectors-not-separable", taps(5, 3), padding=2)
     yield sample((1, 1, 140, 150), "several-items", binomial, padding=2)
+    yield sample((1, 20, 5, 6), "wide-pixels", taps(3, 2), down=(2, 1), padding=1).map(_channels_last)
+    yield sample((2, 20, 4, 5), "wide-pixels-up", outer, up=(3, 2), down=(1, 3), padding=3).map(_channels_last)
+    yield sample((5, 900, 2, 2), "many-small", binomial, padding=(2, 1, 2, 1))
+    yield sample((3, 400, 4, 5), "many-small-up", binomial, up=2, padding=(2, 1, 2, 1))
     yield sample((1, 256, 3, 20), "channel-blocks", binomial, up=2, padding=2).map(_channels_last)
 
 
