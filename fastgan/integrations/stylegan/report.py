@@ -46,9 +46,13 @@ class Report:
 
     def __str__(self) -> str:
         states = {row.state: len(self.names(row.state)) for row in self}
-        lines = [f"{self.title}: " + (", ".join(f"{n} {state}" for state, n in states.items()) or "nothing to do")]
-        width = max((len(row.name) for row in self), default=0)
-        for row in self:
+        counts = ", ".join(f"{states[state]} {state}" for state in sorted(states))
+        lines = [f"{self.title}: {counts or 'nothing to do'}"]
+        told = [row for row in self if row.state != "waiting"]
+        width = max((len(row.name) for row in told), default=0)
+        for row in told:
             also = f" (also {', '.join(row.places)})" if row.places else ""
             lines.append(f"{row.state:8}  {row.name:{width}}  {row.detail}{also}".rstrip())
+        if "waiting" in states:
+            lines.append(f"waiting for the import of {', '.join(self.names('waiting'))}")
         return "\n".join(lines)

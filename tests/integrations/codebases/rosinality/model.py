@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from op import FusedLeakyReLU, conv2d_gradfix, fused_leaky_relu, upfirdn2d
 from torch import nn
 
-# On the square of a filter's norm, of the weights times the equalised learning rate's constant.
-EPS = 1e-8
+# They add this to the squared norm of a filter that was scaled by the equalised learning rate's constant. With `scaled`
+# it is added as NVIDIA's and our code do, to the norm of the filter as it is stored.
+EPS, scaled = 1e-8, False
 
 
 def make_kernel(taps):
@@ -78,7 +79,7 @@ class ModulatedConv2d(nn.Module):
         batch, channels, *size = x.shape
         w = self.scale * self.weight * self.modulation(style).view(batch, 1, channels, 1, 1)
         if self.demodulate:
-            w = w / (w.square().sum((2, 3, 4), keepdim=True) + EPS).sqrt()
+            w = w / (w.square().sum((2, 3, 4), keepdim=True) + EPS * (self.scale**2 if scaled else 1)).sqrt()
         x = x.reshape(1, batch * channels, *size)
         if self.blur is None:
             y = conv2d_gradfix.conv2d(x, w.flatten(0, 1), padding=self.padding, groups=batch)
