@@ -86,9 +86,10 @@ def _show_patches(report: PatchReport, title: str) -> None:
     table.add_row("mean", *_both(report.mean))
     console.print(table)
     console.print(
-        f"Sliced Wasserstein distances between the patches of {report.images} images and {report.images} others, at\n"
-        f"each level of their Laplacian pyramids: mean ± standard deviation over {REPEATS} draws.\n"
-        "They compare only at equal numbers of images. The right column is the floor.",
+        f"Sliced Wasserstein distances between the patches of {report.images} images and of as many\n"
+        "others, at each level of their Laplacian pyramids: mean ± standard deviation\n"
+        f"over {REPEATS} draws. They compare only at equal numbers of images: the floor of the\n"
+        "middle column is the right one, real images against each other.",
         highlight=False,
     )
 

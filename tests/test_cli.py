@@ -166,7 +166,7 @@ def test_evaluate_compares_patches(tmp_path, preset_16, data):
     report = json.loads((tmp_path / "report.json").read_text())
     compared = 20 if data == "folder" else 30
     assert (report["step"], report["n"], report["images"], list(report["levels"])) == (1, 60, compared, ["16x16"])
-    assert f"patches of {compared} images and {compared} others" in " ".join(out.split())
+    assert f"patches of {compared} images and of as many others" in " ".join(out.split())
     assert report["levels"]["16x16"] == report["mean"]
     for column in ("samples", "floor"):
         assert f"{report['mean'][column]:.4f} ± {report['mean'][column + '_std']:.4f}" in out
