@@ -190,7 +190,7 @@ def forward(
 
 
 def data_grad(dz: Tensor, weight: Tensor, x: Tensor, styles: Tensor, dx: Tensor, dstyles: Tensor) -> None:
-    """dx = styles u, and dstyles [B, CI], the sums over the pixels of u x; u is the gradient to the convolution's input."""
+    """dx = styles u, and dstyles [B, CI], the sums over the pixels of u x; u is the gradient to styles x."""
     if dx.numel() == 0 or dz.numel() == 0:
         dx.zero_()
         dstyles.zero_()

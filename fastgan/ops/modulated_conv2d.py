@@ -96,7 +96,10 @@ def styled_conv2d(
         bias: one value for each output channel; None adds nothing.
 
     Returns:
-        [B, O, H', W'] in the dtype of x.
+        [B, O, H', W'] in the dtype of x; channels_last from the fused kernel.
+
+    `with fastgan.backend("triton")` runs the whole layer as one kernel on a GPU where the size is kept (up = down = 1,
+    a kernel of 3x3 or 1x1 with a padding of 1 or 0), and raises elsewhere.
 
     Raises:
         TypeError, ValueError, fastgan.BackendError: as `modulated_conv2d`.

@@ -88,15 +88,14 @@ class _Fused(torch.autograd.Function):
         needs = ctx.needs_input_grad
         after = (z, scale, noise, strength, bias, *ctx.config, BACKEND)
         dz, sums = scaled_bias_act_backends.scaled_bias_act_grad(dy, *after, False)
-        dx = dstyles = dweight = None
+        dx = dstyles = None
         if needs[0] or needs[2]:
-            dx, dstyles = kernels.modulated_conv2d_data_grad(dz, weight, x, styles)
-        if needs[1]:
-            dweight = _weight_gradient(dz, x, weight, styles)
+            dx, wide = kernels.modulated_conv2d_data_grad(dz, weight, x, styles)
+            dstyles = wide.to(styles.dtype)
         return (
             dx if needs[0] else None,
-            dweight,
-            dstyles.to(styles.dtype) if needs[2] else None,
+            _weight_gradient(dz, x, weight, styles) if needs[1] else None,
+            dstyles if needs[2] else None,
             sums[:, :, 0].to(scale.dtype) if needs[3] else None,
             noise_gradient(dy, z, scale, noise, strength, bias, *ctx.config, BACKEND) if needs[4] else None,
             sums[:, :, 1].sum().to(strength.dtype).view_as(strength) if needs[5] else None,
@@ -121,7 +120,8 @@ def _differentiable_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]
         # Views are the variables of this differentiation: one tensor may depend on another, and the partial derivatives
         # must not follow that path.
         views: list[Any] = [t if t is None else t.view_as(t) for t in tensors]
-        y = _composed(*views, ctx.config)
+        x, weight, styles, scale, noise, strength, bias = views
+        y = _composed(x, weight, styles, scale, noise, strength, bias, ctx.config)
         found = torch.autograd.grad(y, [views[i] for i in needed], dy, create_graph=True)
     result: list[Tensor | None] = [None] * 9
     for i, gradient in zip(needed, found, strict=True):
