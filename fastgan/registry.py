@@ -54,8 +54,10 @@ class OpSpec:
         paper: where the formula stands.
         apart: for an op with several outputs, which `function` and `reference` join into one tensor: the same two
             functions, returning them in a tuple. This is what is benchmarked.
-        composed: whether it has no kernels of its own, but is made of other ops and of PyTorch's convolutions, whose
-            rounding may depend on the number of threads.
+        composed: the backends on which it has no kernels of its own, but is made of other ops. On none of its backends
+            do its kernels do all: PyTorch's convolutions, whose rounding may depend on the number of threads, do the
+            rest.
+        refuses: (backend, sample) -> why the backend cannot take a call for more than its device and dtype, else None.
     """
 
     name: str
@@ -66,7 +68,8 @@ class OpSpec:
     samples: Callable[[torch.device, torch.dtype, torch.Generator], Iterator[Sample]]
     bench: tuple[BenchShape, ...]
     paper: str
-    composed: bool = False
+    composed: tuple[str, ...] = ()
+    refuses: Callable[[str, Sample], str | None] = lambda backend, sample: None
     apart: tuple[Callable[..., tuple[Tensor, ...]], Callable[..., tuple[Tensor, ...]]] | None = None
 
     @property

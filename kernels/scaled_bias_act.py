@@ -2,8 +2,8 @@
 
 Memory-bound: forward reads and writes a tensor once, the gradient reads two and writes one (csrc/scaled_bias_act.h has
 the formulas). A program works on tiles of channels and pixels of one sample, whose scales and biases it loads once. The
-three sums over the pixels are added up in the program's registers; what is left, one value for each program and
-channel, is a thousandth of the gradient and summed afterwards, in one order. Arithmetic is float32.
+three sums over the pixels are added up in the program's registers; what is left, three values for each program and
+channel, is at most a thirtieth of the traffic and is summed afterwards, in one order. Arithmetic is float32.
 """
 
 import math

@@ -42,6 +42,9 @@ ALSO = {"gradient_norm_penalty": penalised_inputs}
 REGISTERS = {
     # Three sums for each element, and sm_80 takes registers to convert bfloat16: room for three blocks of 256 threads.
     ("scaled_bias_act", "grad_kernel"): 80,
+    # A tile's sums are in registers, 64 of them for 128x128 on 256 threads: room for a block of these, or two of 128.
+    ("modulated_conv2d", "forward_kernel"): 192,
+    ("modulated_conv2d", "data_grad_kernel"): 192,
 }
 TRITON_OPS = [spec for spec in OPS.values() if "triton" in spec.backends]
 
@@ -54,21 +57,25 @@ def signature_of(value) -> str:
     return "fp32" if isinstance(value, float) else "i32"
 
 
+def signature_and_constants(kernel, arguments, constants) -> tuple[dict, dict]:
+    names = kernel.arg_names
+    signature = {name: signature_of(value) for name, value in zip(names, arguments, strict=False)}
+    signature |= dict.fromkeys(constants, "constexpr")
+    assert set(signature) == set(names)
+    return signature, {name: None for name, kind in signature.items() if kind == "constexpr"} | constants
+
+
 def launches_of(spec, dtype, monkeypatch) -> dict:
-    """Every distinct (kernel, signature, constants, warps) that forward and two derivatives of the samples launch."""
+    """Every distinct (kernel, signature, constants, options) that forward and two derivatives of the samples launch."""
     kernels = importlib.import_module(f"fastgan.kernels.{spec.name}")
     found = {}
 
-    def record(kernel, blocks, warps, x, arguments, constants):
+    def record(kernel, blocks, warps, x, arguments, constants, stages=None):
         if kernel.fn.__module__ != kernels.__name__:  # the derivatives may be composed of other ops
             return
-        names = kernel.arg_names
-        signature = {name: signature_of(value) for name, value in zip(names, arguments, strict=False)}
-        signature |= dict.fromkeys(constants, "constexpr")
-        fixed = {name: None for name, kind in signature.items() if kind == "constexpr"} | constants
-        assert set(signature) == set(names)
+        signature, fixed = signature_and_constants(kernel, arguments, constants)
         key = (kernel.fn.__name__, str(sorted(signature.items())), str(sorted(fixed.items(), key=str)))
-        found[key] = (kernel, signature, fixed, warps)
+        found[key] = (kernel, signature, fixed, options_of(warps, stages))
 
     for other in TRITON_OPS:
         monkeypatch.setattr(importlib.import_module(f"fastgan.kernels.{other.name}"), "launch", record)
@@ -85,6 +92,10 @@ def launches_of(spec, dtype, monkeypatch) -> dict:
     return found
 
 
+def options_of(warps: int, stages: int | None) -> dict:
+    return {"num_warps": warps} if stages is None else {"num_warps": warps, "num_stages": stages}
+
+
 def ptxas_report(ptx: str, capability: int, folder: Path) -> str:
     source = folder / "kernel.ptx"
     source.write_text(ptx)
@@ -99,15 +110,88 @@ def ptxas_report(ptx: str, capability: int, folder: Path) -> str:
 def test_compiles_without_spilling(spec, dtype, capability, monkeypatch, tmp_path):
     launches = launches_of(spec, dtype, monkeypatch)
     assert len(launches) >= 3, "expected forward and its derivatives, in several variants"
-    for (name, _, fixed), (kernel, signature, constants, warps) in launches.items():
-        compiled = triton.compile(
-            ASTSource(kernel, signature, constants),
-            target=GPUTarget("cuda", capability, 32),
-            options={"num_warps": warps},
-        )
-        report = ptxas_report(compiled.asm["ptx"], capability, tmp_path)
-        spilled = [int(n) for n in re.findall(r"(\d+) bytes spill", report)]
-        registers = int(re.search(r"Used (\d+) registers", report).group(1))
-        assert spilled, report
-        assert not any(spilled), f"{name} {fixed}: {report}"
-        assert registers <= REGISTERS.get((spec.name, name), 64), f"{name} {fixed}: {registers} registers"
+    for (name, _, fixed), (kernel, signature, constants, options) in launches.items():
+        source = ASTSource(kernel, signature, constants)
+        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+        check_registers(spec.name, name, compiled, capability, tmp_path, fixed)
+
+
+def check_registers(op: str, kernel: str, compiled, capability: int, folder: Path, what) -> None:
+    report = ptxas_report(compiled.asm["ptx"], capability, folder)
+    spilled = [int(n) for n in re.findall(r"(\d+) bytes spill", report)]
+    registers = int(re.search(r"Used (\d+) registers", report).group(1))
+    assert spilled, report
+    assert not any(spilled), f"{kernel} {what}: {report}"
+    assert registers <= REGISTERS.get((op, kernel), 64), f"{kernel} {what}: {registers} registers"
+
+
+def training_layer(dtype: torch.dtype, monkeypatch) -> list:
+    """(op, launch) of everything that a step of StyleGAN2's layer launches, batch 16, 512 -> 512 channels at 64x64."""
+    found = []
+
+    def empty(*shape, dtype=dtype):
+        return torch.empty(shape, device="meta", dtype=dtype)
+
+    def image():
+        return empty(16, 64, 64, 512).permute(0, 3, 1, 2)
+
+    activation = ("lrelu", 0.2, 2**0.5, 256.0)
+    per_channel, noise, strength, b = (
+        empty(*s, dtype=torch.float32) for s in ((16, 512), (1, 1, 64, 64), (1,), (512,))
+    )
+    sums = empty(16, 512, 3, dtype=torch.float64)
+    small, weight = (per_channel, noise, strength, b), empty(512, 512, 3, 3)
+
+    from fastgan.kernels import modulated_conv2d, scaled_bias_act
+
+    for module in (modulated_conv2d, scaled_bias_act):
+        name = module.__name__.rpartition(".")[2]
+        monkeypatch.setattr(module, "launch", lambda *launch, name=name: found.append((name, launch)))
+    modulated_conv2d.forward(image(), weight, per_channel, *small, image(), image(), *activation)
+    modulated_conv2d.data_grad(image(), weight, image(), per_channel, image(), sums[..., 0])
+    for x in (image(), image().contiguous()):
+        scaled_bias_act.forward(x, *small, torch.empty_like(x), *activation)
+        scaled_bias_act.grad(x, x, *small, torch.empty_like(x), sums, False, *activation)
+    return found
+
+
+def compile_as_launched(launch: tuple, capability: int):
+    """As Triton compiles it when it is called: told which addresses and sizes are multiples of 16."""
+    kernel, _, warps, _, arguments, constants, *stages = launch
+    signature, fixed = signature_and_constants(kernel, arguments, constants)
+    aligned = [
+        i for i, value in enumerate(arguments)
+        if isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0)
+    ]  # fmt: skip
+    source = ASTSource(kernel, signature, fixed, {(i,): [["tt.divisibility", 16]] for i in aligned})
+    options = options_of(warps, *(stages or [None]))
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+
+
+@pytest.mark.parametrize(("capability", "product"), [(80, "mma.sync"), (90, "wgmma.mma_async"), (100, "tcgen05.mma")])
+def test_a_training_layer_uses_tensor_cores_and_wide_accesses(capability, product, monkeypatch, tmp_path):
+    """And neither spills, nor takes more shared memory than a block may have, in bfloat16."""
+    launches = training_layer(torch.bfloat16, monkeypatch)
+    assert len(launches) == 6
+    for op, launch in launches:
+        compiled = compile_as_launched(launch, capability)
+        name, ptx = launch[0].fn.__name__, compiled.asm["ptx"]
+        check_registers(op, name, compiled, capability, tmp_path, launch[5])
+        if op == "modulated_conv2d":
+            assert product in ptx
+            assert "cp.async.cg" in ptx, "the loads of the next tiles do not overlap the product"
+            assert (
+                compiled.metadata.shared <= 99 << 10
+            )  # half of what a multiprocessor of sm_90 has, all that sm_86 has
+        else:
+            width = "v2.b32" if name == "grad_kernel" else "v4.b32"
+            assert re.search(rf"ld\.global[.\w:]*\.{width}", ptx), f"{name} {launch[5]}"
+            assert re.search(rf"st\.global[.\w:]*\.{width}", ptx), f"{name} {launch[5]}"
+
+
+def test_float32_is_multiplied_in_float32(monkeypatch):
+    for op, launch in training_layer(torch.float32, monkeypatch):
+        if op == "modulated_conv2d":
+            ptx = compile_as_launched(launch, 90).asm["ptx"]
+            assert "tf32" not in ptx
+            assert "fma.rn.f32" in ptx

@@ -53,7 +53,7 @@ def conv2d_resample(
     for name, factor in (("up", up), ("down", down)):
         if not isinstance(factor, int) or factor < 1:
             raise ValueError(f"conv2d_resample: {name} is {factor!r}, expected an integer of at least 1")
-    x0, x1, y0, y1 = _padding(padding)
+    x0, x1, y0, y1 = sides(padding)
     kh, kw = w.shape[2:]
     fh, fw = (1, 1) if f is None else (f.shape[0], f.shape[-1])
     if up > 1:  # what keeps the filtered image in place
@@ -92,7 +92,7 @@ def _transposed(x: Tensor, w: Tensor, up: int, groups: int) -> Tensor:
     return conv_transpose2d(x, w, stride=up, groups=groups)
 
 
-def _padding(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
+def sides(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
     sizes = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
     if len(sizes) == 2:
         sizes = (sizes[0], sizes[0], sizes[1], sizes[1])

@@ -7,7 +7,7 @@ The first derivative is a kernel and saves x alone, from which it computes the r
 same formula composed of torch operations and `bias_act`, whose derivatives are kernels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -66,7 +66,7 @@ def scaled_bias_act(
         ValueError: an argument has a wrong shape, device, name or range.
         fastgan.BackendError: a backend was forced that cannot take these arguments.
     """
-    noise = _check(x, scale, noise, strength, b)
+    noise = check(x, scale, noise, strength, b)
     alpha, gain = resolved("scaled_bias_act", act, alpha, gain, clamp)
     config = Config(act, alpha, gain, None if clamp is None else float(clamp), backends.select(SPEC, x))
     if config.backend == "reference":
@@ -74,8 +74,16 @@ def scaled_bias_act(
     return _ScaledBiasAct.apply(x, scale, noise, strength, b, config)
 
 
-def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any) -> Tensor | None:
-    """Raises for a wrong argument; returns the noise as [1 or B, 1, *image]."""
+def scaled_bias_act_on(
+    backend: str, x: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None, b: Tensor | None,
+    act: str, alpha: float, gain: float, clamp: float | None,
+) -> Tensor:  # fmt: skip
+    """`scaled_bias_act` of arguments that were checked and resolved, on a compiled backend that was chosen."""
+    return _ScaledBiasAct.apply(x, scale, noise, strength, b, Config(act, alpha, gain, clamp, backend))
+
+
+def check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, shape: Sequence[int] | None = None) -> Tensor | None:
+    """Raises for a wrong argument; returns the noise as [1 or B, 1, *image]. `shape` is that of x unless given."""
     named = {"x": x, "scale": scale, "noise": noise, "strength": strength, "b": b}
     for name, tensor in named.items():
         if tensor is None and name not in ("x", "scale"):
@@ -85,21 +93,22 @@ def _check(x: Any, scale: Any, noise: Any, strength: Any, b: Any) -> Tensor | No
             raise TypeError(f"scaled_bias_act: {name} is {what}, expected a floating-point tensor")
         if tensor.device != x.device:
             raise ValueError(f"scaled_bias_act: {name} is on {tensor.device}, expected {x.device} like x")
-    if x.ndim < 3:
+    B, *image = x.shape if shape is None else shape
+    if len(image) < 2:
         raise ValueError(f"scaled_bias_act: x has shape {list(x.shape)}, expected [batch, channels, ...]")
-    if scale.shape != x.shape[:2]:
-        raise ValueError(f"scaled_bias_act: scale has shape {list(scale.shape)}, expected {list(x.shape[:2])}")
-    if b is not None and b.shape != x.shape[1:2]:
-        raise ValueError(f"scaled_bias_act: b has shape {list(b.shape)}, expected [{x.shape[1]}]")
+    C = image.pop(0)
+    if scale.shape != (B, C):
+        raise ValueError(f"scaled_bias_act: scale has shape {list(scale.shape)}, expected {[B, C]}")
+    if b is not None and b.shape != (C,):
+        raise ValueError(f"scaled_bias_act: b has shape {list(b.shape)}, expected [{C}]")
     if strength is not None and strength.numel() != 1:
         raise ValueError(f"scaled_bias_act: strength has shape {list(strength.shape)}, expected a single element")
     if noise is None:
         return None
-    image = x.shape[2:]
-    if noise.shape == image:
+    if noise.shape == tuple(image):
         return noise[None, None]
-    if noise.shape not in ((1, 1, *image), (x.shape[0], 1, *image)):
-        expected = f"{list(image)}, {[1, 1, *image]} or {[x.shape[0], 1, *image]}"
+    if noise.shape not in ((1, 1, *image), (B, 1, *image)):
+        expected = f"{image}, {[1, 1, *image]} or {[B, 1, *image]}"
         raise ValueError(f"scaled_bias_act: noise has shape {list(noise.shape)}, expected {expected}")
     return noise
 
@@ -161,17 +170,18 @@ class _ScaledBiasAct(torch.autograd.Function):
         return (
             dx if needs[0] else None,
             sums[:, :, 0].to(scale.dtype) if needs[1] else None,
-            _noise_gradient(ctx, dy) if needs[2] else None,
+            noise_gradient(dy, x, scale, noise, strength, b, *ctx.config) if needs[2] else None,
             sums[:, :, 1].sum().to(strength.dtype).view_as(strength) if needs[3] else None,
             sums[:, :, 2].sum(0).to(b.dtype) if needs[4] else None,
             None,
         )
 
 
-def _noise_gradient(ctx: Any, dy: Tensor) -> Tensor:
+def noise_gradient(
+    dy: Tensor, x: Tensor, scale: Tensor, noise: Tensor, strength: Tensor | None, b: Tensor | None, *config: Any
+) -> Tensor:
     """A pass of its own, since noise is drawn, not learnt, in nearly every network."""
-    x, scale, noise, strength, b = ctx.saved_tensors
-    t, _ = kernels.scaled_bias_act_grad(dy, x, scale, noise, strength, b, *ctx.config, True)
+    t, _ = kernels.scaled_bias_act_grad(dy, x, scale, noise, strength, b, *config, True)
     total = t.sum((0, 1) if noise.shape[0] == 1 else 1, keepdim=True, dtype=compute_dtype(x))
     return (total if strength is None else total * strength.view(())).to(noise.dtype)
 
@@ -214,7 +224,7 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
             y = bias_act_reference(v, None, 1, **{**kwargs, "clamp": None})
             v = torch.where((y.abs() - clamp).abs() < 0.06, 0.3, v)
         rest = scaled_bias_act_reference(
-            torch.zeros_like(v), scale, None if n is None else _check(v, scale, n, sigma, b), sigma, b
+            torch.zeros_like(v), scale, None if n is None else check(v, scale, n, sigma, b), sigma, b
         )
         x = (v - rest) / scale.view(*scale.shape, *(1 for _ in shape[2:]))
         tensors = (x, scale, n, sigma, b)

@@ -1,0 +1,68 @@
+"""The private operators of modulated_conv2d: allocate the outputs and call Triton's kernels.
+
+They are opaque to torch.compile and know nothing of autograd; modulated_conv2d_fused.py differentiates them.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan import allocation
+from fastgan.library import define
+
+_SMALL = "Tensor styles, Tensor scale, Tensor? noise, Tensor? strength, Tensor? b"
+
+
+def _forward(
+    x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None,
+    b: Tensor | None, act: str, alpha: float, gain: float, clamp: float | None, saves: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    from fastgan.kernels import modulated_conv2d as kernels  # imports triton: only when it is used
+
+    x = x.contiguous(memory_format=torch.channels_last)
+    y = _image(x, weight.shape[0])
+    z = _image(x, weight.shape[0]) if saves else allocation.empty((0,), like=x)
+    small = [None if t is None else t.contiguous() for t in (styles, scale, noise, strength, b)]
+    kernels.forward(x, weight, *small, z if saves else None, y, act, alpha, gain, clamp)
+    return y, z
+
+
+def _data_grad(dz: Tensor, weight: Tensor, x: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
+    from fastgan.kernels import modulated_conv2d as kernels
+
+    dz, x = (t.contiguous(memory_format=torch.channels_last) for t in (dz, x))
+    dx = _image(x, x.shape[1])
+    dstyles = allocation.empty(tuple(x.shape[:2]), like=x, dtype=torch.float64)
+    kernels.data_grad(dz, weight, x, styles.contiguous(), dx, dstyles)
+    return dx, dstyles
+
+
+def _image(x: Tensor, channels: int) -> Tensor:
+    """Uninitialised memory for an image of the size of x, channels_last whatever its sizes."""
+    B, _, H, W = x.shape
+    return allocation.empty((B, H, W, channels), like=x).permute(0, 3, 1, 2)
+
+
+def _fake_forward(x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    B, _, H, W = x.shape
+    y = x.new_empty((B, H, W, weight.shape[0])).permute(0, 3, 1, 2)
+    return y, torch.empty_like(y) if rest[-1] else x.new_empty((0,))
+
+
+def _fake_data_grad(dz: Tensor, weight: Tensor, x: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
+    B, C, H, W = x.shape
+    return x.new_empty((B, H, W, C)).permute(0, 3, 1, 2), x.new_empty((B, C), dtype=torch.float64)
+
+
+modulated_conv2d = define(
+    f"modulated_conv2d(Tensor x, Tensor weight, {_SMALL}, str act, float alpha, float gain, float? clamp, bool saves) "
+    "-> (Tensor, Tensor)",
+    _forward,
+    _fake_forward,
+)
+modulated_conv2d_data_grad = define(
+    "modulated_conv2d_data_grad(Tensor dz, Tensor weight, Tensor x, Tensor styles) -> (Tensor, Tensor)",
+    _data_grad,
+    _fake_data_grad,
+)

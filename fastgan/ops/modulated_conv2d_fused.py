@@ -1,0 +1,129 @@
+"""The layer of `styled_conv2d` as one Triton kernel, where it is a convolution of the size of its input.
+
+Forward is one kernel. The first derivative is four: the gradient of what follows the convolution (`scaled_bias_act`,
+whose three sums are the gradients of scale, noise strength and bias), the data gradient, which ends in the gradients of
+x and of the styles, the input times the styles once more, and PyTorch's weight gradient. Higher derivatives
+differentiate the same layer composed of `scaled_bias_act` and PyTorch's convolution.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastgan.ops import modulated_conv2d_backends as kernels
+from fastgan.ops import scaled_bias_act_backends
+from fastgan.ops.conv2d_resample import sides
+from fastgan.ops.convolution import autocasts, conv2d
+from fastgan.ops.scaled_bias_act import noise_gradient, scaled_bias_act_on
+
+BACKEND = "triton"
+
+
+class Config(NamedTuple):
+    """The arguments of the activation, with every default resolved."""
+
+    act: str
+    alpha: float
+    gain: float
+    clamp: float | None
+
+
+def unsupported(x: Tensor, weight: Tensor, up: int, down: int, padding: int | Sequence[int]) -> str | None:
+    """Why the kernel is not for this call; None where it is."""
+    kernel = tuple(weight.shape[2:])
+    if (up, down) != (1, 1):
+        return f"the triton kernel keeps the resolution, it has no up = {up}, down = {down}"
+    if kernel not in ((1, 1), (3, 3)):
+        return f"the triton kernel is for weights of 1x1 and 3x3, not {kernel[0]}x{kernel[1]}"
+    if sides(padding) != (kernel[0] // 2,) * 4:
+        return f"the triton kernel keeps the size of the image, with padding = {kernel[0] // 2}, not {padding}"
+    if x.shape[2] * x.shape[3] * max(weight.shape[:2]) >= 2**30:
+        return "the triton kernel counts the elements of a sample in 32 bits"
+    return None
+
+
+def fused(
+    x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None,
+    bias: Tensor | None, config: Config,
+) -> Tensor:  # fmt: skip
+    """The layer, of arguments that were checked; weight in the compute dtype, not flipped."""
+    if autocasts(x.device.type) and x.dtype != torch.float64:  # as the convolution of the composed form does
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+    weight = weight.to(x.dtype)
+    tensors = (x, weight, styles, scale, noise, strength, bias)
+    saves = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+    return _Fused.apply(*tensors, config, saves)
+
+
+def _composed(
+    x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None,
+    bias: Tensor | None, config: Config,
+) -> Tensor:  # fmt: skip
+    modulated = scaled_bias_act_on(BACKEND, x, styles, None, None, None, "linear", 0.0, 1.0, None)
+    z = conv2d(modulated, weight, padding=weight.shape[2] // 2)
+    return scaled_bias_act_on(BACKEND, z, scale, noise, strength, bias, *config)
+
+
+class _Fused(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor, noise: Tensor | None,
+        strength: Tensor | None, bias: Tensor | None, config: Config, saves: bool,
+    ) -> Tensor:  # fmt: skip
+        y, z = kernels.modulated_conv2d(x, weight, styles, scale, noise, strength, bias, *config, saves)
+        ctx.save_for_backward(x, weight, styles, scale, noise, strength, bias, z)
+        ctx.config = config
+        ctx.set_materialize_grads(False)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, ...]:
+        if dy is None:
+            return (None,) * 9
+        if torch.is_grad_enabled():  # only with create_graph=True
+            return _differentiable_gradients(ctx, dy)
+        x, weight, styles, scale, noise, strength, bias, z = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        after = (z, scale, noise, strength, bias, *ctx.config, BACKEND)
+        dz, sums = scaled_bias_act_backends.scaled_bias_act_grad(dy, *after, False)
+        dx = dstyles = None
+        if needs[0] or needs[2]:
+            dx, wide = kernels.modulated_conv2d_data_grad(dz, weight, x, styles)
+            dstyles = wide.to(styles.dtype)
+        return (
+            dx if needs[0] else None,
+            _weight_gradient(dz, x, weight, styles) if needs[1] else None,
+            dstyles if needs[2] else None,
+            sums[:, :, 0].to(scale.dtype) if needs[3] else None,
+            noise_gradient(dy, z, scale, noise, strength, bias, *ctx.config, BACKEND) if needs[4] else None,
+            sums[:, :, 1].sum().to(strength.dtype).view_as(strength) if needs[5] else None,
+            sums[:, :, 2].sum(0).to(bias.dtype) if needs[6] else None,
+            None,
+            None,
+        )
+
+
+def _weight_gradient(dz: Tensor, x: Tensor, weight: Tensor, styles: Tensor) -> Tensor:
+    modulated = scaled_bias_act_backends.scaled_bias_act(x, styles, None, None, None, "linear", 0.0, 1.0, None, BACKEND)
+    half = weight.shape[2] // 2
+    return torch.ops.aten.convolution_backward.default(
+        dz, modulated, weight, None, (1, 1), (half, half), (1, 1), False, (0, 0), 1, [False, True, False]
+    )[1]
+
+
+def _differentiable_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    *tensors, _ = ctx.saved_tensors
+    needed = [i for i, tensor in enumerate(tensors) if tensor is not None and ctx.needs_input_grad[i]]
+    with torch.enable_grad():
+        # Views are the variables of this differentiation: one tensor may depend on another, and the partial derivatives
+        # must not follow that path.
+        views: list[Any] = [t if t is None else t.view_as(t) for t in tensors]
+        x, weight, styles, scale, noise, strength, bias = views
+        y = _composed(x, weight, styles, scale, noise, strength, bias, ctx.config)
+        found = torch.autograd.grad(y, [views[i] for i in needed], dy, create_graph=True)
+    result: list[Tensor | None] = [None] * 9
+    for i, gradient in zip(needed, found, strict=True):
+        result[i] = gradient
+    return tuple(result)
