@@ -67,7 +67,7 @@ class Worker {
     const int64_t above = clamp(0, first, last), below = clamp(in, above, last);
     const int64_t pixels = ax_.end - ax_.begin, pitch = ax_.in * l_.pitch;
     x += above * pitch + ax_.begin * l_.pitch;
-    T* to = staged_.data() + (above - first) * l_.line + (ax_.begin - ax_.lo) * l_.c;
+    T* to = staged_.data() + (above - first) * l_.line + ax_.margin * l_.c;
     if (!plan_.filter.separable && l_.parts > 1) return stage_in_parts(x, first, above, below, last);
     if (l_.row_blocks > 1) {  // otherwise it is the same rows in every image
       clear(staged_.data(), (above - first) * l_.line);
@@ -89,7 +89,7 @@ class Worker {
       T* line = sums_.data();
       if (row >= above && row < below) {
         gather(x + (row - above) * ax_.in * l_.pitch, ax_.end - ax_.begin, l_.c, l_.pitch,
-               line + (ax_.begin - ax_.lo) * l_.c);
+               line + ax_.margin * l_.c);
       } else {
         clear(line, l_.line);
       }
@@ -143,7 +143,7 @@ class Worker {
         run = inside ? clamp((ay_.in - terms.count - first) / ay_.stride + 1, 1, count) : 1;
         const Terms<T> some{terms.weight + begin, terms.offset, end - begin};
         const T* from = x + ((first + begin) * ax_.in + ax_.begin) * l_.pitch;
-        const Rows<T> to{sums_.data() + k * l_.line + (ax_.begin - ax_.lo) * l_.c, ay_.phases * l_.line};
+        const Rows<T> to{sums_.data() + k * l_.line + ax_.margin * l_.c, ay_.phases * l_.line};
         if (l_.c == l_.pitch) {
           sum<T>({from, pitch}, some, to, pixels * l_.c, run);
         } else {

@@ -23,6 +23,7 @@ struct Axis {
   int64_t stride;      // ... and pixels that are `stride` apart
   int64_t lo, hi;      // the pixels that any output reads: [lo, hi); outside of [0, in) they are zeros
   int64_t begin, end;  // those inside
+  int64_t margin;      // zeros before them
 
   Axis(int64_t in, int64_t out, int64_t up, int64_t down, int64_t origin, int64_t taps)
       : in(in), out(out), up(up), down(down), origin(origin), taps(taps) {
@@ -32,6 +33,7 @@ struct Axis {
     hi = last(out - 1);
     begin = clamp(lo, 0, in);
     end = clamp(hi, begin, in);
+    margin = begin < end ? begin - lo : 0;
   }
 
   // The smallest i with i up >= o down - origin. Neither this nor `last` ever falls with o.

@@ -269,3 +269,16 @@ def test_bad_arguments_are_named(x, f, keywords, error, message):
 def test_bad_filters_are_named(f, keywords, message):
     with pytest.raises(ValueError, match=message):
         setup_filter(f, **keywords)
+
+
+@pytest.mark.parametrize("padding", [(30, -12, 2, 2), (-9, 33, 2, 2), (2, 2, 40, -20), (2, 2, -12, 40)])
+@pytest.mark.parametrize("up", [1, 2])
+def test_outputs_beyond_the_image_are_zero(padding, up, generator):
+    """Wholly or in part; nothing is written outside of what was allocated."""
+    x, f = torch.rand(2, 3, 8, 9, generator=generator) + 1, setup_filter([1, 3, 3, 1])
+    y = upfirdn2d(x, f, up=up, padding=padding)
+    with backend("reference"):
+        torch.testing.assert_close(y, upfirdn2d(x, f, up=up, padding=padding))
+    corner = upfirdn2d(x[:, :, :1, :1], f, padding=(50, -46, 50, -46))
+    assert corner.shape == (2, 3, 2, 2)
+    assert not corner.any()
