@@ -11,6 +11,7 @@ order.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from fastgan import backends
 from fastgan.ops import modulated_conv2d_fused as fused
 from fastgan.ops.bias_act import resolved
 from fastgan.ops.conv2d_resample import conv2d_resample
+from fastgan.ops.convolution import autocasts
 from fastgan.ops.precision import compute_dtype
 from fastgan.ops.scaled_bias_act import check, scaled_bias_act
 from fastgan.ops.upfirdn2d import setup_filter
@@ -157,7 +159,8 @@ def demodulation(weight: Tensor, styles: Tensor, eps: float | Tensor = EPS) -> T
 
     Not in half precision, where squares overflow, under torch.autocast neither. Differentiable to any order.
     """
-    with torch.autocast(weight.device.type, enabled=False):
+    device = weight.device.type
+    with torch.autocast(device, enabled=False) if autocasts(device) else nullcontext():
         squares = weight.square().sum((2, 3))  # [O, I]
         return (styles.square() @ squares.t() + eps).rsqrt()
 
