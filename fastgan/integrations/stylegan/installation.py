@@ -38,6 +38,7 @@ def install(op: str = "op") -> Report:
         The report, whose `str` is a table. It grows while further modules are imported.
 
     Raises:
+        TypeError: op is not a string.
         RuntimeError: it is installed already.
     """
     global _active

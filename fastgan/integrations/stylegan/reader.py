@@ -76,7 +76,7 @@ class _Unpickler(pickle._Unpickler):
         raise RefusedError(f"an object from outside the file, {pid!r:.80}")
 
     def _instantiate(self, klass: Any, args: Any) -> None:
-        raise RefusedError(f"an instance of {klass}")
+        raise RefusedError(f"an instance of {_kind(klass)}")
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
@@ -85,11 +85,11 @@ class _Unpickler(pickle._Unpickler):
     def load_newobj(self) -> None:
         arguments, name = self.stack.pop(), self.stack.pop()
         if not isinstance(name, Global) or (name.module, name.qualname) not in pickled.CONTAINERS or arguments != ():
-            raise RefusedError(f"an instance of {name}")
+            raise RefusedError(f"an instance of {_kind(name)}")
         self.stack.append(pickled.call(name, ()))
 
     def load_newobj_ex(self) -> None:
-        raise RefusedError(f"an instance of {self.stack[-3]}")
+        raise RefusedError(f"an instance of {_kind(self.stack[-3])}")
 
     def load_extension(self) -> None:
         raise RefusedError("a name of copyreg's registry")
