@@ -80,7 +80,8 @@ def test_torch_compile_inductor(case, generator):
         (case.spec.function(*eager, **sample.kwargs) * 2).square().sum().backward()
         compiled(traced, dict(sample.kwargs)).square().sum().backward()
     for a, b in zip(eager, traced, strict=True):
-        torch.testing.assert_close(a.grad, b.grad)
+        if a is not None:
+            torch.testing.assert_close(a.grad, b.grad)
 
 
 @pytest.mark.parametrize("case", compiled_cases())
