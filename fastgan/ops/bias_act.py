@@ -15,6 +15,7 @@ from torch import Tensor
 from fastgan import backends
 from fastgan.ops import bias_act_backends as kernels
 from fastgan.ops.activations import ACTIVATIONS
+from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import along
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
@@ -107,9 +108,7 @@ def _check(x: Any, b: Any, dim: int, act: str, alpha: float | None, clamp: float
     for name, tensor in (("x", x), ("b", b)):
         if tensor is None and name == "b":
             continue
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"bias_act: {name} is {what}, expected a floating-point tensor")
+        check_floating("bias_act", name, tensor)
     if x.ndim == 0:
         raise ValueError("bias_act: x has no dimensions, expected at least one")
     if not -x.ndim <= dim < x.ndim:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops.activation_mask import ActivationMask, bytes_of_mask
+from fastgan.ops.checks import check_floating
 
 FREEZABLE = ("linear", "relu", "lrelu")
 """The activations whose slope one bit tells."""
@@ -18,9 +19,7 @@ def check(op: str, name: str, x: Any, b: Any, dim: int, act: str, alpha: float |
     for label, tensor in ((name, x), ("b", b)):
         if tensor is None and label == "b":
             continue
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"{op}: {label} is {what}, expected a floating-point tensor")
+        check_floating(op, label, tensor)
     if x.ndim == 0:
         raise ValueError(f"{op}: {name} has no dimensions, expected at least one")
     if not -x.ndim <= dim < x.ndim:
@@ -52,9 +51,7 @@ def check_frozen(op: str, name: str, u: Tensor, s: Any, mask: Any) -> None:
         raise ValueError(f"{op}: the mask is on {mask.bits.device}, expected {u.device} like {name}")
     if s is None:
         return
-    if not isinstance(s, Tensor) or not s.is_floating_point():
-        what = str(s.dtype) if isinstance(s, Tensor) else type(s).__name__
-        raise TypeError(f"{op}: s is {what}, expected a floating-point tensor or None")
+    check_floating(op, "s", s, "a floating-point tensor or None")
     if s.requires_grad:
         raise ValueError(f"{op}: s requires a gradient, but none flows to it: expected s.detach()")
     if s.ndim != 1 or u.shape[0] % max(s.shape[0], 1) != 0 or (s.shape[0] == 0 and u.shape[0] != 0):

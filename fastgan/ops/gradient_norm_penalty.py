@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fastgan import backends
 from fastgan.ops import gradient_norm_penalty_backends as kernels
+from fastgan.ops.checks import check_floating
 from fastgan.ops.precision import compute_dtype
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
@@ -110,9 +111,7 @@ def penalised_input(
 
 
 def _check(op: str, g: Any, weight: float, target: float | None, one_sided: bool) -> Penalty:
-    if not isinstance(g, Tensor) or not g.is_floating_point():
-        what = str(g.dtype) if isinstance(g, Tensor) else type(g).__name__
-        raise TypeError(f"{op}: g is {what}, expected a floating-point tensor")
+    check_floating(op, "g", g)
     if g.ndim == 0:
         raise ValueError(f"{op}: g has no dimensions, expected at least one")
     if target is not None and not target >= 0:
@@ -126,9 +125,7 @@ def _check_input(g: Tensor, x: Any, s: Any) -> None:
     for name, tensor in (("x", x), ("s", s)):
         if tensor is None and name == "s":
             continue
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"penalised_input: {name} is {what}, expected a floating-point tensor")
+        check_floating("penalised_input", name, tensor)
         if tensor.device != g.device:
             raise ValueError(f"penalised_input: {name} is on {tensor.device}, expected {g.device} like g")
     if x.dtype != g.dtype:

@@ -16,6 +16,7 @@ from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, extension
 from fastgan.ops import philox
+from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import dense, like
 from fastgan.ops.precision import compute_dtype
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
@@ -105,9 +106,7 @@ def _seed_tensor(op: str, seed: Any, device: torch.device) -> Tensor:
 
 def _check(x: Any, y: Any) -> None:
     for name, tensor in (("x", x), ("y", y)):
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"interpolate: {name} is {what}, expected a floating-point tensor")
+        check_floating("interpolate", name, tensor)
     if y.dtype != x.dtype:
         raise TypeError(f"interpolate: y is {y.dtype}, expected {x.dtype} like x")
     if x.ndim == 0:

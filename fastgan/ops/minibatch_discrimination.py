@@ -13,6 +13,7 @@ from torch import Tensor
 from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, extension
+from fastgan.ops.checks import check_floating
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
 
 
@@ -37,9 +38,7 @@ def minibatch_discrimination(m: Tensor) -> Tensor:  # [B, K, C] -> [B, K]
         ValueError: m does not have three dimensions.
         fastgan.BackendError: a backend was forced that cannot take m.
     """
-    if not isinstance(m, Tensor) or not m.is_floating_point():
-        what = str(m.dtype) if isinstance(m, Tensor) else type(m).__name__
-        raise TypeError(f"minibatch_discrimination: m is {what}, expected a floating-point tensor")
+    check_floating("minibatch_discrimination", "m", m)
     if m.ndim != 3:
         raise ValueError(f"minibatch_discrimination: m has shape {list(m.shape)}, expected [batch, kernels, dims]")
     backend = backends.select(SPEC, m)

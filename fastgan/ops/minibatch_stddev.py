@@ -14,6 +14,7 @@ from torch import Tensor
 from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, extension
+from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import is_channels_last
 from fastgan.ops.precision import compute_dtype
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
@@ -73,9 +74,7 @@ def check_sizes(name: str, group_size: Any, num_channels: Any) -> None:
 
 
 def _check(x: Any, group_size: Any, num_channels: Any) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        what = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"minibatch_stddev: x is {what}, expected a floating-point tensor")
+    check_floating("minibatch_stddev", "x", x)
     if x.ndim != 4:
         raise ValueError(f"minibatch_stddev: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
     check_sizes("minibatch_stddev", group_size, num_channels)

@@ -20,6 +20,7 @@ from torch import Tensor
 from fastgan import backends
 from fastgan.ops import modulated_conv2d_fused as fused
 from fastgan.ops.bias_act import resolved
+from fastgan.ops.checks import check_floating
 from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.convolution import autocasts
 from fastgan.ops.precision import compute_dtype
@@ -135,9 +136,7 @@ def styled_conv2d(
 
 def _check(x: Any, weight: Any, styles: Any) -> None:
     for name, tensor in (("x", x), ("weight", weight), ("styles", styles)):
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"modulated_conv2d: {name} is {what}, expected a floating-point tensor")
+        check_floating("modulated_conv2d", name, tensor)
     if x.ndim != 4:
         raise ValueError(f"modulated_conv2d: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
     if weight.ndim != 4 or weight.shape[1] != x.shape[1]:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.ops.checks import check_floating
+
 Padding = int | Sequence[int]
 """All four sides, (x, y) or (x0, x1, y0, y1): left, right, top, bottom, in pixels of the upsampled image."""
 
@@ -67,9 +69,7 @@ def check_filter(op: str, f: Any, device: torch.device) -> None:
     """Raises what `upfirdn2d` documents."""
     if f is None:
         return
-    if not isinstance(f, Tensor) or not f.is_floating_point():
-        what = str(f.dtype) if isinstance(f, Tensor) else type(f).__name__
-        raise TypeError(f"{op}: f is {what}, expected a floating-point tensor or None (setup_filter makes one)")
+    check_floating(op, "f", f, "a floating-point tensor or None (setup_filter makes one)")
     if f.ndim not in (1, 2) or f.numel() == 0:
         raise ValueError(f"{op}: f has shape {list(f.shape)}, expected [n] or [height, width]")
     if f.device != device:

@@ -17,6 +17,7 @@ from fastgan import backends
 from fastgan.ops import scaled_bias_act_backends as kernels
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import bias_act_on, bias_act_reference, resolved
+from fastgan.ops.checks import check_floating
 from fastgan.ops.precision import compute_dtype
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
@@ -88,9 +89,7 @@ def check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, shape: Sequence
     for name, tensor in named.items():
         if tensor is None and name not in ("x", "scale"):
             continue
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
-            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise TypeError(f"scaled_bias_act: {name} is {what}, expected a floating-point tensor")
+        check_floating("scaled_bias_act", name, tensor)
         if tensor.device != x.device:
             raise ValueError(f"scaled_bias_act: {name} is on {tensor.device}, expected {x.device} like x")
     B, *image = x.shape if shape is None else shape

@@ -5,6 +5,8 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
+from fastgan.ops.checks import check_floating
+
 
 def checked_dims(
     name: str, weights: Sequence[Tensor], u: Sequence[Tensor], v: Sequence[Tensor], iterations: int, eps: float,
@@ -52,9 +54,7 @@ def _complain(name: str, i: int, weights: Sequence[Any], u: Sequence[Any], v: Se
     """Raises the error of the i-th entries."""
     first = weights[0]
     for label, x in (("weights", weights[i]), ("u", u[i]), ("v", v[i])):
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            what = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"{name}: {label}[{i}] is {what}, expected a floating-point tensor")
+        check_floating(name, f"{label}[{i}]", x)
         if x.dtype != first.dtype:
             raise TypeError(f"{name}: {label}[{i}] is {x.dtype}, expected {first.dtype} like weights[0]")
         if x.device != first.device:

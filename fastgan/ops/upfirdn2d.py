@@ -15,6 +15,7 @@ from torch import Tensor
 from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import dense
 from fastgan.ops.precision import compute_dtype
 from fastgan.ops.resample_filter import Padding, check_filter, filter_size, parse_padding, parse_rate, setup_filter
@@ -80,9 +81,7 @@ def upfirdn2d(
             pixels.
         fastgan.BackendError: a backend was forced that cannot take these arguments.
     """
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        what = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"upfirdn2d: x is {what}, expected a floating-point tensor")
+    check_floating("upfirdn2d", "x", x)
     if x.ndim != 4 or 0 in x.shape[1:]:
         raise ValueError(f"upfirdn2d: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
     check_filter("upfirdn2d", f, x.device)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fastgan.affine import NotAffineError
 from fastgan.losses import LOSSES, Loss
+from fastgan.ops.checks import check_floating
 from fastgan.penalties import double_backward, one_pass
 from fastgan.penalties.compiled import Compiled, ordinary
 from fastgan.penalties.eligibility import forget, verdict
@@ -309,9 +310,7 @@ def _objective(loss: Objective) -> Callable[[Tensor, Tensor], Tensor]:
 
 def _check_samples(**tensors: Tensor) -> None:
     for name, x in tensors.items():
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            what = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-            raise TypeError(f"critic_loss: {name} is {what}, expected a floating-point tensor")
+        check_floating("critic_loss", name, x)
         if x.ndim < 1:
             raise ValueError(f"critic_loss: {name} has no dimensions, expected [samples, ...]")
 
