@@ -7,6 +7,7 @@ size of the activations is saved at most (fastgan/ops/activations.py says which)
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from fastgan.ops import bias_act_backends as kernels
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import along
+from fastgan.ops.partial_gradients import partial_gradients
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 
@@ -229,20 +231,8 @@ class _BiasActGrad2(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        create_graph = torch.is_grad_enabled()
-        needed = [i for i in range(4) if ctx.needs_input_grad[i] and ctx.saved_tensors[i] is not None]
-        with torch.enable_grad():
-            # Views are the variables of this differentiation: u may itself depend on the others, and the partial
-            # derivatives must not follow that path.
-            views: list[Any] = [t if t is None else t.view_as(t) for t in ctx.saved_tensors]
-            u, dy, saved, b = views
-            t = _grad2_composed(u, dy, saved, b, ctx.config)
-            wanted = [views[i] for i in needed]
-            found = torch.autograd.grad(t, wanted, grad, create_graph=create_graph, allow_unused=True)
-        result: list[Tensor | None] = [None] * 5
-        for i, gradient in zip(needed, found, strict=True):
-            result[i] = gradient
-        return tuple(result)
+        composed = partial(_grad2_composed, config=ctx.config)
+        return *partial_gradients(composed, ctx.saved_tensors, ctx.needs_input_grad, grad), None
 
 
 def _grad2_composed(u: Tensor, dy: Tensor, saved: Tensor, b: Tensor | None, config: Config) -> Tensor:

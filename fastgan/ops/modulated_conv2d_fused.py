@@ -7,6 +7,7 @@ differentiate the same layer composed of `scaled_bias_act` and PyTorch's convolu
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from fastgan.ops import modulated_conv2d_backends as kernels
 from fastgan.ops import scaled_bias_act_backends
 from fastgan.ops.conv2d_resample import sides
 from fastgan.ops.convolution import autocasts, conv2d
+from fastgan.ops.partial_gradients import partial_gradients
 from fastgan.ops.scaled_bias_act import noise_gradient, scaled_bias_act_on
 
 BACKEND = "triton"
@@ -83,7 +85,8 @@ class _Fused(torch.autograd.Function):
         if dy is None:
             return (None,) * 9
         if torch.is_grad_enabled():  # only with create_graph=True
-            return _differentiable_gradients(ctx, dy)
+            composed = partial(_composed, config=ctx.config)
+            return *partial_gradients(composed, ctx.saved_tensors[:7], ctx.needs_input_grad, dy), None, None
         x, weight, styles, scale, noise, strength, bias, z = ctx.saved_tensors
         needs = ctx.needs_input_grad
         after = (z, scale, noise, strength, bias, *ctx.config, BACKEND)
@@ -111,19 +114,3 @@ def _weight_gradient(dz: Tensor, x: Tensor, weight: Tensor, styles: Tensor) -> T
     return torch.ops.aten.convolution_backward.default(
         dz, modulated, weight, None, (1, 1), (half, half), (1, 1), False, (0, 0), 1, [False, True, False]
     )[1]
-
-
-def _differentiable_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    *tensors, _ = ctx.saved_tensors
-    needed = [i for i, tensor in enumerate(tensors) if tensor is not None and ctx.needs_input_grad[i]]
-    with torch.enable_grad():
-        # Views are the variables of this differentiation: one tensor may depend on another, and the partial derivatives
-        # must not follow that path.
-        views: list[Any] = [t if t is None else t.view_as(t) for t in tensors]
-        x, weight, styles, scale, noise, strength, bias = views
-        y = _composed(x, weight, styles, scale, noise, strength, bias, ctx.config)
-        found = torch.autograd.grad(y, [views[i] for i in needed], dy, create_graph=True)
-    result: list[Tensor | None] = [None] * 9
-    for i, gradient in zip(needed, found, strict=True):
-        result[i] = gradient
-    return tuple(result)

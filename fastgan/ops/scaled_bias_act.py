@@ -8,6 +8,7 @@ same formula composed of torch operations and `bias_act`, whose derivatives are 
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from fastgan.ops import scaled_bias_act_backends as kernels
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import bias_act_on, bias_act_reference, resolved
 from fastgan.ops.checks import check_floating
+from fastgan.ops.partial_gradients import partial_gradients
 from fastgan.ops.precision import compute_dtype
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
@@ -162,7 +164,8 @@ class _ScaledBiasAct(torch.autograd.Function):
         if dy is None:
             return (None,) * 6
         if torch.is_grad_enabled():  # only with create_graph=True
-            return _differentiable_gradients(ctx, dy)
+            composed = partial(_composed, config=ctx.config)
+            return *partial_gradients(composed, ctx.saved_tensors, ctx.needs_input_grad, dy), None
         x, scale, noise, strength, b = ctx.saved_tensors
         needs = ctx.needs_input_grad
         dx, sums = kernels.scaled_bias_act_grad(dy, x, scale, noise, strength, b, *ctx.config, False)
@@ -183,22 +186,6 @@ def noise_gradient(
     t, _ = kernels.scaled_bias_act_grad(dy, x, scale, noise, strength, b, *config, True)
     total = t.sum((0, 1) if noise.shape[0] == 1 else 1, keepdim=True, dtype=compute_dtype(x))
     return (total if strength is None else total * strength.view(())).to(noise.dtype)
-
-
-def _differentiable_gradients(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-    create_graph = torch.is_grad_enabled()
-    needed = [i for i, tensor in enumerate(ctx.saved_tensors) if tensor is not None and ctx.needs_input_grad[i]]
-    with torch.enable_grad():
-        # Views are the variables of this differentiation: one tensor may depend on another, and the partial derivatives
-        # must not follow that path.
-        views: list[Any] = [t if t is None else t.view_as(t) for t in ctx.saved_tensors]
-        x, scale, noise, strength, b = views
-        y = _composed(x, scale, noise, strength, b, ctx.config)
-        found = torch.autograd.grad(y, [views[i] for i in needed], dy, create_graph=create_graph)
-    result: list[Tensor | None] = [None] * 6
-    for i, gradient in zip(needed, found, strict=True):
-        result[i] = gradient
-    return tuple(result)
 
 
 # --- what the tests and the benchmarks call it with ------------------------------------------------------------------

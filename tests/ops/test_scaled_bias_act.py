@@ -87,6 +87,19 @@ def test_triton_works_in_either_memory_order(shape, order, generator):
         assert (ours - truth).abs().max() <= 1e-5 * max(truth.abs().max(), t.abs().max())
 
 
+def test_a_strength_without_noise_has_no_effect_and_hinders_nothing(generator):
+    x, scale = draw(generator, 2, 3, 4, 5).requires_grad_(), draw(generator, 2, 3)
+    strength = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    y = scaled_bias_act(x, scale, None, strength, act="tanh")
+    (dx,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(dx.square().sum(), x)
+    slope = 1 - y.detach().square()
+    s = scale[:, :, None, None]
+    torch.testing.assert_close(second, 2 * slope * s * (-2 * y.detach() * slope * s * s))
+    scaled_bias_act(x.detach(), scale, None, strength).sum().backward()
+    assert strength.grad.item() == 0
+
+
 def test_only_the_input_is_kept_for_the_backward_pass(generator):
     kept = []
     x = draw(generator, 2, 3, 40, 40).requires_grad_()
