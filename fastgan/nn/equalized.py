@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d_resample import conv2d_resample
-from fastgan.ops.upfirdn2d import setup_filter
+from fastgan.ops.resample_filter import setup_filter
 
 
 class EqualizedLinear(nn.Module):

@@ -3,12 +3,11 @@
 There is no kernel here: it is composed of `convolution` and `upfirdn2d`, both exact to any derivative order.
 """
 
-from collections.abc import Sequence
-
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan.ops.convolution import conv2d, conv_transpose2d
+from fastgan.ops.resample_filter import Padding, downsampling_padding, parse_padding, upsampling_padding
 from fastgan.ops.upfirdn2d import upfirdn2d
 
 
@@ -18,7 +17,7 @@ def conv2d_resample(
     f: Tensor | None = None,
     up: int = 1,
     down: int = 1,
-    padding: int | Sequence[int] = 0,
+    padding: Padding = 0,
     groups: int = 1,
     flip_weight: bool = True,
     flip_filter: bool = False,
@@ -53,15 +52,13 @@ def conv2d_resample(
     for name, factor in (("up", up), ("down", down)):
         if not isinstance(factor, int) or factor < 1:
             raise ValueError(f"conv2d_resample: {name} is {factor!r}, expected an integer of at least 1")
-    x0, x1, y0, y1 = sides(padding)
+    pads = parse_padding("conv2d_resample", padding)
     kh, kw = w.shape[2:]
-    fh, fw = (1, 1) if f is None else (f.shape[0], f.shape[-1])
-    if up > 1:  # what keeps the filtered image in place
-        x0, x1, y0, y1 = x0 + (fw + up - 1) // 2, x1 + (fw - up) // 2, y0 + (fh + up - 1) // 2, y1 + (fh - up) // 2
+    if up > 1:
+        pads = upsampling_padding(f, (up, up), pads)
     if down > 1:
-        x0, x1 = x0 + (fw - down + 1) // 2, x1 + (fw - down) // 2
-        y0, y1 = y0 + (fh - down + 1) // 2, y1 + (fh - down) // 2
-    pads = (x0, x1, y0, y1)
+        pads = downsampling_padding(f, (down, down), pads)
+    x0, x1, y0, y1 = pads
     if up > 1 and (down > 1 or kh * kw > 1):
         # A transposed convolution is the convolution of the image with zeros inserted; the filter comes after it. It
         # adds every tap at its place, where a correlation reads the taps from the other end.
@@ -90,12 +87,3 @@ def _transposed(x: Tensor, w: Tensor, up: int, groups: int) -> Tensor:
         return conv_transpose2d(x, w.transpose(0, 1), stride=up)
     w = w.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     return conv_transpose2d(x, w, stride=up, groups=groups)
-
-
-def sides(padding: int | Sequence[int]) -> tuple[int, int, int, int]:
-    sizes = (padding,) * 4 if isinstance(padding, int) else tuple(padding)
-    if len(sizes) == 2:
-        sizes = (sizes[0], sizes[0], sizes[1], sizes[1])
-    if len(sizes) != 4 or not all(isinstance(size, int) for size in sizes):
-        raise ValueError(f"conv2d_resample: padding is {padding!r}, expected an integer, (x, y) or (x0, x1, y0, y1)")
-    return sizes

@@ -10,7 +10,7 @@ matrix product, the convolution is `convolution` with `upfirdn2d` for another re
 order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -24,8 +24,8 @@ from fastgan.ops.checks import check_floating
 from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.convolution import autocasts
 from fastgan.ops.precision import compute_dtype
+from fastgan.ops.resample_filter import Padding, setup_filter
 from fastgan.ops.scaled_bias_act import check, scaled_bias_act
-from fastgan.ops.upfirdn2d import setup_filter
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 EPS = 1e-8
@@ -39,7 +39,7 @@ def modulated_conv2d(
     noise: Tensor | None = None,  # [H', W'], or [1 or B, 1, H', W']
     up: int = 1,
     down: int = 1,
-    padding: int | Sequence[int] = 0,
+    padding: Padding = 0,
     resample_filter: Tensor | None = None,
     demodulate: bool = True,
     flip_weight: bool = True,
@@ -79,7 +79,7 @@ def styled_conv2d(
     bias: Tensor | None = None,  # [O]
     up: int = 1,
     down: int = 1,
-    padding: int | Sequence[int] = 0,
+    padding: Padding = 0,
     resample_filter: Tensor | None = None,
     demodulate: bool = True,
     flip_weight: bool = True,

@@ -6,7 +6,6 @@ x and of the styles, the input times the styles once more, and PyTorch's weight 
 differentiate the same layer composed of `scaled_bias_act` and PyTorch's convolution.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ from torch import Tensor
 
 from fastgan.ops import modulated_conv2d_backends as kernels
 from fastgan.ops import scaled_bias_act_backends
-from fastgan.ops.conv2d_resample import sides
 from fastgan.ops.convolution import autocasts, conv2d
 from fastgan.ops.partial_gradients import partial_gradients
+from fastgan.ops.resample_filter import Padding, parse_padding
 from fastgan.ops.scaled_bias_act import noise_gradient, scaled_bias_act_on
 
 BACKEND = "triton"
@@ -32,14 +31,14 @@ class Config(NamedTuple):
     clamp: float | None
 
 
-def unsupported(x: Tensor, weight: Tensor, up: int, down: int, padding: int | Sequence[int]) -> str | None:
+def unsupported(x: Tensor, weight: Tensor, up: int, down: int, padding: Padding) -> str | None:
     """Why the kernel is not for this call; None where it is."""
     kernel = tuple(weight.shape[2:])
     if (up, down) != (1, 1):
         return f"the triton kernel keeps the resolution, it has no up = {up}, down = {down}"
     if kernel not in ((1, 1), (3, 3)):
         return f"the triton kernel is for weights of 1x1 and 3x3, not {kernel[0]}x{kernel[1]}"
-    if sides(padding) != (kernel[0] // 2,) * 4:
+    if parse_padding("modulated_conv2d", padding) != (kernel[0] // 2,) * 4:
         return f"the triton kernel keeps the size of the image, with padding = {kernel[0] // 2}, not {padding}"
     if x.shape[2] * x.shape[3] * max(weight.shape[:2]) >= 2**30:
         return "the triton kernel counts the elements of a sample in 32 bits"

@@ -10,6 +10,10 @@ from fastgan.ops.checks import check_floating
 
 Padding = int | Sequence[int]
 """All four sides, (x, y) or (x0, x1, y0, y1): left, right, top, bottom, in pixels of the upsampled image."""
+Sides = tuple[int, int, int, int]
+"""(x0, x1, y0, y1)"""
+Pair = tuple[int, int]
+"""(x, y)"""
 
 
 def setup_filter(
@@ -60,7 +64,7 @@ def setup_filter(
     return (taps * gain ** (taps.ndim / 2)).float()
 
 
-def filter_size(f: Tensor | None) -> tuple[int, int]:
+def filter_size(f: Tensor | None) -> Pair:
     """Width and height."""
     return (1, 1) if f is None else (f.shape[-1], f.shape[0])
 
@@ -78,7 +82,7 @@ def check_filter(op: str, f: Any, device: torch.device) -> None:
         raise ValueError(f"{op}: f requires a gradient, expected a constant: there is no gradient to the filter")
 
 
-def parse_rate(op: str, name: str, rate: int | Sequence[int]) -> tuple[int, int]:
+def parse_rate(op: str, name: str, rate: int | Sequence[int]) -> Pair:
     """(x, y) of an up- or downsampling rate."""
     both = tuple(rate) if isinstance(rate, (list, tuple)) else (rate, rate)
     if len(both) != 2 or not all(isinstance(r, int) for r in both):
@@ -88,7 +92,7 @@ def parse_rate(op: str, name: str, rate: int | Sequence[int]) -> tuple[int, int]
     return both[0], both[1]
 
 
-def parse_padding(op: str, padding: Padding) -> tuple[int, int, int, int]:
+def parse_padding(op: str, padding: Padding) -> Sides:
     """(x0, x1, y0, y1)."""
     sides = tuple(padding) if isinstance(padding, (list, tuple)) else (padding,) * 4
     if len(sides) == 2:
@@ -96,3 +100,21 @@ def parse_padding(op: str, padding: Padding) -> tuple[int, int, int, int]:
     if len(sides) != 4 or not all(isinstance(p, int) for p in sides):
         raise ValueError(f"{op}: padding is {padding!r}, expected an int, (x, y) or (x0, x1, y0, y1)")
     return sides[0], sides[1], sides[2], sides[3]
+
+
+def upsampling_padding(f: Tensor | None, up: Pair, sides: Sides) -> Sides:
+    """The padding that keeps the image in place where it is upsampled and filtered, beside `sides`."""
+    (width, height), (ux, uy), (x0, x1, y0, y1) = filter_size(f), up, sides
+    return (
+        x0 + (width + ux - 1) // 2, x1 + (width - ux) // 2,
+        y0 + (height + uy - 1) // 2, y1 + (height - uy) // 2,
+    )  # fmt: skip
+
+
+def downsampling_padding(f: Tensor | None, down: Pair, sides: Sides) -> Sides:
+    """The padding that keeps the image in place where it is filtered and downsampled, beside `sides`."""
+    (width, height), (dx, dy), (x0, x1, y0, y1) = filter_size(f), down, sides
+    return (
+        x0 + (width - dx + 1) // 2, x1 + (width - dx) // 2,
+        y0 + (height - dy + 1) // 2, y1 + (height - dy) // 2,
+    )  # fmt: skip

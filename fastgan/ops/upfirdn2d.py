@@ -18,11 +18,18 @@ from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import dense
 from fastgan.ops.precision import compute_dtype
-from fastgan.ops.resample_filter import Padding, check_filter, filter_size, parse_padding, parse_rate, setup_filter
+from fastgan.ops.resample_filter import (
+    Padding,
+    Pair,
+    check_filter,
+    downsampling_padding,
+    filter_size,
+    parse_padding,
+    parse_rate,
+    setup_filter,
+    upsampling_padding,
+)
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
-
-Pair = tuple[int, int]
-"""(x, y)"""
 
 
 class Config(NamedTuple):
@@ -125,13 +132,9 @@ def upsample2d(
 
     The gain is multiplied by the rates, so that a normalised filter keeps the mean. Otherwise as `upfirdn2d`.
     """
-    (width, height), (x0, x1, y0, y1) = filter_size(f), parse_padding("upsample2d", padding)
-    ux, uy = parse_rate("upsample2d", "up", up)
-    sides = (
-        x0 + (width + ux - 1) // 2, x1 + (width - ux) // 2,
-        y0 + (height + uy - 1) // 2, y1 + (height - uy) // 2,
-    )  # fmt: skip
-    return upfirdn2d(x, f, up=(ux, uy), padding=sides, flip_filter=flip_filter, gain=gain * ux * uy)
+    ux, uy = rate = parse_rate("upsample2d", "up", up)
+    sides = upsampling_padding(f, rate, parse_padding("upsample2d", padding))
+    return upfirdn2d(x, f, up=rate, padding=sides, flip_filter=flip_filter, gain=gain * ux * uy)
 
 
 def downsample2d(
@@ -146,13 +149,9 @@ def downsample2d(
 
     Arguments and errors as `upfirdn2d`.
     """
-    (width, height), (x0, x1, y0, y1) = filter_size(f), parse_padding("downsample2d", padding)
-    dx, dy = parse_rate("downsample2d", "down", down)
-    sides = (
-        x0 + (width - dx + 1) // 2, x1 + (width - dx) // 2,
-        y0 + (height - dy + 1) // 2, y1 + (height - dy) // 2,
-    )  # fmt: skip
-    return upfirdn2d(x, f, down=(dx, dy), padding=sides, flip_filter=flip_filter, gain=gain)
+    rate = parse_rate("downsample2d", "down", down)
+    sides = downsampling_padding(f, rate, parse_padding("downsample2d", padding))
+    return upfirdn2d(x, f, down=rate, padding=sides, flip_filter=flip_filter, gain=gain)
 
 
 def _output_size(x: Tensor, f: Tensor | None, up: Pair, down: Pair, sides: Sequence[int]) -> Pair:

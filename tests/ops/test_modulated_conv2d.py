@@ -147,7 +147,7 @@ def test_groups_are_convolutions_side_by_side(generator):
         ({"styles": [1.0]}, TypeError, "styles is list, expected a floating-point tensor"),
         ({"noise": torch.zeros(7, 7)}, ValueError, r"noise has shape \[7, 7\], expected \[4, 4\]"),
         ({"up": 0}, ValueError, "up is 0, expected an integer of at least 1"),
-        ({"padding": (1, 1, 1)}, ValueError, r"padding is \(1, 1, 1\), expected an integer"),
+        ({"padding": (1, 1, 1)}, ValueError, r"padding is \(1, 1, 1\), expected an int, \(x, y\) or"),
     ],
 )
 def test_errors(change, error, message):
