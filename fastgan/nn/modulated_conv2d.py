@@ -149,9 +149,8 @@ def draw_noise(noise: str, x: Tensor, constant: Tensor | None) -> Tensor | None:
     if noise == "none":
         return None
     if noise == "random":
-        if constant is None:
-            return torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device)
-        return torch.randn(x.shape[0], 1, *constant.shape, device=x.device)
+        image = x.shape[2:] if constant is None else constant.shape  # that of the result, which may be upsampled
+        return torch.randn(x.shape[0], 1, *image, device=x.device)
     if noise != "const":
         raise ValueError(f"noise is {noise!r}, expected random, const or none")
     if constant is None:

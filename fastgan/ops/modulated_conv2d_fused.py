@@ -17,7 +17,7 @@ from fastgan.ops import scaled_bias_act_backends
 from fastgan.ops.convolution import autocasts, conv2d
 from fastgan.ops.partial_gradients import partial_gradients
 from fastgan.ops.resample_filter import Padding, parse_padding
-from fastgan.ops.scaled_bias_act import noise_gradient, scaled_bias_act_on
+from fastgan.ops.scaled_bias_act import gradients_of_sums, noise_gradient, scaled_bias_act_on
 
 BACKEND = "triton"
 
@@ -94,14 +94,15 @@ class _Fused(torch.autograd.Function):
         if needs[0] or needs[2]:
             dx, wide = kernels.modulated_conv2d_data_grad(dz, weight, x, styles)
             dstyles = wide.to(styles.dtype)
+        dscale, dstrength, db = gradients_of_sums(sums, scale, strength, bias, (needs[3], needs[5], needs[6]))
         return (
             dx if needs[0] else None,
             _weight_gradient(dz, x, weight, styles) if needs[1] else None,
             dstyles if needs[2] else None,
-            sums[:, :, 0].to(scale.dtype) if needs[3] else None,
-            noise_gradient(dy, z, scale, noise, strength, bias, *ctx.config, BACKEND) if needs[4] else None,
-            sums[:, :, 1].sum().to(strength.dtype).view_as(strength) if needs[5] else None,
-            sums[:, :, 2].sum(0).to(bias.dtype) if needs[6] else None,
+            dscale,
+            noise_gradient(dy, *after) if needs[4] else None,
+            dstrength,
+            db,
             None,
             None,
         )

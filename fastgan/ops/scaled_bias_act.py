@@ -169,14 +169,21 @@ class _ScaledBiasAct(torch.autograd.Function):
         x, scale, noise, strength, b = ctx.saved_tensors
         needs = ctx.needs_input_grad
         dx, sums = kernels.scaled_bias_act_grad(dy, x, scale, noise, strength, b, *ctx.config, False)
-        return (
-            dx if needs[0] else None,
-            sums[:, :, 0].to(scale.dtype) if needs[1] else None,
-            noise_gradient(dy, x, scale, noise, strength, b, *ctx.config) if needs[2] else None,
-            sums[:, :, 1].sum().to(strength.dtype).view_as(strength) if needs[3] else None,
-            sums[:, :, 2].sum(0).to(b.dtype) if needs[4] else None,
-            None,
-        )
+        dnoise = noise_gradient(dy, x, scale, noise, strength, b, *ctx.config) if needs[2] else None
+        dscale, dstrength, db = gradients_of_sums(sums, scale, strength, b, (needs[1], needs[3], needs[4]))
+        return dx if needs[0] else None, dscale, dnoise, dstrength, db, None
+
+
+def gradients_of_sums(
+    sums: Tensor, scale: Tensor, strength: Tensor | None, b: Tensor | None, needs: tuple[bool, bool, bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The gradients of scale, strength and b, where needed, from the kernel's [B, C, 3] (csrc/scaled_bias_act.h)."""
+    of_scale, of_strength, of_bias = sums.unbind(2)
+    return (
+        of_scale.to(scale.dtype) if needs[0] else None,
+        of_strength.sum().to(strength.dtype).view_as(strength) if strength is not None and needs[1] else None,
+        of_bias.sum(0).to(b.dtype) if b is not None and needs[2] else None,
+    )
 
 
 def noise_gradient(
