@@ -90,6 +90,21 @@ def _cpu_sampler(call: Call) -> tuple[Sampler, int]:
     return sample, n
 
 
+def percentiles(calls: Mapping[str, Call], device: torch.device, budget_s: float) -> dict[str, dict[str, float]]:
+    """Wall time of each call in ms, of whole calls from an idle GPU on a GPU, under the names that go into a JSON.
+
+    Raises:
+        Exception: what a call raised.
+    """
+    timer = time_cpu if device.type == "cpu" else Cuda(device).time_calls
+    found = {}
+    for name, timing in timer(calls, budget_s).items():
+        if isinstance(timing, Exception):
+            raise timing
+        found[name] = {"median_ms": timing.median_ms, "p20_ms": timing.p20_ms, "p80_ms": timing.p80_ms}
+    return found
+
+
 class Cuda:
     """Events around single calls on an idle GPU whose L2 cache has been overwritten."""
 

@@ -112,12 +112,8 @@ def measure_network(name: str, device: torch.device, budget_s: float) -> dict[st
         ("forward+backward", lambda n: partial(forward_and_backward, n, cotangents)),
     ):
         calls = {kind: call(network) for kind, network in networks.items()}
-        timer = measure.time_cpu if device.type == "cpu" else measure.Cuda(device).time_calls
-        timings = timer(calls, budget_s)
-        for kind, timing in timings.items():
-            if isinstance(timing, Exception):
-                raise timing
-            found[f"{kind} {stage}"] = {"median_ms": timing.median_ms, "p20_ms": timing.p20_ms, "p80_ms": timing.p80_ms}
+        for kind, timing in measure.percentiles(calls, device, budget_s).items():
+            found[f"{kind} {stage}"] = timing
         best = min(found[f"{kind} {stage}"]["median_ms"] for kind in ("parametrizations", "hooks"))
         found[f"speed-up {stage}"] = best / found[f"fastgan {stage}"]["median_ms"]
     return found

@@ -119,11 +119,8 @@ def measure_layer(layer: Layer, device: torch.device, dtype: torch.dtype, budget
         ("forward+backward", lambda f: partial(forward_and_backward, f, given, cotangent)),
     ):
         calls = {kind: call(function) for kind, function in functions.items()}
-        timer = measure.time_cpu if device.type == "cpu" else measure.Cuda(device).time_calls
-        for kind, timing in timer(calls, budget_s).items():
-            if isinstance(timing, Exception):
-                raise timing
-            found[f"{kind} {stage}"] = {"median_ms": timing.median_ms, "p20_ms": timing.p20_ms, "p80_ms": timing.p80_ms}
+        for kind, timing in measure.percentiles(calls, device, budget_s).items():
+            found[f"{kind} {stage}"] = timing
     return found
 
 
