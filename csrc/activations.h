@@ -51,6 +51,12 @@ inline T activate(T z, T alpha) {
   }
 }
 
+// y within [-clamp, clamp]. Comparisons with a NaN clamp are false: no clamp.
+template <typename T>
+inline T clamped_to(T clamp, T y) {
+  return y > clamp ? clamp : (y < -clamp ? -clamp : y);
+}
+
 // The slope f'(z), written in s: z itself, or a = f(z) for relu, lrelu, tanh and sigmoid.
 template <Act act, typename T>
 inline T slope(T s, T alpha) {

@@ -39,11 +39,9 @@ struct Scalars {
   }
 };
 
-// Comparisons with a NaN clamp are false: no clamp.
 template <Act act, typename T>
 inline T forward(T z, const Scalars<T>& k) {
-  const T y = k.gain * activate<act>(z, k.alpha);
-  return y > k.clamp ? k.clamp : (y < -k.clamp ? -k.clamp : y);
+  return clamped_to(k.clamp, k.gain * activate<act>(z, k.alpha));
 }
 
 // s as `slope` and `curvature` want it, and whether the clamp is inactive there. Only where the input was

@@ -30,21 +30,15 @@ struct Plane {
 };
 
 template <Act act, typename T>
-inline T forward(T v, Scalars<T> k) {  // comparisons with a NaN clamp are false: no clamp
-  const T y = k.gain * activate<act>(v, k.alpha);
-  return y > k.clamp ? k.clamp : (y < -k.clamp ? -k.clamp : y);
+inline T forward(T v, Scalars<T> k) {
+  return clamped_to(k.clamp, k.gain * activate<act>(v, k.alpha));
 }
 
 // gain f'(v), zero where the clamp is active.
 template <Act act, bool clamped, typename T>
 inline T weight_of(T v, Scalars<T> k) {
-  if (saves_input(act)) {
-    const bool closed = clamped && absolute(k.gain * activate<act>(v, k.alpha)) >= k.clamp;
-    const T h = k.gain * slope<act>(v, k.alpha);
-    return closed ? T(0) : h;
-  }
   const T a = activate<act>(v, k.alpha);
-  const T h = k.gain * slope<act>(a, k.alpha);
+  const T h = k.gain * slope<act>(saves_input(act) ? v : a, k.alpha);
   return clamped && absolute(k.gain * a) >= k.clamp ? T(0) : h;
 }
 
