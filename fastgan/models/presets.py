@@ -62,8 +62,8 @@ DIGITS_RESNET = Preset(
 )
 
 # Penalties every 16 steps and path lengths every 4, as in the paper, appendix B; unlike there they are part of an
-# ordinary step, not steps of their own, so Adam's settings need no correction. gamma is StyleGAN2-ADA's rule of thumb
-# at the preset's resolution and batch size, 0.0002 times the pixels over the batch size (arXiv:2006.06676's code).
+# ordinary step, not steps of their own, so Adam's settings need no correction. Neither preset's gamma was tuned: the
+# larger the images, the larger it should be (the paper has 10 at 1024x1024).
 STYLEGAN2 = Preset(
     name="stylegan2",
     about="StyleGAN2 as in the paper (config F) for images of any resolution from 8 to 1024",
@@ -91,7 +91,7 @@ STYLEGAN2 = Preset(
 
 STYLEGAN2_SMALL = Preset(
     name="stylegan2-small",
-    about="a StyleGAN2 that trains on a CPU in an hour: narrow layers, a short mapping network, 64x64 unless asked",
+    about="a small StyleGAN2 that a CPU can train: narrow layers, a short mapping network, 64x64 unless asked",
     channels=3,
     resolution=64,
     latent_dim=128,

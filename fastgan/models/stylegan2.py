@@ -26,7 +26,8 @@ class StyleGAN2Generator(nn.Module):
     latents (Karras et al. 2019, arXiv:1812.04948, section 3.1), drawn from PyTorch's global generator.
 
     Args:
-        resolution: height and width of the images, 8 to 1024: each 4 or more times a power of two.
+        resolution: height and width of the images, 8 to 1024, as `levels` wants them: a power of two, or two sizes of
+            which the smaller is one and the larger a multiple of a quarter of it.
         channels: of the images.
         z_dim, w_dim: numbers in a latent z and w.
         mapping_layers: of the mapping network.
