@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bias_act.h"
+#include "conv3x3.h"
 #include "frozen_bias_act.h"
 #include "gradient_norm_penalty.h"
 #include "interpolate.h"
@@ -227,6 +228,26 @@ PYBIND11_MODULE(_C, module) {
       release_gil());
 
   using Pair = std::array<int64_t, 2>;  // (x, y), but sizes are (height, width)
+  py::class_<Conv3x3Args>(module, "Conv3x3Args")
+      .def(py::init([](std::array<int64_t, 4> x, int64_t K, Pair padding, bool x_channels_last,
+                       bool y_channels_last, bool turned, int dtype) {
+        return Conv3x3Args{
+            x[0],   x[1],        x[2], x[3], K, padding[0], padding[1], x_channels_last, y_channels_last,
+            turned, DType(dtype)};
+      }));
+  module.def(
+      "conv3x3",
+      [](Address x, Address w, Address bias, Address y, const Conv3x3Args& args, int threads) {
+        check(FASTGAN_CPU(conv3x3)(at(x), at(w), at(bias), at(y), args, threads));
+      },
+      release_gil());
+  module.def(
+      "conv3x3_weight_grad",
+      [](Address x, Address dy, Address dw, const Conv3x3Args& args, int threads) {
+        check(FASTGAN_CPU(conv3x3_weight_grad)(at(x), at(dy), at(dw), args, threads));
+      },
+      release_gil());
+
   py::class_<Upfirdn2dArgs>(module, "Upfirdn2dArgs")
       .def(py::init([](std::array<int64_t, 4> x, Pair y, Pair f, bool separable, Pair up, Pair down,
                        Pair origin, bool flip, double gain, bool channels_last, int dtype) {

@@ -26,6 +26,21 @@ def frozen_bias_act(
 ) -> None: ...
 def frozen_bias_act_grad(dy: int, s: int, bits: int, du: int, db: int, samples: int, args: BiasActArgs) -> None: ...
 
+class Conv3x3Args:
+    def __init__(
+        self,
+        x: tuple[int, ...],
+        K: int,
+        padding: tuple[int, ...],
+        x_channels_last: bool,
+        y_channels_last: bool,
+        turned: bool,
+        dtype: int,
+    ) -> None: ...
+
+def conv3x3(x: int, w: int, bias: int, y: int, args: Conv3x3Args, threads: int) -> None: ...
+def conv3x3_weight_grad(x: int, dy: int, dw: int, args: Conv3x3Args, threads: int) -> None: ...
+
 class ScaledBiasActArgs:
     def __init__(
         self,

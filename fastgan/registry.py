@@ -57,6 +57,8 @@ class OpSpec:
         composed: the backends on which it has no kernels of its own, but is made of other ops. On none of its backends
             do its kernels do all: PyTorch's convolutions, whose rounding may depend on the number of threads, do the
             rest.
+        tiled: it adds up its inputs in combinations, a tile at a time: an error is relative to the largest of them, and
+            NaN and infinity reach other results of their tile.
         refuses: (backend, sample) -> why the backend cannot take a call for more than its device and dtype, else None.
     """
 
@@ -69,6 +71,7 @@ class OpSpec:
     bench: tuple[BenchShape, ...]
     paper: str
     composed: tuple[str, ...] = ()
+    tiled: bool = False
     refuses: Callable[[str, Sample], str | None] = lambda backend, sample: None
     apart: tuple[Callable[..., tuple[Tensor, ...]], Callable[..., tuple[Tensor, ...]]] | None = None
 

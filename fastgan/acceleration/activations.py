@@ -17,7 +17,7 @@ from fastgan.acceleration.report import Report
 from fastgan.acceleration.substitute import base_class, has_own_forward, replaces, substitute
 from fastgan.ops import piecewise_linear
 from fastgan.ops.bias_act import bias_act
-from fastgan.ops.convolution import autocasts
+from fastgan.ops.convolution_passes import autocasts
 
 
 @replaces(nn.LeakyReLU)

@@ -6,32 +6,24 @@
     dgrad(dy, w)    its gradient to x
     wgrad(x, dy)    its gradient to w
 
-and each of them differentiates into the other two. There is no kernel here: PyTorch's are called with the right output
-masks. What it saves is PyTorch's own second derivative, which takes a convolution per group apart and computes
-gradients that nobody asked for: a step with a gradient penalty on a grouped critic spends most of its time there.
+and each of them differentiates into the other two. The passes are PyTorch's, called with the right output masks, or
+those of `conv3x3` where it is faster (3x3 filters of stride 1 on a CPU). What it saves besides is PyTorch's own second
+derivative, which takes a convolution per group apart and computes gradients that nobody asked for: a step with a
+gradient penalty on a grouped critic spends most of its time there.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.ops.wanted import differentiated, wanted
+from fastgan.ops import convolution_passes as passes
+from fastgan.ops.convolution_passes import Config, autocasts
+from fastgan.ops.wanted import differentiated, eager, wanted
 
 Sizes = int | Sequence[int]  # one number for all dimensions, or one for each
-
-
-class Config(NamedTuple):
-    """The arguments that are not tensors, resolved and in the order of PyTorch's operators."""
-
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    transposed: bool
-    output_padding: tuple[int, ...]
-    groups: int
 
 
 def convolution(
@@ -163,11 +155,13 @@ def _ordinary(
         paddings = (0,) * n if padding == "valid" else None
     else:
         paddings = _each(padding, n)
-    if strides is None or paddings is None or dilations is None or not _takes(n, x, weight, bias):
-        return (F.conv1d, F.conv2d, F.conv3d)[n - 1](x, weight, bias, stride, padding, dilation, groups)
-    if any(ends):
-        x = F.pad(x, [size for end in reversed(ends) for size in (0, end)])
-    return _apply(n, x, weight, bias, Config(strides, paddings, dilations, False, (0,) * n, groups))
+    if strides is not None and paddings is not None and dilations is not None:
+        config = Config(strides, paddings, dilations, False, (0,) * n, groups)
+        if _takes(n, x, weight, bias, config):
+            if any(ends):
+                x = F.pad(x, [size for end in reversed(ends) for size in (0, end)])
+            return _apply(n, x, weight, bias, config)
+    return (F.conv1d, F.conv2d, F.conv3d)[n - 1](x, weight, bias, stride, padding, dilation, groups)
 
 
 def _transposed(
@@ -176,10 +170,12 @@ def _transposed(
 ) -> Tensor:  # fmt: skip
     strides, dilations, ends = _each(stride, n), _each(dilation, n), _each(output_padding, n)
     paddings = None if isinstance(padding, str) else _each(padding, n)
-    if strides is None or paddings is None or dilations is None or ends is None or not _takes(n, x, weight, bias):
-        function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[n - 1]
-        return function(x, weight, bias, stride, padding, output_padding, groups, dilation)  # type: ignore[arg-type]
-    return _apply(n, x, weight, bias, Config(strides, paddings, dilations, True, ends, groups))
+    if strides is not None and paddings is not None and dilations is not None and ends is not None:
+        config = Config(strides, paddings, dilations, True, ends, groups)
+        if _takes(n, x, weight, bias, config):
+            return _apply(n, x, weight, bias, config)
+    function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[n - 1]
+    return function(x, weight, bias, stride, padding, output_padding, groups, dilation)  # type: ignore[arg-type]
 
 
 def _each(sizes: Sizes, n: int) -> tuple[int, ...] | None:
@@ -193,13 +189,16 @@ def _each(sizes: Sizes, n: int) -> tuple[int, ...] | None:
     return tuple(sizes) if len(sizes) == n else None
 
 
-def _takes(n: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether the Functions below are for this call; PyTorch's own does (or refuses, with its own words) any other."""
+def _takes(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Config) -> bool:
+    """Whether the Functions below are for this call; PyTorch's own does (or refuses, with its own words) any other.
+
+    They save nothing where nothing is differentiated: there they are for conv3x3 alone.
+    """
     return (
-        differentiated(x, weight, bias)
-        and weight.ndim == n + 2
+        weight.ndim == n + 2
         and x.ndim in (n + 1, n + 2)
         and all(t.is_floating_point() and t.layout == torch.strided for t in (x, weight))
+        and (differentiated(x, weight, bias) or (eager() and config.chosen(x, weight).minimal))
     )
 
 
@@ -210,19 +209,21 @@ def _apply(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Confi
         dtype = torch.get_autocast_dtype(device)
         x, weight = _autocast(x, dtype), _autocast(weight, dtype)
         bias = None if bias is None else _autocast(bias, dtype)
+    if bias is None or bias.dtype == x.dtype:
+        config = config.chosen(x, weight)
     if x.ndim == n + 1:
         return _Conv.apply(x.unsqueeze(0), weight, bias, config).squeeze(0)
     return _Conv.apply(x, weight, bias, config)
 
 
-def autocasts(device: str) -> bool:
-    """Whether torch.autocast is on for this type of device."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-
-
 def _autocast(x: Tensor, dtype: torch.dtype) -> Tensor:
     """As autocast casts: float64 stays what it is."""
     return x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x
+
+
+def minimal_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+    """The convolution of 3x3 filters by conv3x3's kernels, which take these arguments, whatever their size."""
+    return _Conv.apply(x, weight, bias, Config((1, 1), padding, (1, 1), False, (0, 0), 1, minimal=True))
 
 
 # --- differentiable functions -------------------------------------------------------------------------------------
@@ -241,7 +242,7 @@ class _Conv(torch.autograd.Function):
         ctx.save_for_backward(x, w)
         ctx.config = config
         ctx.set_materialize_grads(False)
-        return _forward(x, w, bias, config)
+        return passes.forward(x, w, bias, config)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -250,7 +251,7 @@ class _Conv(torch.autograd.Function):
         x, w = ctx.saved_tensors
         needs_x, needs_w, needs_bias = (wanted(ctx, i) for i in range(3))
         if not torch.is_grad_enabled():  # nobody will differentiate the gradients: one call for all of them
-            return *_gradients(dy, x, w, ctx.config, needs_x, needs_w, needs_bias), None
+            return *passes.gradients(dy, x, w, ctx.config, needs_x, needs_w, needs_bias), None
         dx = _dgrad(dy, w, x, ctx.config) if needs_x else None
         dw = _wgrad(x, dy, w, ctx.config) if needs_w else None
         db = dy.sum([i for i in range(dy.ndim) if i != 1]) if needs_bias else None
@@ -301,34 +302,16 @@ class _Wgrad(torch.autograd.Function):
 
 
 def _conv(x: Tensor, w: Tensor, config: Config) -> Tensor:
-    return _Conv.apply(x, w, None, config) if torch.is_grad_enabled() else _forward(x, w, None, config)
+    return _Conv.apply(x, w, None, config) if torch.is_grad_enabled() else passes.forward(x, w, None, config)
 
 
 def _dgrad(dy: Tensor, w: Tensor, x: Tensor, config: Config) -> Tensor | None:
     if torch.is_grad_enabled():
         return _Dgrad.apply(dy, w, x.detach(), config)
-    return _gradients(dy, x, w, config, True, False, False)[0]
+    return passes.gradients(dy, x, w, config, True, False, False)[0]
 
 
 def _wgrad(x: Tensor, dy: Tensor, w: Tensor, config: Config) -> Tensor | None:
     if torch.is_grad_enabled():
         return _Wgrad.apply(x, dy, w.detach(), config)
-    return _gradients(dy, x, w, config, False, True, False)[1]
-
-
-def _forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor:
-    device = x.device.type
-    if autocasts(device):  # a gradient taken inside an autocast keeps the dtype of its forward pass
-        with torch.autocast(device, enabled=False):
-            return torch.ops.aten.convolution.default(x, w, bias, *config)
-    return torch.ops.aten.convolution.default(x, w, bias, *config)
-
-
-def _gradients(
-    dy: Tensor, x: Tensor, w: Tensor, config: Config, needs_x: bool, needs_w: bool, needs_bias: bool
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    mask = [needs_x, needs_w, needs_bias]
-    if not any(mask):
-        return None, None, None
-    bias_sizes = [dy.shape[1]] if needs_bias else None
-    return torch.ops.aten.convolution_backward.default(dy, x, w, bias_sizes, *config, mask)
+    return passes.gradients(dy, x, w, config, False, True, False)[1]

@@ -22,7 +22,7 @@ from fastgan.ops import modulated_conv2d_fused as fused
 from fastgan.ops.bias_act import resolved
 from fastgan.ops.checks import check_floating
 from fastgan.ops.conv2d_resample import conv2d_resample
-from fastgan.ops.convolution import autocasts
+from fastgan.ops.convolution_passes import autocasts
 from fastgan.ops.precision import compute_dtype
 from fastgan.ops.resample_filter import Padding, setup_filter
 from fastgan.ops.scaled_bias_act import check, scaled_bias_act

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.ops.convolution import autocasts
+from fastgan.ops.convolution_passes import autocasts
 from fastgan.ops.wanted import differentiated, wanted
 
 aten = torch.ops.aten

@@ -36,10 +36,13 @@ def differentiated(*tensors: Tensor | None) -> bool:
     Elsewhere an op is PyTorch's own: without a gradient there is nothing to save; torch.compile differentiates what it
     traces once and knows what it needs; the transforms of torch.func and forward mode have no rule for our Functions.
     """
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors) and eager()
+
+
+def eager() -> bool:
+    """Whether PyTorch runs operators one by one, with no transform of torch.func and no forward mode around them."""
     return (
-        torch.is_grad_enabled()
-        and any(t is not None and t.requires_grad for t in tensors)
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
     )

@@ -135,6 +135,7 @@ CALLS = {
     "aten.col2im.default": lambda h, p: F.fold(h.reshape(2, 8, 18), (4, 7), 2),
     "aten.constant_pad_nd.default": lambda h, p: F.pad(h, (1, -1, 2, 0, 0, 1), value=0.7),
     "fastgan.upfirdn2d.default": lambda h, p: fastgan.ops.upfirdn2d(h, FILTER, up=(2, 1), down=(1, 2), padding=2),
+    "fastgan.conv3x3.default": lambda h, p: fastgan.ops.conv3x3(h, weight(4, 4, 3, 3), p),
     "aten.avg_pool2d.default": lambda h, p: F.avg_pool2d(h, 3, 2, 1, True, False),
 }
 

@@ -10,7 +10,9 @@ from torch import Tensor
 from fastgan.affine.batch import Batch
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.tape import Node, Scales, Slot, Value
+from fastgan.ops import convolution_passes as passes
 from fastgan.ops.convolution import _Conv
+from fastgan.ops.convolution_passes import Config
 
 aten = torch.ops.aten
 
@@ -23,39 +25,38 @@ class Convolution(Node):
     pulls_new = pushes_new = True
 
     def __init__(
-        self, x: Value, weight: Tensor, bias: Tensor | None, slots: tuple[Slot | None, Slot | None], rest: tuple
+        self, x: Value, weight: Tensor, bias: Tensor | None, slots: tuple[Slot | None, Slot | None], config: Config
     ) -> None:
         super().__init__([x], slots[:1], slots[1:])
         self.weight = weight.detach()
         self.bias = None if bias is None else bias.detach()
-        self.rest = rest  # stride, padding, dilation, transposed, output_padding, groups
+        self.config = config
         self.shape = x.shape
-
-    def _backward(self, delta: Tensor, x: Tensor, mask: list[bool]) -> Sequence[Tensor]:
-        return aten.convolution_backward(delta, x, self.weight, None, *self.rest, mask)
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         if self._is_stem(delta):
             columns = self.weight.flatten(1).t() @ delta.flatten(2)
-            stride, padding = self.rest[:2]
+            stride, padding = self.config[:2]
             return (F.fold(columns, self.shape[2:], self.weight.shape[2:], padding=padding, stride=stride),)
         # The input gives only its shape and memory order; uninitialised memory costs nothing to make.
         x = torch.empty(self.shape, dtype=delta.dtype, device=delta.device, memory_format=_memory_format(delta))
-        return self._backward(delta, x, [True, False, False])[:1]
+        (dx, _, _) = passes.gradients(delta, x, self.weight, self.config, True, False, False)
+        assert dx is not None
+        return (dx,)
 
     def _is_stem(self, delta: Tensor) -> bool:
         """A strided convolution of few channels, an image's: on the CPU its data gradient is faster by columns."""
-        stride, padding, dilation, transposed, _, groups = self.rest
+        stride, padding, dilation, transposed, _, groups, _ = self.config
         plain = groups == 1 and not transposed and set(dilation) == {1} and len(stride) == len(padding) == 2
         return plain and delta.device.type == "cpu" and delta.ndim == 4 and self.shape[1] <= 4 and set(stride) != {1}
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        y = aten.convolution(us[0], self.weight, None, *self.rest)
+        y = passes.forward(us[0], self.weight, None, self.config)
         s = scales.along(self.output)
         return y if self.bias is None or s is None else add_scaled_bias(y, s, self.bias)
 
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
-        return self._backward(delta, us[0], [False, True, False])[1:2]
+        return passes.gradients(delta, us[0], self.weight, self.config, False, True, False)[1:2]
 
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)
@@ -93,14 +94,33 @@ def convolution(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     x, weight, bias = given["input"], given["weight"], given["bias"]
+    stride, padding, dilation, transposed, output_padding, groups = (given[name] for name in names[3:])
+    sizes = tuple(stride), tuple(padding), tuple(dilation)
+    config = Config(*sizes, transposed, tuple(output_padding), groups)
+    return _record(recorder, func, args, kwargs, (x, weight, bias), config.chosen(x, weight))
+
+
+def conv3x3(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """fastgan's own 3x3 convolution, as the forward pass of a `convolution` calls it."""
+    x, weight, bias, padding, turned = args
+    if turned:
+        raise NotAffineError("a gradient to the input of a convolution")
+    config = Config((1, 1), tuple(padding), (1, 1), False, (0, 0), 1, minimal=True)
+    return _record(recorder, func, args, kwargs, (x, weight, bias), config)
+
+
+def _record(
+    recorder: Any, func: Any, args: tuple, kwargs: dict, tensors: tuple[Tensor, Tensor, Tensor | None], config: Config
+) -> Tensor:
+    x, weight, bias = tensors
     value = recorder.find(x)
     if value is None or recorder.find(weight) is not None or (bias is not None and recorder.find(bias) is not None):
         raise NotAffineError("the weight of a convolution depends on the input")
     if value.batch.dim != 0 or x.ndim != weight.ndim:
         raise NotAffineError("a convolution runs along the samples")
     slots = recorder.slot(weight), None if bias is None else recorder.slot(bias)
-    node = Convolution(value, weight, bias, slots, tuple(given[name] for name in names[3:]))
+    node = Convolution(value, weight, bias, slots, config)
     return recorder.add(node, func(*args, **kwargs), Batch(0, value.batch.folded))
 
 
-RULES = {aten.convolution.default: convolution}
+RULES = {aten.convolution.default: convolution, torch.ops.fastgan.conv3x3.default: conv3x3}

@@ -1,0 +1,94 @@
+"""The private operators of conv3x3: allocate the outputs and call the CPU's kernels.
+
+They are opaque to torch.compile and know nothing of autograd; fastgan/ops/convolution.py differentiates them.
+"""
+
+import torch
+from torch import Tensor
+
+from fastgan import allocation, backends, native
+from fastgan.library import define
+from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.ops.layout import dense
+
+Pair = tuple[int, int]  # (height, width)
+
+DTYPES = (torch.float32, torch.float64)
+
+LEAST_CHANNELS = 8
+"""Of x and of y. Measured: with three channels of 64, most lanes of a vector are empty."""
+LEAST_TILES = 32
+"""Of 2x2 pixels, in the whole batch. Measured: fewer do not pay for the transform of 256 or 512 filters."""
+
+
+def pays(x: Tensor, w: Tensor, padding: Pair) -> bool:
+    """Whether conv3x3's kernel is chosen for a 3x3 convolution of stride 1: where it is the faster one, on the CPU.
+
+    Never where another backend is forced. Sizes that do not fit are left to PyTorch, which says so.
+    """
+    if backends.wanted() not in ("auto", "cpu") or native.reason_missing is not None or x.device.type != "cpu":
+        return False
+    if x.ndim != 4 or w.shape[1] != x.shape[1] or min(w.shape[:2]) < LEAST_CHANNELS or not fits(x, w, padding):
+        return False
+    height, width = output_size(x, padding)
+    return x.shape[0] * ((height + 1) // 2) * ((width + 1) // 2) >= LEAST_TILES
+
+
+def fits(x: Tensor, w: Tensor, padding: Pair) -> bool:
+    """Whether the kernel computes this: dtypes and sizes that it takes, on a device that was checked before."""
+    return (
+        x.dtype == w.dtype
+        and x.dtype in DTYPES
+        and w.device == x.device
+        and all(0 <= p <= 2 for p in padding)
+        and min(output_size(x, padding)) > 0
+    )
+
+
+def output_size(x: Tensor, padding: Pair) -> Pair:
+    return x.shape[2] + 2 * padding[0] - 2, x.shape[3] + 2 * padding[1] - 2
+
+
+def _forward(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair, turned: bool) -> Tensor:
+    x, w = dense(x, 1), w.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    y = _output(x, w.shape[1] if turned else w.shape[0], padding)
+    args = extension().Conv3x3Args(
+        tuple(x.shape), y.shape[1], tuple(padding), not x.is_contiguous(), not y.is_contiguous(), turned,
+        DTYPE_CODES[x.dtype],
+    )  # fmt: skip
+    extension().conv3x3(
+        x.data_ptr(), w.data_ptr(), address(bias), y.data_ptr(), args, torch.get_num_threads()
+    )  # fmt: skip
+    return y
+
+
+def _output(x: Tensor, channels: int, padding: Pair) -> Tensor:
+    """Fresh memory in the format of x, which is dense."""
+    height, width = output_size(x, padding)
+    if x.is_contiguous():
+        return allocation.empty((x.shape[0], channels, height, width), like=x)
+    return allocation.empty((x.shape[0], height, width, channels), like=x).permute(0, 3, 1, 2)
+
+
+def _weight_grad(x: Tensor, dy: Tensor, padding: Pair) -> Tensor:
+    x, dy = dense(x, 1), dense(dy, 1)
+    dw = allocation.empty((dy.shape[1], x.shape[1], 3, 3), like=x)
+    args = extension().Conv3x3Args(
+        tuple(x.shape), dy.shape[1], tuple(padding), not x.is_contiguous(), not dy.is_contiguous(), False,
+        DTYPE_CODES[x.dtype],
+    )  # fmt: skip
+    extension().conv3x3_weight_grad(x.data_ptr(), dy.data_ptr(), dw.data_ptr(), args, torch.get_num_threads())
+    return dw
+
+
+conv3x3 = define(
+    "conv3x3(Tensor x, Tensor w, Tensor? bias, SymInt[2] padding, bool turned) -> Tensor",
+    _forward,
+    lambda x, w, bias, padding, turned: _output(dense(x, 1), w.shape[1] if turned else w.shape[0], padding),
+)
+conv3x3_weight_grad = define(
+    "conv3x3_weight_grad(Tensor x, Tensor dy, SymInt[2] padding) -> Tensor",
+    _weight_grad,
+    lambda x, dy, padding: x.new_empty((dy.shape[1], x.shape[1], 3, 3)),
+)
