@@ -35,7 +35,7 @@ Error launch_tiles(const T* x, const float* f, T* y, const Upfirdn2dArgs& a, voi
   g.planes = images_of(a);
   g.H = static_cast<int>(a.H), g.W = static_cast<int>(a.W);
   g.OH = static_cast<int>(a.OH), g.OW = static_cast<int>(a.OW);
-  g.C = a.channels_last ? static_cast<int>(a.C) : 1;
+  g.C = a.channels_last ? static_cast<int>(a.C / Tile::kVector) : 1;
   g.origin_x = static_cast<int>(a.origin_x), g.origin_y = static_cast<int>(a.origin_y);
   g.shift = Tile::kUp == 1 ? 0 : g.origin_y & 1;
   g.tiles_x = static_cast<unsigned>(ceil_div(a.OW, Tile::kX));
@@ -50,39 +50,40 @@ Error launch_tiles(const T* x, const float* f, T* y, const Upfirdn2dArgs& a, voi
     blocks *= factor;
   }
   if (blocks > kMostBlocks) return "upfirdn2d: the result is too large for one CUDA grid";
+  using Element = Vector<T, Tile::kVector>;
   FASTGAN_LAUNCH((tile_kernel<Tile, T>), static_cast<unsigned>(blocks), kThreads, 0,
-                 static_cast<cudaStream_t>(stream), x, f, y, g);
+                 static_cast<cudaStream_t>(stream), reinterpret_cast<const Element*>(x), f,
+                 reinterpret_cast<Element*>(y), g);
   return launch_error();
 }
 
 // Calls run(Tile{}) for the tile of these rates that suits the images.
 template <int kUp, int kDown, typename Run>
-void with_layout(const Upfirdn2dArgs& a, const Run& run) {
-  if (a.channels_last) {
-    if constexpr (kDown == 2) {
-      run(Tile<kUp, kDown, 8, 32, 1, 8>{});
-    } else {
-      run(Tile<kUp, kDown, 16, 16, 1, 16>{});
-    }
+void with_layout(const Upfirdn2dArgs& a, bool in_pairs, const Run& run) {
+  constexpr int kColumns = kDown == 2 ? 8 : 16;
+  if (a.channels_last && in_pairs) {
+    run(Tile<kUp, kDown, kColumns, 16, 1, kDown == 2 ? 4 : 16, 2>{});
+  } else if (a.channels_last) {
+    run(Tile<kUp, kDown, kColumns, 256 / kColumns, 1, kDown == 2 ? 8 : 16, 1>{});
   } else if (a.OW <= 32) {
-    run(Tile<kUp, kDown, 16, 1, 8, 8>{});
+    run(Tile<kUp, kDown, 16, 1, 8, 8, 1>{});
   } else {
-    run(Tile<kUp, kDown, 64, 1, 1, kDown == 2 ? 8 : 16>{});
+    run(Tile<kUp, kDown, 64, 1, 1, kDown == 2 ? 8 : 16, 1>{});
   }
 }
 
 // The same where there is a tile for these arguments; otherwise returns false.
 template <typename Run>
-bool with_tile(const Upfirdn2dArgs& a, const Run& run) {
+bool with_tile(const Upfirdn2dArgs& a, bool in_pairs, const Run& run) {
   constexpr int64_t kLimit = int64_t{1} << 28;  // so that nothing overflows 32 bits
   for (const int64_t size : {a.H, a.W, a.OH, a.OW, a.C, a.origin_x, -a.origin_x, a.origin_y, -a.origin_y}) {
     if (size >= kLimit) return false;
   }
   if (a.dtype == DType::float64 || a.fw != kTaps || a.fh != kTaps) return false;
   if (a.up_x != a.up_y || a.down_x != a.down_y || a.up_x * a.down_x > 2) return false;
-  if (a.up_x == 2) return with_layout<2, 1>(a, run), true;
-  if (a.down_x == 2) return with_layout<1, 2>(a, run), true;
-  return with_layout<1, 1>(a, run), true;
+  if (a.up_x == 2) return with_layout<2, 1>(a, in_pairs, run), true;
+  if (a.down_x == 2) return with_layout<1, 2>(a, in_pairs, run), true;
+  return with_layout<1, 1>(a, in_pairs, run), true;
 }
 
 // --- anything else
@@ -143,10 +144,11 @@ Error run(const void* x, const float* f, void* y, const Upfirdn2dArgs& a, void* 
   const T* const from = static_cast<const T*>(x);
   T* const to = static_cast<T*>(y);
   if constexpr (sizeof(T) < sizeof(double)) {
+    const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % (2 * sizeof(T)) == 0; };
+    const bool in_pairs = a.C % 2 == 0 && aligned(x) && aligned(y);
     Error error = nullptr;
-    if (with_tile(a, [&](auto tile) { error = launch_tiles<decltype(tile)>(from, f, to, a, stream); })) {
-      return error;
-    }
+    const auto launch = [&](auto tile) { error = launch_tiles<decltype(tile)>(from, f, to, a, stream); };
+    if (with_tile(a, in_pairs, launch)) return error;
   }
   return run_general(from, f, to, a, scratch, stream);
 }
@@ -154,7 +156,7 @@ Error run(const void* x, const float* f, void* y, const Upfirdn2dArgs& a, void* 
 }  // namespace
 
 int64_t upfirdn2d_scratch(const Upfirdn2dArgs& args) {
-  const bool tiled = with_tile(args, [](auto) {});
+  const bool tiled = with_tile(args, false, [](auto) {});
   return args.separable && !tiled ? args.B * args.C * args.H * args.OW : 0;
 }
 

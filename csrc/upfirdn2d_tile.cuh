@@ -24,20 +24,33 @@ __host__ __device__ constexpr Integer floor_div(Integer a, Integer b) {
 // Pixels from the first tap of the first of so many outputs to the last tap of the last.
 constexpr int span(int outputs, int up, int down) { return ((outputs - 1) * down + kTaps - 1) / up + 1; }
 
-// Room for a line of `used` numbers: an even number, for pairs. Where half a warp reads single numbers of one
-// line and the other half those `below` lines away, the two shall lie in different banks of shared memory.
+// One number, or two neighbours that move together: a pair of channels in channels_last.
+template <typename T, int kVector>
+struct alignas(kVector * sizeof(T)) Vector {
+  T values[kVector];
+};
+
+// So many of a line's loads are under way at once that none is left over.
+constexpr int batch_of(int slots) {
+  int batch = slots < 6 ? slots : 6;
+  while (slots % batch != 0) --batch;
+  return batch;
+}
+
+// Room for a line of `used` vectors: an even number, for pairs. Where half a warp reads one line and the
+// other half the one `below` lines away, the two shall lie in different banks of shared memory.
 constexpr int pitch_of(int used, int below, bool two_lines) {
   int pitch = used + used % 2;
   while (two_lines && below * pitch % kWarp != kWarp / 2) pitch += 2;
   return pitch;
 }
 
-// Outputs of one block: kX columns of kChannels channels (1, or neighbours in channels_last) in kPlanes
+// Outputs of one block: kX columns of kChannels vectors (one, or neighbours in channels_last) in kPlanes
 // images. A thread has kRows of them, one above the other, so that a pixel it has read serves several.
-template <int kUp_, int kDown_, int kX_, int kChannels_, int kPlanes_, int kRows_>
+template <int kUp_, int kDown_, int kX_, int kChannels_, int kPlanes_, int kRows_, int kVector_>
 struct Tile {
   static constexpr int kUp = kUp_, kDown = kDown_, kX = kX_, kChannels = kChannels_, kPlanes = kPlanes_;
-  static constexpr int kRows = kRows_;
+  static constexpr int kRows = kRows_, kVector = kVector_;
   static constexpr bool kChannelsLast = kChannels > 1;
   static constexpr int kLanes = kX * kChannels;
   static constexpr int kGroups = kThreads / (kLanes * kPlanes);  // threads above each other
@@ -45,28 +58,30 @@ struct Tile {
   static constexpr int kTerms = kTaps / kUp;              // taps in a row that meet no inserted zero
   static constexpr int kGroupStep = kRows * kDown / kUp;  // input rows from a thread to the one below
   static constexpr int kReach = span(kRows, kUp, kDown);  // input rows of a thread
+  static constexpr int kBlocks = kChannelsLast ? 3 : 4;   // on a multiprocessor, at least
 
   static constexpr int kInX = span(kX, kUp, kDown), kInY = span(kY, kUp, kDown);
   static constexpr int kLines = kPlanes * kInY;
-  static constexpr int kUsed = kInX * kChannels;  // numbers of a line
+  static constexpr int kUsed = kInX * kChannels;  // vectors of a line
   static constexpr int kPitch = pitch_of(kUsed, kGroupStep, kLanes * 2 == kWarp && kDown == 1);
 
-  static constexpr int kBlocks = !kChannelsLast ? 4 : kDown == 1 ? 3 : 2;  // on a multiprocessor, at least
-
-  // How a line is copied: kSlots loads for each lane, and kEnd numbers apart.
+  // How a line is copied: kSlots loads for each lane, and kEnd vectors apart.
   static constexpr int kEnd = kUsed > kWarp&& kUsed % kWarp < 4 ? kUsed % kWarp : 0;
   static constexpr int kSlots = (kUsed - kEnd + kWarp - 1) / kWarp;
-  static constexpr int kBatch = kSlots > 8 ? kSlots / 2 : kSlots;  // so many of them at once, ...
-  static constexpr int kAtOnce = kBatch < 8 ? 8 / kBatch : 1;      // in so many lines: about 8 are under way
+  static constexpr int kBatch = batch_of(kSlots);  // so many of them at once, ...
+  static constexpr int kAtOnce = 8 / kBatch;       // in so many lines
+
+  using Pixel = Vector<float, kVector>;
+  using Pixels = Pixel[kLines][kPitch];
 
   static_assert(kTaps % kUp == 0 && kRows * kDown % kUp == 0,
                 "every tile and every thread starts with tap 0");
   static_assert(kThreads % (kLanes * kPlanes) == 0, "a block has whole rows");
-  static_assert(kSlots % kBatch == 0, "batches are full");
   static_assert(kPlanes == 1 || kPlanes == kWarps, "warps share a plane or have one each");
 };
 
-// The arguments in 32 bits, which save registers; offsets into tensors take 64.
+// The arguments in 32 bits, which save registers; offsets into tensors take 64. Channels and tensors count in
+// vectors.
 struct Geometry {
   int64_t planes;  // images of C channels, or of one
   int H, W, OH, OW, C;
@@ -113,13 +128,17 @@ struct Place {
 template <typename Tile, typename T>
 class Staging {
  public:
-  __device__ __forceinline__ Staging(const T* __restrict__ x, const Place& place, const Geometry& g)
+  using Pixel = typename Tile::Pixel;
+  using Pixels = typename Tile::Pixels;
+  using Input = Vector<T, Tile::kVector>;
+
+  __device__ __forceinline__ Staging(const Input* __restrict__ x, const Place& place, const Geometry& g)
       : place_(place),
         g_(g),
         stride_(int64_t{g.W} * (Tile::kChannelsLast ? g.C : 1)),
         x_(x + (place.plane * g.H + place.row) * stride_) {}
 
-  __device__ __forceinline__ void run(float (&pixels)[Tile::kLines][Tile::kPitch]) const {
+  __device__ __forceinline__ void run(Pixels& pixels) const {
     const int warp = static_cast<int>(threadIdx.x / kWarp), lane = static_cast<int>(threadIdx.x % kWarp);
     copy_ends(pixels);
     const int plane = Tile::kPlanes == 1 ? 0 : warp;
@@ -134,28 +153,28 @@ class Staging {
  private:
   static constexpr int kStep = Tile::kPlanes == 1 ? kWarps : 1;  // from a line of a warp to the next
 
-  // Numbers at, at + kWarp, ... of a warp's lines of a plane; of several lines first all loads, then all
+  // Vectors at, at + kWarp, ... of a warp's lines of a plane; of several lines first all loads, then all
   // stores.
-  __device__ __forceinline__ void copy_column(float (*pixels)[Tile::kPitch], const T* plane, int at,
+  __device__ __forceinline__ void copy_column(Pixel (*pixels)[Tile::kPitch], const Input* plane, int at,
                                               int first) const {
     bool exists[Tile::kBatch];
 #pragma unroll
     for (int m = 0; m < Tile::kBatch; ++m) exists[m] = has(at + m * kWarp);
     const int64_t across = Tile::kChannelsLast ? int64_t{kWarp / Tile::kChannels} * g_.C : kWarp;
-    const T* from = plane + first * stride_ + offset_of(at);
+    const Input* from = plane + first * stride_ + offset_of(at);
 #pragma unroll
     for (int begin = 0; begin < Tile::kInY; begin += kStep * Tile::kAtOnce) {
       // A whole number of lines for each warp, as the compiler knows, except for the last.
       const auto has_line = [&](int n) {
         return begin + (n + 1) * kStep <= Tile::kInY || begin + n * kStep + first < Tile::kInY;
       };
-      float held[Tile::kAtOnce][Tile::kBatch];
+      Pixel held[Tile::kAtOnce][Tile::kBatch];
 #pragma unroll
       for (int n = 0; n < Tile::kAtOnce; ++n, from += kStep * stride_) {
         const bool inside = has_line(n) && has_row(begin + n * kStep + first);
 #pragma unroll
         for (int m = 0; m < Tile::kBatch; ++m) {
-          held[n][m] = inside && exists[m] ? widen(from[m * across]) : 0.0f;
+          held[n][m] = read(from + m * across, inside && exists[m]);
         }
       }
 #pragma unroll
@@ -169,7 +188,7 @@ class Staging {
     }
   }
 
-  __device__ __forceinline__ void copy_ends(float (&pixels)[Tile::kLines][Tile::kPitch]) const {
+  __device__ __forceinline__ void copy_ends(Pixels& pixels) const {
     constexpr int kEnd = Tile::kEnd > 0 ? Tile::kEnd : 1, kNumbers = Tile::kLines * Tile::kEnd;
 #pragma unroll
     for (int begin = 0; begin < kNumbers; begin += kThreads) {
@@ -178,12 +197,22 @@ class Staging {
       const int number = i / kEnd, plane = number / Tile::kInY, line = number % Tile::kInY;
       const int at = Tile::kSlots * kWarp + i % kEnd;
       const bool exists = plane < place_.planes && has_row(line) && has(at);
-      const T* from = x_ + (plane * int64_t{g_.H} + line) * stride_ + offset_of(at);
-      pixels[number][at] = exists ? widen(*from) : 0.0f;
+      const Input* from = x_ + (plane * int64_t{g_.H} + line) * stride_ + offset_of(at);
+      pixels[number][at] = read(from, exists);
     }
   }
 
-  // Whether the image has number `at` of a line, and where in a row of x that is.
+  static __device__ __forceinline__ Pixel read(const Input* from, bool exists) {
+    Pixel pixel = {};
+    if (exists) {
+      const Input input = *from;
+#pragma unroll
+      for (int v = 0; v < Tile::kVector; ++v) pixel.values[v] = widen(input.values[v]);
+    }
+    return pixel;
+  }
+
+  // Whether the image has vector `at` of a line, and where in a row of x that is.
   __device__ __forceinline__ bool has(int at) const {
     const unsigned column = static_cast<unsigned>(place_.column + at / Tile::kChannels);
     return at < Tile::kUsed && column < static_cast<unsigned>(g_.W) &&
@@ -200,7 +229,7 @@ class Staging {
   const Place& place_;
   const Geometry& g_;
   int64_t stride_;  // from a row of x to the next
-  const T* x_;      // the first row of the first plane, which may lie outside of the image
+  const Input* x_;  // the first row of the first plane, which may lie outside of the image
 };
 
 // The filter as a correlation, its gain included: f in reverse, or as it is. Of a separable one the outer
@@ -216,13 +245,14 @@ __device__ __forceinline__ void stage_taps(float (&taps)[kTaps][kTaps], const fl
 
 // The pixels of a line that an output's taps meet.
 template <typename Tile>
-__device__ __forceinline__ void read_terms(float (&terms)[Tile::kTerms], const float* line) {
+__device__ __forceinline__ void read_terms(typename Tile::Pixel (&terms)[Tile::kTerms],
+                                           const typename Tile::Pixel* line) {
   if constexpr (Tile::kDown == 2 && !Tile::kChannelsLast) {  // pairs: single numbers would meet in a bank
 #pragma unroll
     for (int m = 0; m < Tile::kTerms; m += 2) {
       const float2 pair = *reinterpret_cast<const float2*>(line + m);
-      terms[m] = pair.x;
-      terms[m + 1] = pair.y;
+      terms[m].values[0] = pair.x;
+      terms[m + 1].values[0] = pair.y;
     }
   } else {
 #pragma unroll
@@ -232,22 +262,26 @@ __device__ __forceinline__ void read_terms(float (&terms)[Tile::kTerms], const f
 
 // Adds the terms of input row `row`, counted from a thread's first, to those of its outputs that reach it.
 template <typename Tile>
-__device__ __forceinline__ void add_row(float (&sums)[Tile::kRows], int row,
-                                        const float (&terms)[Tile::kTerms],
+__device__ __forceinline__ void add_row(typename Tile::Pixel (&sums)[Tile::kRows], int row,
+                                        const typename Tile::Pixel (&terms)[Tile::kTerms],
                                         const float (&weights)[kTaps][Tile::kTerms]) {
 #pragma unroll
   for (int j = 0; j < Tile::kRows; ++j) {
     const int k = row * Tile::kUp - j * Tile::kDown;
     if (k < 0 || k >= kTaps) continue;
 #pragma unroll
-    for (int m = 0; m < Tile::kTerms; ++m) sums[j] += weights[k][m] * terms[m];
+    for (int m = 0; m < Tile::kTerms; ++m) {
+#pragma unroll
+      for (int v = 0; v < Tile::kVector; ++v) sums[j].values[v] += weights[k][m] * terms[m].values[v];
+    }
   }
 }
 
 template <typename Tile, typename T>
 __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
-    tile_kernel(const T* __restrict__ x, const float* __restrict__ f, T* __restrict__ y, Geometry g) {
-  __shared__ __align__(16) float pixels[Tile::kLines][Tile::kPitch];
+    tile_kernel(const Vector<T, Tile::kVector>* __restrict__ x, const float* __restrict__ f,
+                Vector<T, Tile::kVector>* __restrict__ y, Geometry g) {
+  __shared__ __align__(16) typename Tile::Pixels pixels;
   __shared__ float taps[kTaps][kTaps];
   const Place place = Place::of_block<Tile>(g);
   stage_taps(taps, f, g);
@@ -261,17 +295,18 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
   const int first = Place::first_pixel<Tile>(column, g);
   const int tap = first * Tile::kUp - (column * Tile::kDown - g.origin_x);
 
-  float weights[kTaps][Tile::kTerms], sums[Tile::kRows] = {};
+  float weights[kTaps][Tile::kTerms];
 #pragma unroll
   for (int k = 0; k < kTaps; ++k) {
 #pragma unroll
     for (int m = 0; m < Tile::kTerms; ++m) weights[k][m] = taps[k][tap + m * Tile::kUp];
   }
-  const float* from =
+  typename Tile::Pixel sums[Tile::kRows] = {};
+  const typename Tile::Pixel* from =
       pixels[in_block * Tile::kInY + group * Tile::kGroupStep] + (first - place.column) * Tile::kChannels + c;
 #pragma unroll
   for (int row = 0; row < Tile::kReach; ++row) {
-    float terms[Tile::kTerms];
+    typename Tile::Pixel terms[Tile::kTerms];
     read_terms<Tile>(terms, from + row * Tile::kPitch);
     add_row<Tile>(sums, row, terms, weights);
   }
@@ -279,10 +314,16 @@ __global__ void __launch_bounds__(kThreads, Tile::kBlocks)
   const int channels = Tile::kChannelsLast ? g.C : 1, top = place.y + group * Tile::kRows;
   if (column >= g.OW || place.channel + c >= channels || in_block >= place.planes) return;
   const int64_t step = int64_t{g.OW} * channels;
-  T* to = y + ((place.plane + in_block) * g.OH + top) * step + int64_t{column} * channels + place.channel + c;
+  auto* to =
+      y + ((place.plane + in_block) * g.OH + top) * step + int64_t{column} * channels + place.channel + c;
 #pragma unroll
   for (int j = 0; j < Tile::kRows; ++j) {
-    if (static_cast<unsigned>(top + j) < static_cast<unsigned>(g.OH)) narrow(sums[j], *to);
+    if (static_cast<unsigned>(top + j) < static_cast<unsigned>(g.OH)) {
+      Vector<T, Tile::kVector> output;
+#pragma unroll
+      for (int v = 0; v < Tile::kVector; ++v) narrow(sums[j].values[v], output.values[v]);
+      *to = output;
+    }
     to += step;
   }
 }

@@ -106,10 +106,11 @@ def draw(shape, dtype, generator):
 # --- the tiles -------------------------------------------------------------------------------------------------------
 
 # [B, C, H, W] without the padding, of x or, upsampled, of y: smaller than a tile, exactly a tile, and one more than it
-# in every direction: columns (64 and 16), rows (64, 32 and 16), planes of a block (8), channels of a block (16 and 32).
+# in every direction: columns (64 and 16), rows (64, 32 and 16), planes of a block (8), channels of a block (16 or
+# 32; an even number goes in pairs).
 NARROW = [(1, 1, 1, 1), (2, 3, 4, 4), (3, 3, 17, 16), (1, 9, 33, 5), (1, 2, 16, 17)]
 WIDE = [(1, 1, 5, 64), (1, 2, 33, 65), (2, 1, 2, 129)]
-DEEP = [(1, 16, 3, 4), (2, 33, 17, 2), (1, 5, 9, 17)]
+DEEP = [(1, 16, 3, 4), (2, 33, 17, 2), (1, 5, 9, 17), (2, 34, 2, 9), (1, 2, 17, 17), (1, 32, 16, 16)]
 
 
 @pytest.mark.parametrize("taps", [(4, 4), (4,)], ids=["two-dimensional", "separable"])
@@ -144,11 +145,30 @@ def assert_tiled(kernels, x, f, **keywords):
     assert elements.value == 0
 
 
+@pytest.mark.parametrize("dtype", [d for d in DTYPES if d != torch.float64], ids=str)
+@pytest.mark.parametrize("rate", RATES)
+def test_channels_go_in_pairs_only_where_they_are_aligned(kernels, rate, dtype, generator):
+    """The processor here takes any address, a GPU does not: the same bits show that nothing but the width differs."""
+    (up, down), f, B, C, H, W = RATES[rate], torch.randn(4, 4, generator=generator), 2, 6, 5, 9
+    keywords = {"up": (up, up), "down": (down, down), "padding": (2, 2, 1, 2), "channels_last": True}
+    args, results = arguments((B, C, H, W), f, dtype, **keywords), []
+    values = draw((B * H * W * C,), dtype, generator)
+    for shift in (0, 1):
+        x, y = (
+            torch.full((size + shift,), torch.nan, dtype=dtype) for size in (len(values), B * args.OH * args.OW * C)
+        )
+        x[shift:] = values
+        kernels.upfirdn2d(x[shift:], f, y[shift:], ctypes.byref(args), None, None)
+        results.append(y[shift:])
+    assert same_bits(*results)
+    assert results[0].isfinite().all()
+
+
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("format", ["contiguous", "channels_last"])
 def test_every_order_of_threads_gives_the_same_bits(kernels, format, rate, generator):
     (up, down), f = RATES[rate], torch.randn(4, 4, generator=generator)
-    for shape in ((1, 3, 20, 19), (1, 17, 9, 40)):
+    for shape in ((1, 3, 20, 19), (1, 17, 9, 40), (1, 10, 20, 9)):
         x, results = draw(shape, torch.float32, generator), []
         for order in ORDERS:
             kernels.set_order(*order)
