@@ -57,11 +57,18 @@ Error launch_tiles(const T* x, const float* f, T* y, const Upfirdn2dArgs& a, voi
   return launch_error();
 }
 
+// Whether channels of channels_last can move in pairs: only where each pair is aligned.
+template <typename T>
+bool in_pairs(const void* x, const void* y, const Upfirdn2dArgs& a) {
+  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % (2 * sizeof(T)) == 0; };
+  return a.channels_last && a.C % 2 == 0 && aligned(x) && aligned(y);
+}
+
 // Calls run(Tile{}) for the tile of these rates that suits the images.
 template <int kUp, int kDown, typename Run>
-void with_layout(const Upfirdn2dArgs& a, bool in_pairs, const Run& run) {
+void with_layout(const Upfirdn2dArgs& a, bool pairs, const Run& run) {
   constexpr int kColumns = kDown == 2 ? 8 : 16;
-  if (a.channels_last && in_pairs) {
+  if (a.channels_last && pairs) {
     run(Tile<kUp, kDown, kColumns, 16, 1, kDown == 2 ? 4 : 16, 2>{});
   } else if (a.channels_last) {
     run(Tile<kUp, kDown, kColumns, 256 / kColumns, 1, kDown == 2 ? 8 : 16, 1>{});
@@ -74,16 +81,16 @@ void with_layout(const Upfirdn2dArgs& a, bool in_pairs, const Run& run) {
 
 // The same where there is a tile for these arguments; otherwise returns false.
 template <typename Run>
-bool with_tile(const Upfirdn2dArgs& a, bool in_pairs, const Run& run) {
+bool with_tile(const Upfirdn2dArgs& a, bool pairs, const Run& run) {
   constexpr int64_t kLimit = int64_t{1} << 28;  // so that nothing overflows 32 bits
   for (const int64_t size : {a.H, a.W, a.OH, a.OW, a.C, a.origin_x, -a.origin_x, a.origin_y, -a.origin_y}) {
     if (size >= kLimit) return false;
   }
   if (a.dtype == DType::float64 || a.fw != kTaps || a.fh != kTaps) return false;
   if (a.up_x != a.up_y || a.down_x != a.down_y || a.up_x * a.down_x > 2) return false;
-  if (a.up_x == 2) return with_layout<2, 1>(a, in_pairs, run), true;
-  if (a.down_x == 2) return with_layout<1, 2>(a, in_pairs, run), true;
-  return with_layout<1, 1>(a, in_pairs, run), true;
+  if (a.up_x == 2) return with_layout<2, 1>(a, pairs, run), true;
+  if (a.down_x == 2) return with_layout<1, 2>(a, pairs, run), true;
+  return with_layout<1, 1>(a, pairs, run), true;
 }
 
 // --- anything else
@@ -144,11 +151,9 @@ Error run(const void* x, const float* f, void* y, const Upfirdn2dArgs& a, void* 
   const T* const from = static_cast<const T*>(x);
   T* const to = static_cast<T*>(y);
   if constexpr (sizeof(T) < sizeof(double)) {
-    const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % (2 * sizeof(T)) == 0; };
-    const bool in_pairs = a.C % 2 == 0 && aligned(x) && aligned(y);
     Error error = nullptr;
     const auto launch = [&](auto tile) { error = launch_tiles<decltype(tile)>(from, f, to, a, stream); };
-    if (with_tile(a, in_pairs, launch)) return error;
+    if (with_tile(a, in_pairs<T>(x, y, a), launch)) return error;
   }
   return run_general(from, f, to, a, scratch, stream);
 }

@@ -1,16 +1,21 @@
 """csrc/upfirdn2d.cu, unmodified, on the host emulator against the reference in float64."""
 
 import ctypes
+import importlib
 import os
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from fastgan.ops.upfirdn2d import upfirdn2d_reference
+from tests.ops.cases import Case, derivatives, draw_weights, leaves
 
 from .build import EmulatorError, emulate, unavailable
 from .guarded import Guarded
+
+op = importlib.import_module("fastgan.ops.upfirdn2d")  # the package has the function under this name
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
@@ -23,6 +28,11 @@ SOURCE = """
 #include "upfirdn2d.cu"
 fastgan::Error scratch_of(const fastgan::Upfirdn2dArgs& args, int64_t* elements) {
   *elements = fastgan::cuda::upfirdn2d_scratch(args);
+  return nullptr;
+}
+fastgan::Error pairs_of(const void* x, const void* y, const fastgan::Upfirdn2dArgs& args, int64_t* pairs) {
+  const bool narrow = args.dtype == fastgan::DType::float16 || args.dtype == fastgan::DType::bfloat16;
+  *pairs = narrow ? fastgan::cuda::in_pairs<__half>(x, y, args) : fastgan::cuda::in_pairs<float>(x, y, args);
   return nullptr;
 }
 """
@@ -45,7 +55,7 @@ class Args(ctypes.Structure):
 
 @pytest.fixture(scope="module")
 def kernels():
-    return emulate(SOURCE, ["scratch_of", "fastgan::cuda::upfirdn2d"])
+    return emulate(SOURCE, ["scratch_of", "pairs_of", "fastgan::cuda::upfirdn2d"])
 
 
 def arguments(shape, f, dtype, up=(1, 1), down=(1, 1), padding=(0, 0, 0, 0), flip=False, gain=1.0, channels_last=False):
@@ -81,7 +91,7 @@ def same_bits(a, b):
 
 
 def reference(x, f, *, flip=False, gain=1.0, up=1, down=1, padding=0, channels_last=False):
-    return upfirdn2d_reference(x.double(), f.double(), up, down, padding, flip, gain)
+    return op.upfirdn2d_reference(x.double(), f.double(), up, down, padding, flip, gain)
 
 
 def check(kernels, x, f, where="", **keywords):
@@ -148,20 +158,21 @@ def assert_tiled(kernels, x, f, **keywords):
 @pytest.mark.parametrize("dtype", [d for d in DTYPES if d != torch.float64], ids=str)
 @pytest.mark.parametrize("rate", RATES)
 def test_channels_go_in_pairs_only_where_they_are_aligned(kernels, rate, dtype, generator):
-    """The processor here takes any address, a GPU does not: the same bits show that nothing but the width differs."""
-    (up, down), f, B, C, H, W = RATES[rate], torch.randn(4, 4, generator=generator), 2, 6, 5, 9
-    keywords = {"up": (up, up), "down": (down, down), "padding": (2, 2, 1, 2), "channels_last": True}
-    args, results = arguments((B, C, H, W), f, dtype, **keywords), []
-    values = draw((B * H * W * C,), dtype, generator)
-    for shift in (0, 1):
-        x, y = (
-            torch.full((size + shift,), torch.nan, dtype=dtype) for size in (len(values), B * args.OH * args.OW * C)
-        )
-        x[shift:] = values
-        kernels.upfirdn2d(x[shift:], f, y[shift:], ctypes.byref(args), None, None)
-        results.append(y[shift:])
-    assert same_bits(*results)
-    assert results[0].isfinite().all()
+    (up, down), f, B, H, W = RATES[rate], torch.randn(4, 4, generator=generator), 2, 5, 9
+    for C in (5, 6):
+        keywords = {"up": (up, up), "down": (down, down), "padding": (2, 2, 1, 2), "channels_last": True}
+        args, results = arguments((B, C, H, W), f, dtype, **keywords), []
+        sizes, values = (B * H * W * C, B * args.OH * args.OW * C), draw((B * H * W * C,), dtype, generator)
+        for shift in (0, 1):
+            x, y = (torch.full((size + shift,), torch.nan, dtype=dtype)[shift:] for size in sizes)
+            x.copy_(values)
+            pairs = ctypes.c_int64()
+            kernels.pairs_of(x, y, ctypes.byref(args), ctypes.byref(pairs))
+            assert pairs.value == (C == 6 and shift == 0)
+            kernels.upfirdn2d(x, f, y, ctypes.byref(args), None, None)
+            results.append(y)
+        assert same_bits(*results)
+        assert results[0].isfinite().all()
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -303,3 +314,46 @@ def test_unknown_dtype_is_refused(kernels):
     args.dtype = 4
     with pytest.raises(EmulatorError, match="unknown dtype"):
         kernels.upfirdn2d(null, null, null, ctypes.byref(args), null, None)
+
+
+# --- the op ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def as_backend(kernels, monkeypatch):
+    """The emulator in the place of the extension's CUDA functions and of the GPU, for tensors of the CPU."""
+
+    def scratch(args):
+        elements = ctypes.c_int64()
+        kernels.scratch_of(ctypes.byref(args), ctypes.byref(elements))
+        return elements.value
+
+    def make(x, y, f, separable, up, down, origin, flip, gain, channels_last, dtype):
+        return Args(*x, *y, *f, separable, *up, *down, *origin, flip, gain, channels_last, dtype)
+
+    def call(x, f, y, args, scratch, stream):
+        pointers = (ctypes.c_void_p(address) for address in (x, f, y))
+        kernels.upfirdn2d(*pointers, ctypes.byref(args), ctypes.c_void_p(scratch), ctypes.c_void_p(stream))
+
+    extension = SimpleNamespace(Upfirdn2dArgs=make, upfirdn2d_scratch=scratch, upfirdn2d_cuda=call)
+    monkeypatch.setattr(op, "extension", lambda: extension)
+    monkeypatch.setattr(op.backends, "select", lambda spec, x: "cuda")
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_registry_s_samples_and_their_derivatives(as_backend, poisoned, dtype, generator):
+    """What tests/ops compares on a GPU, here: forward, first and second derivatives, with float64."""
+    single = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
+    for sample in op.SPEC.samples(torch.device("cpu"), dtype, generator):
+        exact = sample.map(torch.Tensor.double)
+        weights = draw_weights(Case(op.SPEC, "cuda", torch.device("cpu")), sample, generator)
+        found = derivatives(lambda t, s=sample: op.upfirdn2d(*t, **s.kwargs), leaves(sample), weights)
+        truth = derivatives(
+            lambda t, s=exact: op.upfirdn2d_reference(*t, **s.kwargs), leaves(exact), [w.double() for w in weights]
+        )
+        for name, value in truth.items():
+            assert found[name].dtype == dtype
+            bound = torch.finfo(dtype).eps * value.abs() + 64 * single * (value.abs().max() if value.numel() else 0)
+            assert bool(((found[name].double() - value).abs() <= bound).all()), f"{sample.label}, {name}"
