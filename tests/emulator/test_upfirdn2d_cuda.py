@@ -13,7 +13,7 @@ import torch
 from tests.ops.cases import Case, derivatives, draw_weights, leaves
 
 from .build import EmulatorError, emulate, unavailable
-from .guarded import Guarded
+from .guarded import Guarded, dies, fenced, sparse
 
 op = importlib.import_module("fastgan.ops.upfirdn2d")  # the package has the function under this name
 
@@ -163,15 +163,18 @@ def test_channels_go_in_pairs_only_where_they_are_aligned(kernels, rate, dtype, 
         keywords = {"up": (up, up), "down": (down, down), "padding": (2, 2, 1, 2), "channels_last": True}
         args, results = arguments((B, C, H, W), f, dtype, **keywords), []
         sizes, values = (B * H * W * C, B * args.OH * args.OW * C), draw((B * H * W * C,), dtype, generator)
-        for shift in (0, 1):
-            x, y = (torch.full((size + shift,), torch.nan, dtype=dtype)[shift:] for size in sizes)
+        for shifts in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            x, y = (
+                torch.full((size + shift,), torch.nan, dtype=dtype)[shift:]
+                for size, shift in zip(sizes, shifts, strict=True)
+            )
             x.copy_(values)
             pairs = ctypes.c_int64()
             kernels.pairs_of(x, y, ctypes.byref(args), ctypes.byref(pairs))
-            assert pairs.value == (C == 6 and shift == 0)
+            assert pairs.value == (C == 6 and shifts == (0, 0))
             kernels.upfirdn2d(x, f, y, ctypes.byref(args), None, None)
             results.append(y)
-        assert same_bits(*results)
+        assert all(same_bits(result, results[0]) for result in results)
         assert results[0].isfinite().all()
 
 
@@ -275,6 +278,31 @@ def test_empty(kernels, dtype, taps, generator):
         assert y.numel() == 0
 
 
+@pytest.mark.parametrize("taps", [(4, 4), (3, 2)], ids=str)
+@pytest.mark.parametrize("rate", RATES)
+def test_nothing_beyond_the_image_is_read(kernels, rate, taps, generator):
+    """Not even where the result does not depend on it."""
+    (up, down), f = RATES[rate], torch.randn(taps, generator=generator)
+    fence = fenced(f, at_the_end=True)
+    assert dies(lambda: ctypes.string_at(fence.data_ptr() + 4 * f.numel(), 1))
+    for channels_last in (False, True):
+        for shape in ((1, 1, 1, 1), (1, 5, 9, 17), (3, 6, 33, 5), (2, 1, 40, 66)):
+            x = draw(shape, torch.float32, generator)
+            stored = x.permute(0, 2, 3, 1) if channels_last else x
+            for padding in ((3, 2, 2, 3), (2, 40, 1, 70), (-1, 4, 4, 3)):
+                keywords = {"up": (up, up), "down": (down, down), "padding": padding, "channels_last": channels_last}
+                args = arguments(shape, f, x.dtype, **keywords)
+                if min(args.OH, args.OW) < 1:
+                    continue
+                y = torch.empty(args.B * args.C * args.OH * args.OW)
+
+                def call(at_the_end, stored=stored, args=args, y=y):
+                    tensors = fenced(stored, at_the_end), fenced(f, at_the_end), y
+                    kernels.upfirdn2d(*tensors, ctypes.byref(args), None, None)
+
+                assert not dies(lambda call=call: (call(True), call(False))), f"{shape}, {keywords}"
+
+
 # --- sizes -----------------------------------------------------------------------------------------------------------
 
 
@@ -289,6 +317,24 @@ def test_rates_and_origins_beyond_32_bits(kernels, taps, generator):
         found = run(kernels, x, f, up=(far, 1), **keywords)
         near = {"padding": (far - side, far - (far - 30) - 1, 9, 9), "channels_last": channels_last}
         torch.testing.assert_close(found, check(kernels, x[..., 1:], f, **near))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("taps", [(4, 4), (3, 3)], ids=str)
+def test_images_of_more_than_2_to_the_31_elements(kernels, taps, channels_last, generator):
+    """Cropped to the last corner of each channel; the rest is never touched."""
+    f, (B, C, H, W), corner = torch.randn(taps, generator=generator), (1, 2, (1 << 15) + 2, 1 << 15), 40
+    memory, order = sparse(B * C * H * W, torch.float16), (0, 3, 1, 2)
+    x = memory.view(B, H, W, C).permute(order) if channels_last else memory.view(B, C, H, W)
+    x[..., -corner:, -corner:] = draw((B, C, corner, corner), torch.float16, generator)
+    keywords = {"padding": (8 - W, 2, 8 - H, 1), "channels_last": channels_last}
+    args = arguments((B, C, H, W), f, x.dtype, **keywords)
+    y = torch.full((B, args.OH, args.OW, C), torch.nan, dtype=x.dtype)
+    y = y.permute(order) if channels_last else y.view(B, C, args.OH, args.OW)
+    kernels.upfirdn2d(memory, f, y, ctypes.byref(args), None, None)
+    near = {**keywords, "padding": (8 - corner, 2, 8 - corner, 1)}
+    assert same_bits(y, check(kernels, x[..., -corner:, -corner:], f, **near))
+    assert y.any()
 
 
 @pytest.mark.parametrize("origin", [(1 << 28) - 1, 1 << 28, (1 << 29) + 1, 1 << 40])
