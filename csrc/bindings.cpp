@@ -344,5 +344,14 @@ PYBIND11_MODULE(_C, module) {
         check(cuda::minibatch_stddev_grad2(at(v), at(g), at(x), at(gg), at(mm), at(parts), args, at(stream)));
       },
       release_gil());
+  module.def(
+      "upfirdn2d_scratch", [](const Upfirdn2dArgs& args) { return cuda::upfirdn2d_scratch(args); },
+      release_gil());
+  module.def(
+      "upfirdn2d_cuda",
+      [](Address x, Address f, Address y, const Upfirdn2dArgs& args, Address scratch, Address stream) {
+        check(cuda::upfirdn2d(at(x), (const float*)at(f), at(y), args, at(scratch), at(stream)));
+      },
+      release_gil());
 #endif
 }

@@ -112,6 +112,24 @@ def spectral_norm(table: list[int], sigma: int, args: SpectralNormArgs, threads:
 def spectral_norm_grad(table: list[int], sigma: int, gs: int, args: SpectralNormArgs, threads: int) -> None: ...
 def spectral_norm_grad2(table: list[int], sigma: int, dgs: int, args: SpectralNormArgs, threads: int) -> None: ...
 
+class Upfirdn2dArgs:
+    def __init__(
+        self,
+        x: tuple[int, int, int, int],
+        y: tuple[int, int],
+        f: tuple[int, int],
+        separable: bool,
+        up: tuple[int, int],
+        down: tuple[int, int],
+        origin: tuple[int, int],
+        flip: bool,
+        gain: float,
+        channels_last: bool,
+        dtype: int,
+    ) -> None: ...
+
+def upfirdn2d(x: int, f: int, y: int, args: Upfirdn2dArgs, threads: int) -> None: ...
+
 # Only where has_cuda.
 def spectral_norm_scratch(table: list[int], args: SpectralNormArgs) -> int: ...
 def spectral_norm_cuda(table: list[int], sigma: int, args: SpectralNormArgs, scratch: int, stream: int) -> None: ...
@@ -134,3 +152,5 @@ def minibatch_stddev_grad_cuda(g: int, x: int, dx: int, args: MinibatchStddevArg
 def minibatch_stddev_grad2_cuda(
     v: int, g: int, x: int, gg: int, mm: int, parts: int, args: MinibatchStddevArgs, stream: int
 ) -> None: ...
+def upfirdn2d_scratch(args: Upfirdn2dArgs) -> int: ...
+def upfirdn2d_cuda(x: int, f: int, y: int, args: Upfirdn2dArgs, scratch: int, stream: int) -> None: ...

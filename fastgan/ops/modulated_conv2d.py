@@ -203,6 +203,8 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     up: dict[str, Any] = {"up": 2, "resample_filter": setup_filter([1, 3, 3, 1]), "flip_weight": False}
     down: dict[str, Any] = {"down": 2, "resample_filter": setup_filter([1, 3, 3, 1])}
     yield sample((2, 2, 3, 4), 2, 3, "layer", (3, 4), padding=1, act="lrelu", clamp=8.0)
+    # The bias depends on itself in the second derivative of a smooth activation alone; it clamps one of two channels.
+    yield sample((2, 2, 3, 3), 2, 3, "smooth-clamp", (3, 3), padding=1, act="swish", clamp=1.0)
     yield sample((1, 2, 2, 3), 2, 3, "up", (4, 6), padding=1, act="lrelu", **up)
     yield sample((1, 2, 4, 2), 2, 3, "down", padding=1, act="swish", **down)
     yield sample((2, 3, 2, 2), 2, 1, "to-rgb", demodulate=False, clamp=8.0)
