@@ -286,7 +286,7 @@ def test_nothing_beyond_the_image_is_read(kernels, rate, taps, generator):
     fence = fenced(f, at_the_end=True)
     assert dies(lambda: ctypes.string_at(fence.data_ptr() + 4 * f.numel(), 1))
     for channels_last in (False, True):
-        for shape in ((1, 1, 1, 1), (1, 5, 9, 17), (3, 6, 33, 5), (2, 1, 40, 66)):
+        for shape in ((1, 1, 1, 1), (1, 5, 9, 17), (3, 6, 33, 5), (1, 3, 9, 50), (2, 1, 40, 66)):
             x = draw(shape, torch.float32, generator)
             stored = x.permute(0, 2, 3, 1) if channels_last else x
             for padding in ((3, 2, 2, 3), (2, 40, 1, 70), (-1, 4, 4, 3)):
@@ -319,21 +319,22 @@ def test_rates_and_origins_beyond_32_bits(kernels, taps, generator):
         torch.testing.assert_close(found, check(kernels, x[..., 1:], f, **near))
 
 
+@pytest.mark.parametrize("shape", [(1, 3, (1 << 15) + 2, 1 << 15), (1, 17, 2, 1 << 27)], ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("taps", [(4, 4), (3, 3)], ids=str)
-def test_images_of_more_than_2_to_the_31_elements(kernels, taps, channels_last, generator):
-    """Cropped to the last corner of each channel; the rest is never touched."""
-    f, (B, C, H, W), corner = torch.randn(taps, generator=generator), (1, 2, (1 << 15) + 2, 1 << 15), 40
-    memory, order = sparse(B * C * H * W, torch.float16), (0, 3, 1, 2)
-    x = memory.view(B, H, W, C).permute(order) if channels_last else memory.view(B, C, H, W)
-    x[..., -corner:, -corner:] = draw((B, C, corner, corner), torch.float16, generator)
+def test_images_of_more_than_2_to_the_31_elements(kernels, taps, channels_last, shape, generator):
+    """Many rows or long ones, cropped to the last corner of each channel; the rest is never touched."""
+    f, (B, C, H, W), order = torch.randn(taps, generator=generator), shape, (0, 3, 1, 2)
+    memory, h, w = sparse(B * C * H * W, torch.float16), min(H, 40), 40
+    x = memory.view(B, H, W, C).permute(order) if channels_last else memory.view(shape)
+    x[..., -h:, -w:] = draw((B, C, h, w), torch.float16, generator)
     keywords = {"padding": (8 - W, 2, 8 - H, 1), "channels_last": channels_last}
-    args = arguments((B, C, H, W), f, x.dtype, **keywords)
+    args = arguments(shape, f, x.dtype, **keywords)
     y = torch.full((B, args.OH, args.OW, C), torch.nan, dtype=x.dtype)
     y = y.permute(order) if channels_last else y.view(B, C, args.OH, args.OW)
     kernels.upfirdn2d(memory, f, y, ctypes.byref(args), None, None)
-    near = {**keywords, "padding": (8 - corner, 2, 8 - corner, 1)}
-    assert same_bits(y, check(kernels, x[..., -corner:, -corner:], f, **near))
+    near = {**keywords, "padding": (8 - w, 2, 8 - h, 1)}
+    assert same_bits(y, check(kernels, x[..., -h:, -w:], f, **near))
     assert y.any()
 
 
