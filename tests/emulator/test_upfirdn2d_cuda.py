@@ -1,7 +1,6 @@
 """csrc/upfirdn2d.cu, unmodified, on the host emulator against the reference in float64."""
 
 import ctypes
-import importlib
 import os
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -13,104 +12,19 @@ import torch
 from tests.ops.cases import Case, derivatives, draw_weights, leaves
 
 from .build import EmulatorError, emulate, unavailable
-from .guarded import Guarded, dies, fenced, sparse
-
-op = importlib.import_module("fastgan.ops.upfirdn2d")  # the package has the function under this name
+from .guarded import dies, fenced, sparse
+from .upfirdn2d_calls import DTYPES, SOURCE, Args, arguments, check, draw, op, reference, run, same_bits
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
-DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]  # in the order of csrc/common.h's codes
 RATES = {"same": (1, 1), "up": (2, 1), "down": (1, 2)}
 # The last one is drawn afresh in every run.
 ORDERS = [("forward", 1), ("reverse", 1), ("random", int.from_bytes(os.urandom(4), "little"))]
-
-SOURCE = """
-#include "upfirdn2d.cu"
-fastgan::Error scratch_of(const fastgan::Upfirdn2dArgs& args, int64_t* elements) {
-  *elements = fastgan::cuda::upfirdn2d_scratch(args);
-  return nullptr;
-}
-fastgan::Error pairs_of(const void* x, const void* y, const fastgan::Upfirdn2dArgs& args, int64_t* pairs) {
-  const bool narrow = args.dtype == fastgan::DType::float16 || args.dtype == fastgan::DType::bfloat16;
-  *pairs = narrow ? fastgan::cuda::in_pairs<__half>(x, y, args) : fastgan::cuda::in_pairs<float>(x, y, args);
-  return nullptr;
-}
-"""
-
-
-class Args(ctypes.Structure):
-    """`fastgan::Upfirdn2dArgs`."""
-
-    SIZES, RATES = ("B", "C", "H", "W", "OH", "OW", "fh", "fw"), ("up_x", "up_y", "down_x", "down_y")
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in SIZES),
-        ("separable", ctypes.c_bool),
-        *((name, ctypes.c_int64) for name in (*RATES, "origin_x", "origin_y")),
-        ("flip", ctypes.c_bool),
-        ("gain", ctypes.c_double),
-        ("channels_last", ctypes.c_bool),
-        ("dtype", ctypes.c_int),
-    ]
 
 
 @pytest.fixture(scope="module")
 def kernels():
     return emulate(SOURCE, ["scratch_of", "pairs_of", "fastgan::cuda::upfirdn2d"])
-
-
-def arguments(shape, f, dtype, up=(1, 1), down=(1, 1), padding=(0, 0, 0, 0), flip=False, gain=1.0, channels_last=False):
-    """The kernel's arguments for a call of `upfirdn2d`; rates are (x, y)."""
-    (_, _, H, W), (x0, x1, y0, y1) = shape, padding
-    fh, fw = f.shape[0], f.shape[-1]
-    OH, OW = (H * up[1] + y0 + y1 - fh) // down[1] + 1, (W * up[0] + x0 + x1 - fw) // down[0] + 1
-    code = DTYPES.index(dtype)
-    return Args(*shape, OH, OW, fh, fw, f.ndim == 1, *up, *down, x0, y0, flip, gain, channels_last, code)
-
-
-def run(kernels, x, f, **keywords):
-    """y, from memory between guard zones, which are checked."""
-    args = arguments(x.shape, f, x.dtype, **keywords)
-    order = (0, 2, 3, 1) if args.channels_last else (0, 1, 2, 3)
-    elements = ctypes.c_int64()
-    kernels.scratch_of(ctypes.byref(args), ctypes.byref(elements))
-    stored = x.permute(order)
-    x_, f_ = Guarded(stored.shape, x.dtype, stored), Guarded(f.shape, torch.float32, f)
-    scratch = Guarded((elements.value,), torch.float64 if x.dtype == torch.float64 else torch.float32)
-    B, C, OH, OW = args.B, args.C, args.OH, args.OW
-    y_ = Guarded((B, OH, OW, C) if args.channels_last else (B, C, OH, OW), x.dtype)
-    kernels.upfirdn2d(x_.tensor, f_.tensor, y_.tensor, ctypes.byref(args), scratch.tensor, None)
-    assert same_bits(x_.check(), stored), "the input was changed"
-    assert same_bits(f_.check(), f), "the filter was changed"
-    scratch.check()
-    y = y_.check()
-    return y.permute(0, 3, 1, 2) if args.channels_last else y
-
-
-def same_bits(a, b):
-    return torch.equal(a.flatten().contiguous().view(torch.uint8), b.flatten().contiguous().view(torch.uint8))
-
-
-def reference(x, f, *, flip=False, gain=1.0, up=1, down=1, padding=0, channels_last=False):
-    return op.upfirdn2d_reference(x.double(), f.double(), up, down, padding, flip, gain)
-
-
-def check(kernels, x, f, where="", **keywords):
-    """Compares with what rounding can explain: a few units for each product, and half a one for the result."""
-    found = run(kernels, x, f, **keywords)
-    expected = reference(x, f, **keywords)
-    sizes = reference(x.abs(), f.abs(), **{**keywords, "gain": abs(keywords.get("gain", 1.0))})
-    info = torch.finfo(x.dtype)
-    unit = (info.eps if x.dtype == torch.float64 else torch.finfo(torch.float32).eps) / 2
-    taps = 2 * f.numel() if f.ndim == 1 else f.numel()
-    bound = (2 * taps + 4) * unit * sizes + info.eps / 2 * expected.abs() + info.smallest_normal * info.eps
-    excess = ((found.double() - expected).abs() / bound).max().item() if found.numel() else 0
-    assert found.shape == expected.shape
-    assert excess <= 1, f"{list(x.shape)} {list(f.shape)} {keywords} {where}: {excess:.3g} times what rounding explains"
-    return found
-
-
-def draw(shape, dtype, generator):
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
 
 # --- the tiles -------------------------------------------------------------------------------------------------------
@@ -286,7 +200,7 @@ def test_nothing_beyond_the_image_is_read(kernels, rate, taps, generator):
     fence = fenced(f, at_the_end=True)
     assert dies(lambda: ctypes.string_at(fence.data_ptr() + 4 * f.numel(), 1))
     for channels_last in (False, True):
-        for shape in ((1, 1, 1, 1), (1, 5, 9, 17), (3, 6, 33, 5), (2, 1, 40, 66)):
+        for shape in ((1, 1, 1, 1), (1, 5, 9, 17), (3, 6, 33, 5), (1, 3, 9, 50), (2, 1, 40, 66)):
             x = draw(shape, torch.float32, generator)
             stored = x.permute(0, 2, 3, 1) if channels_last else x
             for padding in ((3, 2, 2, 3), (2, 40, 1, 70), (-1, 4, 4, 3)):
@@ -319,21 +233,22 @@ def test_rates_and_origins_beyond_32_bits(kernels, taps, generator):
         torch.testing.assert_close(found, check(kernels, x[..., 1:], f, **near))
 
 
+@pytest.mark.parametrize("shape", [(1, 3, (1 << 15) + 2, 1 << 15), (1, 17, 2, 1 << 27)], ids=str)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("taps", [(4, 4), (3, 3)], ids=str)
-def test_images_of_more_than_2_to_the_31_elements(kernels, taps, channels_last, generator):
-    """Cropped to the last corner of each channel; the rest is never touched."""
-    f, (B, C, H, W), corner = torch.randn(taps, generator=generator), (1, 2, (1 << 15) + 2, 1 << 15), 40
-    memory, order = sparse(B * C * H * W, torch.float16), (0, 3, 1, 2)
-    x = memory.view(B, H, W, C).permute(order) if channels_last else memory.view(B, C, H, W)
-    x[..., -corner:, -corner:] = draw((B, C, corner, corner), torch.float16, generator)
+def test_images_of_more_than_2_to_the_31_elements(kernels, taps, channels_last, shape, generator):
+    """Many rows or long ones, cropped to the last corner of each channel; the rest is never touched."""
+    f, (B, C, H, W), order = torch.randn(taps, generator=generator), shape, (0, 3, 1, 2)
+    memory, h, w = sparse(B * C * H * W, torch.float16), min(H, 40), 40
+    x = memory.view(B, H, W, C).permute(order) if channels_last else memory.view(shape)
+    x[..., -h:, -w:] = draw((B, C, h, w), torch.float16, generator)
     keywords = {"padding": (8 - W, 2, 8 - H, 1), "channels_last": channels_last}
-    args = arguments((B, C, H, W), f, x.dtype, **keywords)
+    args = arguments(shape, f, x.dtype, **keywords)
     y = torch.full((B, args.OH, args.OW, C), torch.nan, dtype=x.dtype)
     y = y.permute(order) if channels_last else y.view(B, C, args.OH, args.OW)
     kernels.upfirdn2d(memory, f, y, ctypes.byref(args), None, None)
-    near = {**keywords, "padding": (8 - corner, 2, 8 - corner, 1)}
-    assert same_bits(y, check(kernels, x[..., -corner:, -corner:], f, **near))
+    near = {**keywords, "padding": (8 - w, 2, 8 - h, 1)}
+    assert same_bits(y, check(kernels, x[..., -h:, -w:], f, **near))
     assert y.any()
 
 
