@@ -25,9 +25,10 @@ Image output(const Conv3x3Args& a) {
 }
 
 // Smaller blocks where there would be fewer than threads; what a tile comes to does not depend on its block.
+template <typename T>
 int64_t tiles_in_block(int64_t tiles, int threads) {
-  const int64_t share = quotient_up(quotient_up(tiles, threads), kRows) * kRows;
-  return share < kRows ? kRows : least(kTilesForward, share);
+  const int64_t share = quotient_up(quotient_up(tiles, threads), kRows<T>) * kRows<T>;
+  return share < kRows<T> ? kRows<T> : least(kTilesForward, share);
 }
 
 // The sums over the channels of all places of a block of tiles.
@@ -42,7 +43,7 @@ void multiply_filters(const Block<T>& v, const Filters<T>& u, int64_t tiles, con
       for (int64_t c = 0; c < u.channels; c += kTerms) {
         product.terms = least(kTerms, u.channels - c);
         product.b = u.at(place, panels.first(panel), c);
-        for (int64_t tile = 0; tile < tiles; tile += kRows) {
+        for (int64_t tile = 0; tile < tiles; tile += kRows<T>) {
           product.a = v.at(place, c / kLanes<T>, tile);
           product.out = m.at(place, panels.first(panel), tile);
           multiply(product, panels.size(panel), c > 0);
@@ -62,7 +63,7 @@ template <typename T>
 void forward(const T* x, const T* w, const T* bias, T* y, const Conv3x3Args& a, int threads) {
   const Image in = input(a), out = output(a);
   const Tiles tiles(a.B, out);
-  const int64_t N = tiles_in_block(tiles.count(), threads);
+  const int64_t N = tiles_in_block<T>(tiles.count(), threads);
   const int64_t from = quotient_up(a.C, kLanes<T>), to = quotient_up(a.K, kLanes<T>);
   const Scratch<T> u_memory(Filters<T>::size(a.C, to));
   const Filters<T> u{u_memory.data(), a.C, to};
@@ -98,7 +99,7 @@ void add_tiles(const Block<T>& v, const Block<T>& m, int64_t count, int64_t plac
   product.a_row = 1, product.a_term = kLanes<T>, product.a_block = kLanes<T> * kLanes<T>;
   product.b = m.at(place, chunk, 0), product.b_chunk = m.chunk_pitch();
   product.terms = count, product.out_chunk = sums.chunk_pitch();
-  for (int64_t c = 0; c < sums.channels; c += kRows) {
+  for (int64_t c = 0; c < sums.channels; c += kRows<T>) {
     product.a = v.at(place, c / kLanes<T>, 0) + c % kLanes<T>;
     product.out = sums.at(place, chunk, c);
     multiply(product, chunks, add);

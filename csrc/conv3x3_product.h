@@ -12,11 +12,14 @@ namespace fastgan {
 namespace {
 
 #if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int kRows = 8;  // 32 registers: 24 accumulators, 3 vectors, one number
+constexpr int kMostRows = 8;  // 32 registers: 24 accumulators, 3 vectors, one number
 #else
-constexpr int kRows = 4;  // 16 registers: 12, 3, one
+constexpr int kMostRows = 4;  // 16 registers: 12, 3, one
 #endif
 constexpr int kMostChunks = 3;
+// Rows of the filters' gradient lie in a vector: kRows divides kLanes.
+template <typename T>
+constexpr int kRows = kMostRows < Simd<T>::kLanes ? kMostRows : Simd<T>::kLanes;
 
 // out[chunk][row] (+)= sum over s of a(row, s) b[chunk][s], for kRows rows.
 template <typename T>
@@ -36,7 +39,7 @@ struct Product {
 template <typename T, int P, bool kAdd>
 void multiply(const Product<T>& p) {
   constexpr int64_t L = kLanes<T>;
-  Vec<T> sums[kRows][P] = {};
+  Vec<T> sums[kRows<T>][P] = {};
   for (int64_t block = 0; block * L < p.terms; ++block) {
     const T *a = p.a + block * p.a_block, *b = p.b + block * L * L;
     const int64_t terms = least(L, p.terms - block * L);
@@ -45,7 +48,7 @@ void multiply(const Product<T>& p) {
 #pragma GCC unroll 3
       for (int q = 0; q < P; ++q) right[q] = Simd<T>::load(b + q * p.b_chunk + s * L);
 #pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
+      for (int r = 0; r < kRows<T>; ++r) {
         const T left = a[r * p.a_row + s * p.a_term];
 #pragma GCC unroll 3
         for (int q = 0; q < P; ++q) sums[r][q] += left * right[q];
@@ -53,7 +56,7 @@ void multiply(const Product<T>& p) {
     }
   }
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r)
+  for (int r = 0; r < kRows<T>; ++r)
 #pragma GCC unroll 3
     for (int q = 0; q < P; ++q) {
       T* out = p.out + q * p.out_chunk + r * L;
