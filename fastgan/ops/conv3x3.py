@@ -46,8 +46,9 @@ def conv3x3(
         ValueError: an argument has a wrong shape, or padding is out of range.
         fastgan.BackendError: a backend was forced that cannot take these arguments.
     """
-    for name, tensor in (("x", x), ("weight", weight)):
-        check_floating("conv3x3", name, tensor)
+    for name, tensor in (("x", x), ("weight", weight), ("bias", bias)):
+        if name != "bias" or tensor is not None:
+            check_floating("conv3x3", name, tensor)
     if x.ndim != 4:
         raise ValueError(f"conv3x3: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
     if weight.ndim != 4 or list(weight.shape[1:]) != [x.shape[1], 3, 3]:
@@ -58,7 +59,7 @@ def conv3x3(
         raise ValueError(f"conv3x3: padding is {padding!r}, expected 0, 1 or 2")
     if min(x.shape[2:]) + 2 * padding < 3:
         raise ValueError(f"conv3x3: x has shape {list(x.shape)}, smaller than the filters with padding {padding}")
-    if backends.select(SPEC, x) == "reference" or not fits(x, weight, (padding, padding)):
+    if backends.select(SPEC, x) == "reference" or not fits(x, weight, bias, (padding, padding)):
         return convolution(x, weight, bias, padding=padding)
     return minimal_convolution(x, weight, bias, (padding, padding))
 

@@ -21,25 +21,28 @@ LEAST_TILES = 32
 """Of 2x2 pixels, in the whole batch. Measured: fewer do not pay for the transform of 256 or 512 filters."""
 
 
-def pays(x: Tensor, w: Tensor, padding: Pair) -> bool:
+def pays(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair) -> bool:
     """Whether conv3x3's kernel is chosen for a 3x3 convolution of stride 1: where it is the faster one, on the CPU.
 
     Never where another backend is forced. Sizes that do not fit are left to PyTorch, which says so.
     """
     if backends.wanted() not in ("auto", "cpu") or native.reason_missing is not None or x.device.type != "cpu":
         return False
-    if x.ndim != 4 or w.shape[1] != x.shape[1] or min(w.shape[:2]) < LEAST_CHANNELS or not fits(x, w, padding):
+    if min(w.shape[:2]) < LEAST_CHANNELS or not fits(x, w, bias, padding):
         return False
     height, width = output_size(x, padding)
     return x.shape[0] * ((height + 1) // 2) * ((width + 1) // 2) >= LEAST_TILES
 
 
-def fits(x: Tensor, w: Tensor, padding: Pair) -> bool:
-    """Whether the kernel computes this: dtypes and sizes that it takes, on a device that was checked before."""
+def fits(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair) -> bool:
+    """Whether the kernel takes these tensors, w of 3x3 filters; it checks nothing itself. x is on the CPU."""
     return (
-        x.dtype == w.dtype
-        and x.dtype in DTYPES
-        and w.device == x.device
+        x.dtype in DTYPES
+        and all(t.dtype == x.dtype and t.device == x.device for t in (w, bias) if t is not None)
+        and x.ndim == 4
+        and w.shape[1] == x.shape[1]
+        and w.numel() > 0
+        and (bias is None or bias.shape == w.shape[:1])
         and all(0 <= p <= 2 for p in padding)
         and min(output_size(x, padding)) > 0
     )

@@ -198,7 +198,7 @@ def _takes(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Confi
         weight.ndim == n + 2
         and x.ndim in (n + 1, n + 2)
         and all(t.is_floating_point() and t.layout == torch.strided for t in (x, weight))
-        and (differentiated(x, weight, bias) or (eager() and config.chosen(x, weight).minimal))
+        and (differentiated(x, weight, bias) or (eager() and config.chosen(x, weight, bias).minimal))
     )
 
 
@@ -209,8 +209,7 @@ def _apply(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Confi
         dtype = torch.get_autocast_dtype(device)
         x, weight = _autocast(x, dtype), _autocast(weight, dtype)
         bias = None if bias is None else _autocast(bias, dtype)
-    if bias is None or bias.dtype == x.dtype:
-        config = config.chosen(x, weight)
+    config = config.chosen(x, weight, bias)
     if x.ndim == n + 1:
         return _Conv.apply(x.unsqueeze(0), weight, bias, config).squeeze(0)
     return _Conv.apply(x, weight, bias, config)

@@ -20,12 +20,12 @@ class Config(NamedTuple):
     minimal: bool = False
     """Whether it is conv3x3 that computes. A backward pass is by the same kernels as its forward pass."""
 
-    def chosen(self, x: Tensor, w: Tensor) -> "Config":
+    def chosen(self, x: Tensor, w: Tensor, bias: Tensor | None) -> "Config":
         """This, with the faster of the two for these tensors; autocast has cast them."""
         plain = w.ndim == 4 and w.shape[2:] == (3, 3) and self.groups == 1 and not self.transposed
         if not plain or self.stride != (1, 1) or self.dilation != (1, 1):
             return self
-        return self._replace(minimal=conv3x3.pays(x, w, self.padding))  # type: ignore[arg-type]
+        return self._replace(minimal=conv3x3.pays(x, w, bias, self.padding))  # type: ignore[arg-type]
 
 
 def forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor:

@@ -122,6 +122,12 @@ def test_wrong_sizes_are_refused_in_torchs_words():
         conv2d(torch.randn(4, 17, 8, 8), torch.randn(16, 16, 3, 3))
     with pytest.raises(RuntimeError, match="greater than actual input size"):
         conv2d(torch.randn(64, 16, 2, 8), torch.randn(16, 16, 3, 3))
+    x, w = torch.randn(4, 16, 8, 8), torch.randn(16, 16, 3, 3)
+    with pytest.raises(RuntimeError, match="expected bias to be 1-dimensional with 16"):
+        conv2d(x, w, torch.zeros(3))
+    for function in (conv2d, conv3x3):
+        with pytest.raises(RuntimeError, match="bias type"):
+            function(x, w, torch.zeros(16, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
@@ -141,6 +147,7 @@ def test_wrong_sizes_are_refused_in_torchs_words():
         ((torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 3, 3), None, 3), ValueError, "padding is 3, expected 0, 1 or 2"),
         ((torch.zeros(2, 3, 2, 4), torch.zeros(2, 3, 3, 3), None, 0), ValueError, "smaller than the filters"),
         ((torch.zeros(2, 3, 4, 4).int(), torch.zeros(2, 3, 3, 3)), TypeError, "x is torch.int32"),
+        ((torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 3, 3), [0.0, 0.0]), TypeError, "bias is list"),
     ],
 )
 def test_bad_input_is_named(args, error, message):

@@ -97,7 +97,7 @@ def convolution(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     stride, padding, dilation, transposed, output_padding, groups = (given[name] for name in names[3:])
     sizes = tuple(stride), tuple(padding), tuple(dilation)
     config = Config(*sizes, transposed, tuple(output_padding), groups)
-    return _record(recorder, func, args, kwargs, (x, weight, bias), config.chosen(x, weight))
+    return _record(recorder, func, args, kwargs, (x, weight, bias), config.chosen(x, weight, bias))
 
 
 def conv3x3(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
