@@ -3,13 +3,15 @@
 They are opaque to torch.compile and know nothing of autograd; fastgan/ops/convolution.py differentiates them.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from fastgan import allocation, backends, native
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
-from fastgan.ops.layout import dense
+from fastgan.ops.layout import dense, empty_image
 
 Pair = tuple[int, int]  # (height, width)
 
@@ -52,35 +54,30 @@ def output_size(x: Tensor, padding: Pair) -> Pair:
     return x.shape[2] + 2 * padding[0] - 2, x.shape[3] + 2 * padding[1] - 2
 
 
-def _forward(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair, turned: bool) -> Tensor:
-    x, w = dense(x, 1), w.contiguous()
-    bias = None if bias is None else bias.contiguous()
-    y = _output(x, w.shape[1] if turned else w.shape[0], padding)
-    args = extension().Conv3x3Args(
+def _arguments(x: Tensor, y: Tensor, padding: Pair, turned: bool) -> Any:
+    return extension().Conv3x3Args(
         tuple(x.shape), y.shape[1], tuple(padding), not x.is_contiguous(), not y.is_contiguous(), turned,
         DTYPE_CODES[x.dtype],
     )  # fmt: skip
-    extension().conv3x3(
-        x.data_ptr(), w.data_ptr(), address(bias), y.data_ptr(), args, torch.get_num_threads()
-    )  # fmt: skip
+
+
+def _forward(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair, turned: bool) -> Tensor:
+    x, w = dense(x, 1), w.contiguous()
+    bias = None if bias is None else bias.contiguous()
+    y = _output(x, w, padding, turned)
+    args = _arguments(x, y, padding, turned)
+    extension().conv3x3(x.data_ptr(), w.data_ptr(), address(bias), y.data_ptr(), args, torch.get_num_threads())
     return y
 
 
-def _output(x: Tensor, channels: int, padding: Pair) -> Tensor:
-    """Fresh memory in the format of x, which is dense."""
-    height, width = output_size(x, padding)
-    if x.is_contiguous():
-        return allocation.empty((x.shape[0], channels, height, width), like=x)
-    return allocation.empty((x.shape[0], height, width, channels), like=x).permute(0, 3, 1, 2)
+def _output(x: Tensor, w: Tensor, padding: Pair, turned: bool) -> Tensor:
+    return empty_image(w.shape[1 if turned else 0], *output_size(x, padding), order=x)
 
 
 def _weight_grad(x: Tensor, dy: Tensor, padding: Pair) -> Tensor:
     x, dy = dense(x, 1), dense(dy, 1)
     dw = allocation.empty((dy.shape[1], x.shape[1], 3, 3), like=x)
-    args = extension().Conv3x3Args(
-        tuple(x.shape), dy.shape[1], tuple(padding), not x.is_contiguous(), not dy.is_contiguous(), False,
-        DTYPE_CODES[x.dtype],
-    )  # fmt: skip
+    args = _arguments(x, dy, padding, turned=False)
     extension().conv3x3_weight_grad(x.data_ptr(), dy.data_ptr(), dw.data_ptr(), args, torch.get_num_threads())
     return dw
 
@@ -88,7 +85,7 @@ def _weight_grad(x: Tensor, dy: Tensor, padding: Pair) -> Tensor:
 conv3x3 = define(
     "conv3x3(Tensor x, Tensor w, Tensor? bias, SymInt[2] padding, bool turned) -> Tensor",
     _forward,
-    lambda x, w, bias, padding, turned: _output(dense(x, 1), w.shape[1] if turned else w.shape[0], padding),
+    lambda x, w, bias, padding, turned: _output(dense(x, 1), w, padding, turned),
 )
 conv3x3_weight_grad = define(
     "conv3x3_weight_grad(Tensor x, Tensor dy, SymInt[2] padding) -> Tensor",

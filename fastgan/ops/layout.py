@@ -29,6 +29,14 @@ def like(x: Tensor, order: Tensor) -> Tensor:
     return x if x.stride() == order.stride() else allocation.empty_like(order).copy_(x)
 
 
+def empty_image(channels: int, height: int, width: int, order: Tensor) -> Tensor:
+    """Uninitialised memory for the batch of the dense tensor `order`, [B, C, H, W], in its memory order."""
+    B = order.shape[0]
+    if order.is_contiguous():
+        return allocation.empty((B, channels, height, width), like=order)
+    return allocation.empty((B, height, width, channels), like=order).permute(0, 3, 1, 2)
+
+
 def outer_channels_inner(x: Tensor, dim: int) -> tuple[int, int, int]:
     """The three sizes of a `dense` tensor in memory order; channels_last has inner = 1."""
     channels = x.shape[dim]

@@ -16,7 +16,7 @@ from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops.checks import check_floating
-from fastgan.ops.layout import dense
+from fastgan.ops.layout import dense, empty_image
 from fastgan.ops.precision import compute_dtype
 from fastgan.ops.resample_filter import (
     Padding,
@@ -220,7 +220,7 @@ def _resample(
 ) -> Tensor:
     x = dense(x, 1)
     f = torch.ones(1, 1, device=x.device) if f is None else f.contiguous()
-    y = _output(x, size)
+    y = empty_image(x.shape[1], size[1], size[0], order=x)
     width, height = filter_size(f)
     args = extension().Upfirdn2dArgs(
         tuple(x.shape), tuple(y.shape[2:]), (height, width), f.ndim == 1, tuple(up), tuple(down), tuple(origin),
@@ -238,19 +238,13 @@ def _resample(
     return y
 
 
-def _output(x: Tensor, size: Pair) -> Tensor:
-    """Fresh memory in the format of x, which is dense."""
-    B, C = x.shape[:2]
-    if x.is_contiguous():
-        return allocation.empty((B, C, size[1], size[0]), like=x)
-    return allocation.empty((B, size[1], size[0], C), like=x).permute(0, 3, 1, 2)
-
-
 _op = define(
     "upfirdn2d(Tensor x, Tensor? f, int[2] up, int[2] down, int[2] origin, bool flip, float gain, str backend, "
     "SymInt[2] size) -> Tensor",
     _resample,
-    lambda x, f, up, down, origin, flip, gain, backend, size: _output(dense(x, 1), size),
+    lambda x, f, up, down, origin, flip, gain, backend, size: empty_image(
+        x.shape[1], size[1], size[0], order=dense(x, 1)
+    ),
 )
 
 
