@@ -27,8 +27,8 @@ Image output(const Conv3x3Args& a) {
 // Smaller blocks where there would be fewer than threads; what a tile comes to does not depend on its block.
 template <typename T>
 int64_t tiles_in_block(int64_t tiles, int threads) {
-  const int64_t share = quotient_up(quotient_up(tiles, threads), kRows<T>) * kRows<T>;
-  return share < kRows<T> ? kRows<T> : least(kTilesForward, share);
+  const int64_t share = ceil_div(ceil_div(tiles, threads), kRows<T>) * kRows<T>;
+  return share < kRows<T> ? kRows<T> : smaller(kTilesForward, share);
 }
 
 // The sums over the channels of all places of a block of tiles.
@@ -41,7 +41,7 @@ void multiply_filters(const Block<T>& v, const Filters<T>& u, int64_t tiles, con
   for (int place = 0; place < kPlaces; ++place)
     for (int64_t panel = 0; panel < panels.count(); ++panel)
       for (int64_t c = 0; c < u.channels; c += kTerms) {
-        product.terms = least(kTerms, u.channels - c);
+        product.terms = smaller(kTerms, u.channels - c);
         product.b = u.at(place, panels.first(panel), c);
         for (int64_t tile = 0; tile < tiles; tile += kRows<T>) {
           product.a = v.at(place, c / kLanes<T>, tile);
@@ -55,7 +55,7 @@ template <typename T>
 Vec<T> bias_of_chunk(const T* bias, int64_t k0, int64_t K) {
   Vec<T> lanes{};
   if (bias)
-    for (int64_t l = 0; l < least(kLanes<T>, K - k0); ++l) lanes[l] = bias[k0 + l];
+    for (int64_t l = 0; l < smaller(kLanes<T>, K - k0); ++l) lanes[l] = bias[k0 + l];
   return lanes;
 }
 
@@ -64,7 +64,7 @@ void forward(const T* x, const T* w, const T* bias, T* y, const Conv3x3Args& a, 
   const Image in = input(a), out = output(a);
   const Tiles tiles(a.B, out);
   const int64_t N = tiles_in_block<T>(tiles.count(), threads);
-  const int64_t from = quotient_up(a.C, kLanes<T>), to = quotient_up(a.K, kLanes<T>);
+  const int64_t from = ceil_div(a.C, kLanes<T>), to = ceil_div(a.K, kLanes<T>);
   const Scratch<T> u_memory(Filters<T>::size(a.C, to));
   const Filters<T> u{u_memory.data(), a.C, to};
 #pragma omp parallel num_threads(threads)
@@ -73,11 +73,10 @@ void forward(const T* x, const T* w, const T* bias, T* y, const Conv3x3Args& a, 
     const Scratch<T> scratch(window_size<T>(N));
     const Block<T> v{v_memory.data(), N, from}, m{m_memory.data(), N, to};
 #pragma omp for schedule(static)
-    for (int64_t item = 0; item < Slice::count(a, to); ++item)
-      transform_filters(w, a, slice_of<T>(item, to), u);
+    for (int64_t item = 0; item < Slice::count(a, to); ++item) transform_filters(w, a, slice_of(item, to), u);
 #pragma omp for schedule(static)
-    for (int64_t block = 0; block < quotient_up(tiles.count(), N); ++block) {
-      const int64_t first = block * N, count = least(N, tiles.count() - first);
+    for (int64_t block = 0; block < ceil_div(tiles.count(), N); ++block) {
+      const int64_t first = block * N, count = smaller(N, tiles.count() - first);
       for_each_run(tiles, first, count, [&](const Run& run) {
         for (int64_t chunk = 0; chunk < from; ++chunk)
           transform_run<PixelsToPlaces>(x, in, chunk, run, a.pad_y, a.pad_x, scratch.data(), v);
@@ -111,7 +110,7 @@ void weight_grad(const T* x, const T* dy, T* dw, const Conv3x3Args& a, int threa
   const Image in = input(a), out = output(a);
   const Tiles tiles(a.B, out);
   constexpr int64_t N = kTilesGradient;
-  const int64_t from = quotient_up(a.C, kLanes<T>), to = quotient_up(a.K, kLanes<T>);
+  const int64_t from = ceil_div(a.C, kLanes<T>), to = ceil_div(a.K, kLanes<T>);
   const Scratch<T> v_memory(Block<T>::size(N, from)), m_memory(Block<T>::size(N, to));
   const Block<T> v{v_memory.data(), N, from}, m{m_memory.data(), N, to};
   const int64_t channels = from * kLanes<T>;  // whole chunks of them: kRows divides it
@@ -123,7 +122,7 @@ void weight_grad(const T* x, const T* dy, T* dw, const Conv3x3Args& a, int threa
     const Scratch<T> scratch(window_size<T>(N));
     // An empty batch goes through once, to sums of nothing.
     for (int64_t first = 0; first == 0 || first < tiles.count(); first += N) {
-      const int64_t count = least(N, tiles.count() - first);
+      const int64_t count = smaller(N, tiles.count() - first);
 #pragma omp for schedule(static)
       for (int64_t chunk = 0; chunk < from + to; ++chunk)
         for_each_run(tiles, first, count, [&](const Run& run) {
@@ -141,31 +140,32 @@ void weight_grad(const T* x, const T* dy, T* dw, const Conv3x3Args& a, int threa
       }
     }
 #pragma omp for schedule(static)
-    for (int64_t item = 0; item < Slice::count(a, to); ++item)
-      taps_of_sums(sums, a, slice_of<T>(item, to), dw);
+    for (int64_t item = 0; item < Slice::count(a, to); ++item) taps_of_sums(sums, a, slice_of(item, to), dw);
   }
+}
+
+// Calls run(T()) for the type of the elements.
+template <typename Run>
+Error with_type(DType dtype, const Run& run) {
+  if (dtype == DType::float32) return run(float()), nullptr;
+  if (dtype == DType::float64) return run(double()), nullptr;
+  return "conv3x3: the dtype is neither float32 nor float64";
 }
 
 }  // namespace
 
 Error conv3x3(const void* x, const void* w, const void* bias, void* y, const Conv3x3Args& args, int threads) {
-  const auto run = [&](auto type) {
+  return with_type(args.dtype, [&](auto type) {
     using T = decltype(type);
     forward((const T*)x, (const T*)w, (const T*)bias, (T*)y, args, threads);
-  };
-  if (args.dtype == DType::float32) return run(float()), nullptr;
-  if (args.dtype == DType::float64) return run(double()), nullptr;
-  return "conv3x3: the dtype is neither float32 nor float64";
+  });
 }
 
 Error conv3x3_weight_grad(const void* x, const void* dy, void* dw, const Conv3x3Args& args, int threads) {
-  const auto run = [&](auto type) {
+  return with_type(args.dtype, [&](auto type) {
     using T = decltype(type);
     weight_grad((const T*)x, (const T*)dy, (T*)dw, args, threads);
-  };
-  if (args.dtype == DType::float32) return run(float()), nullptr;
-  if (args.dtype == DType::float64) return run(double()), nullptr;
-  return "conv3x3_weight_grad: the dtype is neither float32 nor float64";
+  });
 }
 
 }  // namespace FASTGAN_ISA

@@ -25,27 +25,25 @@ struct Filters {
 
 // The filters in pieces that threads transform: kSlice channels of x and a chunk of those of y.
 struct Slice {
-  int64_t chunk, c0, k0;
+  int64_t chunk, c0;
 
-  static int64_t count(const Conv3x3Args& a, int64_t chunks) { return chunks * quotient_up(a.C, kSlice); }
+  static int64_t count(const Conv3x3Args& a, int64_t chunks) { return chunks * ceil_div(a.C, kSlice); }
 };
 
-template <typename T>
-Slice slice_of(int64_t item, int64_t chunks) {
-  return {item % chunks, item / chunks * kSlice, item % chunks * kLanes<T>};
-}
+inline Slice slice_of(int64_t item, int64_t chunks) { return {item % chunks, item / chunks * kSlice}; }
 
 // The taps of a slice as lanes, [channel][tap][lane]; `taps` has room for kSlice + kLanes / kTaps + 1
 // filters.
 template <typename T>
 void read_taps(const T* w, const Conv3x3Args& a, const Slice& slice, T* taps) {
-  const int64_t lanes = least(kLanes<T>, a.K - slice.k0), n = least(kSlice, a.C - slice.c0);
+  const int64_t k0 = slice.chunk * kLanes<T>;
+  const int64_t lanes = smaller(kLanes<T>, a.K - k0), n = smaller(kSlice, a.C - slice.c0);
   if (!a.turned) {
-    planes_to_lanes(w + (slice.k0 * a.C + slice.c0) * kTaps, a.C * kTaps, n * kTaps, lanes, taps);
+    planes_to_lanes(w + (k0 * a.C + slice.c0) * kTaps, a.C * kTaps, n * kTaps, lanes, taps);
     return;
   }
   for (int64_t c = slice.c0; c < slice.c0 + n; ++c) {
-    const int64_t first = (c * a.K + slice.k0) * kTaps, left = a.C * a.K * kTaps - first;
+    const int64_t first = (c * a.K + k0) * kTaps, left = a.C * a.K * kTaps - first;
     T* to = taps + (c - slice.c0) * kTaps * kLanes<T>;
     // A block is wider than a filter: it reads the beginning of the next ones and writes it where they go.
     const bool block = kLanes<T> > kTaps && lanes == kLanes<T> && left >= (kLanes<T> - 1) * kTaps + kLanes<T>;
@@ -61,7 +59,7 @@ template <typename T>
 void transform_filters(const T* w, const Conv3x3Args& a, const Slice& slice, const Filters<T>& to) {
   alignas(64) T taps[(kSlice + 2) * kTaps * kLanes<T>];
   read_taps(w, a, slice, taps);
-  for (int64_t c = 0; c < least(kSlice, a.C - slice.c0); ++c) {
+  for (int64_t c = 0; c < smaller(kSlice, a.C - slice.c0); ++c) {
     const T* filter = taps + c * kTaps * kLanes<T>;
     transform_tile<TapsToPlaces, T>(
         [&](int i, int j) {
@@ -76,12 +74,12 @@ void transform_filters(const T* w, const Conv3x3Args& a, const Slice& slice, con
 template <typename T>
 void taps_of_sums(const Filters<T>& sums, const Conv3x3Args& a, const Slice& slice, T* dw) {
   alignas(64) T taps[kSlice * kTaps * kLanes<T>];
-  const int64_t n = least(kSlice, a.C - slice.c0);
+  const int64_t k0 = slice.chunk * kLanes<T>, n = smaller(kSlice, a.C - slice.c0);
   for (int64_t c = 0; c < n; ++c)
     transform_tile<PlacesToTaps, T>(
         [&](int i, int j) { return Simd<T>::load(sums.at(4 * i + j, slice.chunk, slice.c0 + c)); },
         [&](int i, int j, Vec<T> t) { Simd<T>::store(taps + (c * kTaps + 3 * i + j) * kLanes<T>, t); });
-  lanes_to_planes(taps, n * kTaps, least(kLanes<T>, a.K - slice.k0), dw + (slice.k0 * a.C + slice.c0) * kTaps,
+  lanes_to_planes(taps, n * kTaps, smaller(kLanes<T>, a.K - k0), dw + (k0 * a.C + slice.c0) * kTaps,
                   a.C * kTaps);
 }
 

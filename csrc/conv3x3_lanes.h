@@ -3,6 +3,7 @@
 #pragma once
 
 #include "simd.h"
+#include "sizes.h"
 
 namespace fastgan {
 namespace {
@@ -11,9 +12,6 @@ template <typename T>
 using Vec = typename Simd<T>::Vec;
 template <typename T>
 constexpr int64_t kLanes = Simd<T>::kLanes;
-
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t quotient_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Image {
   int64_t C, H, W;
@@ -103,7 +101,7 @@ struct LanesOfWindow {
 // holds them as lanes.
 template <typename T>
 LanesOfWindow<T> read_lanes(const T* image, const Image& of, int64_t c0, const Window& window, T* scratch) {
-  const int64_t lanes = least(kLanes<T>, of.C - c0);
+  const int64_t lanes = smaller(kLanes<T>, of.C - c0);
   if (of.channels_last) {
     const T* first = image + c0;
     if (lanes == kLanes<T>) return {first, of.W * of.C, of.C};
@@ -129,7 +127,7 @@ LanesOfWindow<T> read_lanes(const T* image, const Image& of, int64_t c0, const W
 // Writes the window's lanes [row][col][lane] to channels c0 ... of the image.
 template <typename T>
 void write_lanes(const T* lanes_of, const Image& of, int64_t c0, const Window& window, T* image) {
-  const int64_t lanes = least(kLanes<T>, of.C - c0);
+  const int64_t lanes = smaller(kLanes<T>, of.C - c0);
   if (of.channels_last) {
     const T* from = lanes_of;
     for (int64_t row = window.row0; row < window.row1; ++row)

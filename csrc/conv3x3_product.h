@@ -42,7 +42,7 @@ void multiply(const Product<T>& p) {
   Vec<T> sums[kRows<T>][P] = {};
   for (int64_t block = 0; block * L < p.terms; ++block) {
     const T *a = p.a + block * p.a_block, *b = p.b + block * L * L;
-    const int64_t terms = least(L, p.terms - block * L);
+    const int64_t terms = smaller(L, p.terms - block * L);
     for (int64_t s = 0; s < terms; ++s) {
       Vec<T> right[P];
 #pragma GCC unroll 3
@@ -80,7 +80,7 @@ void multiply(const Product<T>& p, int64_t chunks, bool add) {
 struct Panels {
   int64_t chunks;
 
-  int64_t count() const { return quotient_up(chunks, kMostChunks); }
+  int64_t count() const { return ceil_div(chunks, kMostChunks); }
   int64_t twos() const { return chunks == 1 ? 0 : kMostChunks * count() - chunks; }
   int64_t first(int64_t panel) const {
     const int64_t threes = count() - twos();

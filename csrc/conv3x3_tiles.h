@@ -12,7 +12,7 @@ constexpr int kPlaces = 16;  // of a transformed tile
 struct Tiles {
   int64_t B, rows, cols;
 
-  Tiles(int64_t B, const Image& of) : B(B), rows(quotient_up(of.H, 2)), cols(quotient_up(of.W, 2)) {}
+  Tiles(int64_t B, const Image& of) : B(B), rows(ceil_div(of.H, 2)), cols(ceil_div(of.W, 2)) {}
   int64_t count() const { return B * rows * cols; }
 };
 
@@ -26,7 +26,7 @@ template <typename Body>
 void for_each_run(const Tiles& tiles, int64_t first, int64_t count, const Body& body) {
   for (int64_t done = 0; done < count;) {
     const int64_t tile = first + done, col = tile % tiles.cols, line = tile / tiles.cols;
-    const int64_t n = least(tiles.cols - col, count - done);
+    const int64_t n = smaller(tiles.cols - col, count - done);
     body(Run{line / tiles.rows, line % tiles.rows, col, n, done});
     done += n;
   }
@@ -60,7 +60,7 @@ void transform_run(const T* images, const Image& of, int64_t chunk, const Run& r
                    int64_t pad_x, T* scratch, const Block<T>& to) {
   constexpr int n = Transform::kIn;
   const int64_t row0 = 2 * run.row - pad_y, col0 = 2 * run.col - pad_x;
-  const auto clip = [](int64_t i, int64_t size) { return i < 0 ? 0 : least(i, size); };
+  const auto clip = [](int64_t i, int64_t size) { return i < 0 ? 0 : smaller(i, size); };
   const Window window{clip(row0, of.H), clip(row0 + n, of.H), clip(col0, of.W),
                       clip(col0 + 2 * (run.count - 1) + n, of.W)};
   const LanesOfWindow<T> pixels =
@@ -89,10 +89,10 @@ template <typename T>
 void pixels_of_run(const Block<T>& from, int64_t chunk, const Run& run, const Vec<T>& bias, T* scratch,
                    T* images, const Image& of) {
   const int64_t row0 = 2 * run.row, col0 = 2 * run.col;
-  const Window window{row0, least(row0 + 2, of.H), col0, least(col0 + 2 * run.count, of.W)};
+  const Window window{row0, smaller(row0 + 2, of.H), col0, smaller(col0 + 2 * run.count, of.W)};
   for (int64_t t = 0; t < run.count; ++t) {
     const T* first = from.at(0, chunk, run.offset + t);
-    const int64_t rows = window.row1 - row0, cols = least(2, window.width() - 2 * t);
+    const int64_t rows = window.row1 - row0, cols = smaller(2, window.width() - 2 * t);
     transform_tile<PlacesToPixels, T>(
         [&](int i, int j) { return Simd<T>::load(first + (4 * i + j) * from.place_pitch()); },
         [&](int i, int j, Vec<T> y) {

@@ -27,6 +27,8 @@ inline Error launch_error() {
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
+__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // Arithmetic is done in float for the 16-bit types, in the type itself otherwise.
 template <typename T>
 struct Accumulator {

@@ -216,7 +216,5 @@ __device__ __forceinline__ Coordinates coordinates_of(const Job& job, int offset
   return {segment - a * job.h, offset - (segment - a) * job.B};
 }
 
-__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 }  // namespace
 }  // namespace fastgan::cuda

@@ -2,13 +2,11 @@
 #pragma once
 
 #include "element.h"
+#include "sizes.h"
 #include "spectral_norm.h"
 
 namespace fastgan {
 namespace {
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 constexpr int64_t kTaskElements = 1 << 16;  // of a weight: enough to be worth a task, few enough to share out
 constexpr int64_t kMostSlabs = 16;          // whose partial products are kept apart

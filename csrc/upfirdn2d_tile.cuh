@@ -13,8 +13,6 @@ constexpr int kWarp = 32;
 constexpr int kWarps = kThreads / kWarp;
 constexpr int kTaps = 4;
 
-__host__ __device__ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // The largest integer at most a / b, for b > 0.
 template <typename Integer>
 __host__ __device__ constexpr Integer floor_div(Integer a, Integer b) {
