@@ -62,6 +62,7 @@ gpu:
 	$(PYTHON) -m benchmarks --device cuda
 	$(PYTHON) -m benchmarks.penalties --device cuda
 	$(PYTHON) -m benchmarks.spectral_norm --device cuda
+	$(PYTHON) -m benchmarks.styled_conv2d --device cuda --dtype bfloat16
 	$(PYTHON) -m benchmarks.penalties --device cuda --dtype bfloat16 --channels-last
 
 clean:

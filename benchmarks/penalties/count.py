@@ -1,4 +1,4 @@
-"""How many convolutions a step asks ATen for."""
+"""How many convolutions a step asks ATen and fastgan for."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,12 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import fastgan.ops  # noqa: F401  (registers its operators)
+
 _FORWARD = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
+_OURS = torch.ops.fastgan.conv3x3.default
+_OUR_WEIGHT_GRAD = torch.ops.fastgan.conv3x3_weight_grad.default
 
 
 class CountConvolutions(TorchDispatchMode):
@@ -28,6 +32,12 @@ class CountConvolutions(TorchDispatchMode):
         elif func is _BACKWARD:
             mask = args[10] if len(args) > 10 else (kwargs or {})["output_mask"]
             self.backward += sum(mask[:2])
+        elif func is _OURS:
+            turned = args[-1]  # the gradient of the input
+            self.forward += not turned
+            self.backward += turned
+        elif func is _OUR_WEIGHT_GRAD:
+            self.backward += 1
         return func(*args, **(kwargs or {}))
 
 

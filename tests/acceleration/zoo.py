@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import spectral_norm as hooked_spectral_norm
 from torch.nn.utils.parametrizations import spectral_norm
-from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class MinibatchDiscrimination(nn.Module):
@@ -257,16 +256,3 @@ def assert_same(found, expected, rtol=1e-10):
         torch.testing.assert_close(
             found[name], t, rtol=rtol, atol=rtol * scale, msg=lambda m, name=name: f"{name}: {m}"
         )
-
-
-class ConvolutionCalls(TorchDispatchMode):
-    """Counts the convolutions that run."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func in (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default):
-            self.count += 1
-        return func(*args, **(kwargs or {}))

@@ -17,6 +17,7 @@ from benchmarks.penalties.critics import CRITICS
 from benchmarks.penalties.results import load
 from benchmarks.results import ERROR, OK, UNSUPPORTED, WRONG
 from fastgan import native
+from fastgan.nn import EqualizedConv2d
 from tests.benchmarks import tiny
 
 pytestmark = pytest.mark.skipif(native.reason_missing is not None, reason=str(native.reason_missing))
@@ -64,8 +65,9 @@ def test_convolutions_are_counted(bench):
     assert one_pass.conv_forward + one_pass.conv_backward < joint.conv_forward + joint.conv_backward
 
 
-def test_the_counter_sees_each_gradient():
-    conv, x = torch.nn.Conv2d(2, 3, 3), torch.randn(1, 2, 5, 5, requires_grad=True)
+@pytest.mark.parametrize("conv", [torch.nn.Conv2d(2, 3, 3), EqualizedConv2d(8, 8, 3)], ids=["torch's", "fastgan's"])
+def test_the_counter_sees_each_gradient(conv):
+    x = torch.randn(2, conv.weight.shape[1], 9, 9, requires_grad=True)
     assert convolutions(lambda: conv(x)) == (1, 0)
     assert convolutions(lambda: conv(x).sum().backward()) == (1, 2)
     assert convolutions(lambda: conv(x.detach()).sum().backward()) == (1, 1)
