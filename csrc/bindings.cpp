@@ -12,6 +12,7 @@
 
 #include "bias_act.h"
 #include "conv3x3.h"
+#include "conv_stride2.h"
 #include "frozen_bias_act.h"
 #include "gradient_norm_penalty.h"
 #include "interpolate.h"
@@ -245,6 +246,32 @@ PYBIND11_MODULE(_C, module) {
       "conv3x3_weight_grad",
       [](Address x, Address dy, Address dw, const Conv3x3Args& args, int threads) {
         check(FASTGAN_CPU(conv3x3_weight_grad)(at(x), at(dy), at(dw), args, threads));
+      },
+      release_gil());
+
+  py::class_<ConvStride2Args>(module, "ConvStride2Args")
+      .def(py::init([](std::array<int64_t, 4> x, std::array<int64_t, 4> y, int64_t padding, int64_t taps,
+                       bool x_channels_last, bool y_channels_last, int dtype) {
+        return ConvStride2Args{
+            x[0],        x[1], x[2], x[3], y[1], y[2], y[3], padding, taps, x_channels_last, y_channels_last,
+            DType(dtype)};
+      }));
+  module.def(
+      "conv_stride2",
+      [](Address x, Address w, Address bias, Address y, const ConvStride2Args& args, int threads) {
+        check(FASTGAN_CPU(conv_stride2)(at(x), at(w), at(bias), at(y), args, threads));
+      },
+      release_gil());
+  module.def(
+      "conv_stride2_transposed",
+      [](Address y, Address w, Address bias, Address x, const ConvStride2Args& args, int threads) {
+        check(FASTGAN_CPU(conv_stride2_transposed)(at(y), at(w), at(bias), at(x), args, threads));
+      },
+      release_gil());
+  module.def(
+      "conv_stride2_weight_grad",
+      [](Address x, Address dy, Address dw, const ConvStride2Args& args, int threads) {
+        check(FASTGAN_CPU(conv_stride2_weight_grad)(at(x), at(dy), at(dw), args, threads));
       },
       release_gil());
 

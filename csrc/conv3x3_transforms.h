@@ -1,8 +1,7 @@
-// The transforms of Winograd's F(2x2, 3x3), on vectors over channels: small matrices, applied to the columns
-// of a tile, then to its rows.
+// The transforms of Winograd's F(2x2, 3x3) along one axis, on vectors over channels.
 #pragma once
 
-#include "conv3x3_lanes.h"
+#include "minimal_transform.h"
 
 namespace fastgan {
 namespace {
@@ -66,29 +65,16 @@ struct PlacesToTaps {
   }
 };
 
-// M in M' for the matrix M of the transform: load(i, j) gives an element of in, store(i, j, v) takes one of
-// the result.
-template <typename Transform, typename T, typename Load, typename Store>
-inline __attribute__((always_inline)) void transform_tile(const Load& load, const Store& store) {
-  constexpr int n = Transform::kIn, m = Transform::kOut;
-  Vec<T> between[m][n];
-#pragma GCC unroll 4
-  for (int j = 0; j < n; ++j) {
-    Vec<T> column[n], out[m];
-#pragma GCC unroll 4
-    for (int i = 0; i < n; ++i) column[i] = load(i, j);
-    Transform::apply(column, out);
-#pragma GCC unroll 4
-    for (int i = 0; i < m; ++i) between[i][j] = out[i];
-  }
-#pragma GCC unroll 4
-  for (int i = 0; i < m; ++i) {
-    Vec<T> out[m];
-    Transform::apply(between[i], out);
-#pragma GCC unroll 4
-    for (int j = 0; j < m; ++j) store(i, j, out[j]);
-  }
-}
+// As minimal_convolution.h wants it.
+struct Stride1 {
+  using Input = PixelsToPlaces;
+  using Taps = TapsToPlaces;
+  using Output = PlacesToPixels;
+  using OutputGradient = GradientToPlaces;
+  using TapsGradient = PlacesToTaps;
+  static constexpr int kInputStep = 2;
+  static constexpr Term kTerms[] = {{0, 0, 0}, {1, 1, 1}, {2, 2, 2}, {3, 3, 3}};
+};
 
 }  // namespace
 }  // namespace fastgan

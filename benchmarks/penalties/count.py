@@ -11,7 +11,12 @@ import fastgan.ops  # noqa: F401  (registers its operators)
 _FORWARD = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
 _OURS = torch.ops.fastgan.conv3x3.default
-_OUR_WEIGHT_GRAD = torch.ops.fastgan.conv3x3_weight_grad.default
+_OUR_FORWARD = torch.ops.fastgan.conv_stride2.default
+_OUR_BACKWARD = (
+    torch.ops.fastgan.conv3x3_weight_grad.default,
+    torch.ops.fastgan.conv_stride2_transposed.default,  # a critic has no transposed convolutions
+    torch.ops.fastgan.conv_stride2_weight_grad.default,
+)
 
 
 class CountConvolutions(TorchDispatchMode):
@@ -36,7 +41,9 @@ class CountConvolutions(TorchDispatchMode):
             turned = args[-1]  # the gradient of the input
             self.forward += not turned
             self.backward += turned
-        elif func is _OUR_WEIGHT_GRAD:
+        elif func is _OUR_FORWARD:
+            self.forward += 1
+        elif func in _OUR_BACKWARD:
             self.backward += 1
         return func(*args, **(kwargs or {}))
 

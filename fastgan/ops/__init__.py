@@ -4,6 +4,7 @@ from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.conv3x3 import conv3x3
+from fastgan.ops.conv_stride2 import conv_stride2
 from fastgan.ops.frozen_bias_act import (
     bias_act_with_mask,
     bias_act_with_mask_,
@@ -28,6 +29,7 @@ __all__ = [
     "bias_act_with_mask_",
     "conv2d_resample",
     "conv3x3",
+    "conv_stride2",
     "downsample2d",
     "filter2d",
     "frozen_bias_act",

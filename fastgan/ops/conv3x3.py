@@ -14,8 +14,9 @@ from torch import Tensor
 
 from fastgan import backends
 from fastgan.ops.checks import check_floating
-from fastgan.ops.conv3x3_backends import DTYPES, fits
+from fastgan.ops.conv3x3_backends import fits
 from fastgan.ops.convolution import convolution, minimal_convolution
+from fastgan.ops.minimal_filtering import DTYPES
 from fastgan.registry import BenchShape, OpSpec, Sample, register
 
 
@@ -61,7 +62,7 @@ def conv3x3(
         raise ValueError(f"conv3x3: x has shape {list(x.shape)}, smaller than the filters with padding {padding}")
     if backends.select(SPEC, x) == "reference" or not fits(x, weight, bias, (padding, padding)):
         return convolution(x, weight, bias, padding=padding)
-    return minimal_convolution(x, weight, bias, (padding, padding))
+    return minimal_convolution(x, weight, bias, stride=1, padding=(padding, padding))
 
 
 def conv3x3_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None, padding: int = 1) -> Tensor:

@@ -8,43 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import allocation, backends, native
+from fastgan import allocation
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.ops import minimal_filtering
 from fastgan.ops.layout import dense, empty_image
-
-Pair = tuple[int, int]  # (height, width)
-
-DTYPES = (torch.float32, torch.float64)
-
-LEAST_CHANNELS = 8
-"""Of x and of y. Measured: with three channels of 64, most lanes of a vector are empty."""
-LEAST_TILES = 32
-"""Of 2x2 pixels, in the whole batch. Measured: fewer do not pay for the transform of 256 or 512 filters."""
+from fastgan.ops.minimal_filtering import Pair
 
 
 def pays(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair) -> bool:
     """Whether conv3x3's kernel is chosen for a 3x3 convolution of stride 1: where it is the faster one, on the CPU.
 
-    Never where another backend is forced. Sizes that do not fit are left to PyTorch, which says so.
+    Sizes that do not fit are left to PyTorch, which says so.
     """
-    if backends.wanted() not in ("auto", "cpu") or native.reason_missing is not None or x.device.type != "cpu":
-        return False
-    if min(w.shape[:2]) < LEAST_CHANNELS or not fits(x, w, bias, padding):
-        return False
-    height, width = output_size(x, padding)
-    return x.shape[0] * ((height + 1) // 2) * ((width + 1) // 2) >= LEAST_TILES
+    return (
+        minimal_filtering.available(x)
+        and fits(x, w, bias, padding)
+        and minimal_filtering.large_enough(x.shape[0], (w.shape[0], w.shape[1]), output_size(x, padding))
+    )
 
 
 def fits(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair) -> bool:
-    """Whether the kernel takes these tensors, w of 3x3 filters; it checks nothing itself. x is on the CPU."""
+    """Whether the kernel takes these tensors, w of 3x3 filters. x is on the CPU."""
     return (
-        x.dtype in DTYPES
-        and all(t.dtype == x.dtype and t.device == x.device for t in (w, bias) if t is not None)
-        and x.ndim == 4
-        and w.shape[1] == x.shape[1]
-        and w.numel() > 0
-        and (bias is None or bias.shape == w.shape[:1])
+        minimal_filtering.tensors_fit(x, w, bias, w.shape[1], w.shape[0])
         and all(0 <= p <= 2 for p in padding)
         and min(output_size(x, padding)) > 0
     )

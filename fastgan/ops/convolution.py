@@ -7,7 +7,7 @@
     wgrad(x, dy)    its gradient to w
 
 and each of them differentiates into the other two. The passes are PyTorch's, called with the right output masks, or
-those of `conv3x3` where it is faster (3x3 filters of stride 1 on a CPU). What it saves besides is PyTorch's own second
+those of `conv3x3` and `conv_stride2` where they are faster (on a CPU). What it saves besides is PyTorch's own second
 derivative, which takes a convolution per group apart and computes gradients that nobody asked for: a step with a
 gradient penalty on a grouped critic spends most of its time there.
 """
@@ -192,7 +192,7 @@ def _each(sizes: Sizes, n: int) -> tuple[int, ...] | None:
 def _takes(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Config) -> bool:
     """Whether the Functions below are for this call; PyTorch's own does (or refuses, with its own words) any other.
 
-    They save nothing where nothing is differentiated: there they are for conv3x3 alone.
+    They save nothing where nothing is differentiated: there they are for minimal filtering alone.
     """
     return (
         weight.ndim == n + 2
@@ -220,9 +220,11 @@ def _autocast(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype) if x.is_floating_point() and x.dtype != torch.float64 else x
 
 
-def minimal_convolution(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
-    """The convolution of 3x3 filters by conv3x3's kernels, which take these arguments, whatever their size."""
-    return _Conv.apply(x, weight, bias, Config((1, 1), padding, (1, 1), False, (0, 0), 1, minimal=True))
+def minimal_convolution(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
+) -> Tensor:
+    """The convolution by minimal filtering, whose kernels take these arguments, whatever their size."""
+    return _Conv.apply(x, weight, bias, Config((stride, stride), padding, (1, 1), False, (0, 0), 1, minimal=True))
 
 
 # --- differentiable functions -------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The passes of a convolution, outside of autograd: PyTorch's operators, or those of conv3x3 where it pays."""
+"""The passes of a convolution, outside of autograd: PyTorch's operators, or minimal filtering's where they pay."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops import conv3x3_backends as conv3x3
+from fastgan.ops import conv_stride2_backends as conv_stride2
 
 
 class Config(NamedTuple):
@@ -18,25 +19,45 @@ class Config(NamedTuple):
     output_padding: tuple[int, ...]
     groups: int
     minimal: bool = False
-    """Whether it is conv3x3 that computes. A backward pass is by the same kernels as its forward pass."""
+    """Whether it is fastgan that computes. A backward pass is by the same kernels as its forward pass."""
 
     def chosen(self, x: Tensor, w: Tensor, bias: Tensor | None) -> "Config":
         """This, with the faster of the two for these tensors; autocast has cast them."""
-        plain = w.ndim == 4 and w.shape[2:] == (3, 3) and self.groups == 1 and not self.transposed
-        if not plain or self.stride != (1, 1) or self.dilation != (1, 1):
-            return self
-        return self._replace(minimal=conv3x3.pays(x, w, bias, self.padding))  # type: ignore[arg-type]
+        return self._replace(minimal=_minimal_pays(x, w, bias, self))
+
+
+def _minimal_pays(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> bool:
+    if w.ndim != 4 or config.groups != 1 or config.dilation != (1, 1):
+        return False
+    padding, end = config.padding[:2], config.output_padding[:2]
+    if config.stride == (1, 1) and w.shape[2:] == (3, 3) and not config.transposed:
+        return conv3x3.pays(x, w, bias, padding)  # type: ignore[arg-type]
+    if config.stride == (2, 2) and w.shape[2:] in ((3, 3), (4, 4)):
+        if config.transposed:
+            return conv_stride2.transposed_pays(x, w, bias, padding, end)  # type: ignore[arg-type]
+        return conv_stride2.pays(x, w, bias, padding)  # type: ignore[arg-type]
+    return False
 
 
 def forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor:
     """conv(x, w) + bias, in the dtype of x even under torch.autocast."""
     if config.minimal:
-        return conv3x3.conv3x3(x, w, bias, config.padding, False)
+        return _minimal_forward(x, w, bias, config)
     device = x.device.type
     if autocasts(device):  # a gradient taken inside an autocast keeps the dtype of its forward pass
         with torch.autocast(device, enabled=False):
             return torch.ops.aten.convolution.default(x, w, bias, *config[:6])
     return torch.ops.aten.convolution.default(x, w, bias, *config[:6])
+
+
+def _minimal_forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor:
+    padding = config.padding[0]
+    if config.stride == (1, 1):
+        return conv3x3.conv3x3(x, w, bias, config.padding, False)
+    if not config.transposed:
+        return conv_stride2.conv_stride2(x, w, bias, padding)
+    size = conv_stride2.transposed_size(x, w, padding, config.output_padding)  # type: ignore[arg-type]
+    return conv_stride2.conv_stride2_transposed(x, w, bias, size, padding)
 
 
 def gradients(
@@ -50,11 +71,27 @@ def gradients(
     if not any(mask):
         return None, None, None
     if config.minimal:
-        dx = conv3x3.conv3x3(dy, w, None, [2 - p for p in config.padding], True) if needs_x else None
-        dw = conv3x3.conv3x3_weight_grad(x, dy, config.padding) if needs_w else None
+        dx = _minimal_data_grad(dy, x, w, config) if needs_x else None
+        dw = _minimal_weight_grad(dy, x, w, config) if needs_w else None
         return dx, dw, dy.sum((0, 2, 3)) if needs_bias else None
     bias_sizes = [dy.shape[1]] if needs_bias else None
     return torch.ops.aten.convolution_backward.default(dy, x, w, bias_sizes, *config[:6], mask)
+
+
+def _minimal_data_grad(dy: Tensor, x: Tensor, w: Tensor, config: Config) -> Tensor:
+    padding = config.padding[0]
+    if config.stride == (1, 1):
+        return conv3x3.conv3x3(dy, w, None, [2 - p for p in config.padding], True)
+    if config.transposed:
+        return conv_stride2.conv_stride2(dy, w, None, padding)
+    return conv_stride2.conv_stride2_transposed(dy, w, None, list(x.shape[2:]), padding)
+
+
+def _minimal_weight_grad(dy: Tensor, x: Tensor, w: Tensor, config: Config) -> Tensor:
+    if config.stride == (1, 1):
+        return conv3x3.conv3x3_weight_grad(x, dy, config.padding)
+    wide, narrow = (dy, x) if config.transposed else (x, dy)
+    return conv_stride2.conv_stride2_weight_grad(wide, narrow, config.padding[0], w.shape[-1])
 
 
 def autocasts(device: str) -> bool:

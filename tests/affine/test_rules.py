@@ -136,6 +136,10 @@ CALLS = {
     "aten.constant_pad_nd.default": lambda h, p: F.pad(h, (1, -1, 2, 0, 0, 1), value=0.7),
     "fastgan.upfirdn2d.default": lambda h, p: fastgan.ops.upfirdn2d(h, FILTER, up=(2, 1), down=(1, 2), padding=2),
     "fastgan.conv3x3.default": lambda h, p: fastgan.ops.conv3x3(h, weight(4, 4, 3, 3), p),
+    "fastgan.conv_stride2.default": lambda h, p: fastgan.ops.conv_stride2(h, weight(5, 4, 4, 4), padding=2),
+    "fastgan.conv_stride2_transposed.default": lambda h, p: torch.ops.fastgan.conv_stride2_transposed(
+        h, weight(4, 2, 3, 3), None, [2 * h.shape[2], 2 * h.shape[3]], 1
+    ),
     "aten.avg_pool2d.default": lambda h, p: F.avg_pool2d(h, 3, 2, 1, True, False),
 }
 

@@ -109,6 +109,22 @@ def conv3x3(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 
+def conv_stride2(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """fastgan's own convolution of stride 2, likewise."""
+    x, weight, bias, padding = args
+    config = Config((2, 2), (padding, padding), (1, 1), False, (0, 0), 1, minimal=True)
+    return _record(recorder, func, args, kwargs, (x, weight, bias), config)
+
+
+def conv_stride2_transposed(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """And its transpose, which is the gradient to an input as well: linear in the same tensor."""
+    y, weight, bias, size, padding = args
+    least = passes.conv_stride2.transposed_size(y, weight, padding, (0, 0))
+    ends = tuple(a - b for a, b in zip(size, least, strict=True))
+    config = Config((2, 2), (padding, padding), (1, 1), True, ends, 1, minimal=True)
+    return _record(recorder, func, args, kwargs, (y, weight, bias), config)
+
+
 def _record(
     recorder: Any, func: Any, args: tuple, kwargs: dict, tensors: tuple[Tensor, Tensor, Tensor | None], config: Config
 ) -> Tensor:
@@ -123,4 +139,9 @@ def _record(
     return recorder.add(node, func(*args, **kwargs), Batch(0, value.batch.folded))
 
 
-RULES = {aten.convolution.default: convolution, torch.ops.fastgan.conv3x3.default: conv3x3}
+RULES = {
+    aten.convolution.default: convolution,
+    torch.ops.fastgan.conv3x3.default: conv3x3,
+    torch.ops.fastgan.conv_stride2.default: conv_stride2,
+    torch.ops.fastgan.conv_stride2_transposed.default: conv_stride2_transposed,
+}

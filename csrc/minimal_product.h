@@ -1,12 +1,12 @@
-// The product of matrices at the heart of conv3x3. Its right operand and its result are held in chunks of
-// kLanes columns: [chunk][row][lane].
+// The product of matrices at the heart of minimal filtering. Its right operand and its result are held in
+// chunks of kLanes columns: [chunk][row][lane].
 //
 // kRows x P accumulators stay in registers. Each term of the sum loads P vectors and multiplies them by kRows
 // numbers, which the processor spreads over a vector as it reads them: with 8 x 3, 11 loads for 24
 // multiply-adds, where a processor that starts two multiply-adds in a cycle starts two loads beside them.
 #pragma once
 
-#include "conv3x3_lanes.h"
+#include "minimal_lanes.h"
 
 namespace fastgan {
 namespace {

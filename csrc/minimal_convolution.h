@@ -1,0 +1,234 @@
+// Convolutions by minimal filtering (Winograd 1980; Lavin and Gray 2015, arXiv:1509.09308): a tile of y is
+//
+//   y = A' [sum over channels of (G w G') . (B' d B)] A
+//
+// for the pixels d of x that it depends on and small matrices A, B and G of a scheme, with fewer products
+// than taps times pixels. For each product the sum over the channels is a product of matrices: that is where
+// the time goes. A scheme names the matrices along one axis,
+//
+//   Input           B', pixels of x to places          Taps          G, taps to places
+//   Output          A', places to pixels of y          TapsGradient  G', places to taps
+//   OutputGradient  A, pixels of dy to places
+//   kTerms          which place of x times which of the filter belongs to which of y
+//   kInputStep      pixels of x between tiles;  those of y are as many as a tile has
+//
+// and both axes take every pair of terms. OutputGradient and TapsGradient are for weight_grad alone.
+//
+// The forward pass goes block by block of tiles, each by one thread from beginning to end, so that its
+// transformed tiles stay in the thread's cache.
+//
+// The gradient to the filters sums over the tiles. The threads transform a block of tiles together, then each
+// adds up its own places of the result: no partial sums for each thread, and results that do not depend on
+// their number.
+#pragma once
+
+#include "minimal_filters.h"
+#include "minimal_product.h"
+#include "scratch.h"
+
+namespace fastgan {
+namespace {
+
+constexpr int64_t kTilesForward = 64;    // in a block: 16 places of 64 channels take 256 KB in float32
+constexpr int64_t kTilesGradient = 128;  // fewer passes over the sums
+constexpr int64_t kTermsAtOnce = 64;     // of a sum over the channels
+
+struct Geometry {
+  int64_t B;
+  Image x, y;
+  int64_t pad_y,
+      pad_x;  // pixels of the first tile's window before x; the tile itself begins at y's first pixel
+};
+
+template <typename Scheme>
+Placement placed_in_x(const Geometry& g) {
+  return {Scheme::kInputStep, g.pad_y, g.pad_x};
+}
+template <typename Scheme>
+Placement placed_in_y() {
+  return {Scheme::Output::kOut, 0, 0};
+}
+
+template <typename Transform>
+constexpr int64_t kPlaces = Transform::kOut * Transform::kOut;
+
+// All tiles of an image whose tiles have so many pixels on a side.
+inline Tiles all_tiles(int64_t B, const Image& of, int64_t side) {
+  return {B, 0, ceil_div(of.H, side), 0, ceil_div(of.W, side), side, side};
+}
+
+// The same in four parts: the whole tiles, and those that are cut off by the image's right side, its lower
+// one, or both.
+struct Parts {
+  Tiles part[4];
+
+  Parts(int64_t B, const Image& of, int64_t side) {
+    const int64_t rows = of.H / side, cols = of.W / side, bottom = of.H % side, right = of.W % side;
+    part[0] = {B, 0, rows, 0, cols, side, side};
+    part[1] = {B, 0, rows, cols, right > 0, side, right};
+    part[2] = {B, rows, bottom > 0, 0, cols, bottom, side};
+    part[3] = {B, rows, bottom > 0, cols, right > 0, bottom, right};
+  }
+};
+
+// Smaller blocks where there would be fewer than threads; what a tile comes to does not depend on its block.
+template <typename T>
+int64_t tiles_in_block(int64_t tiles, int threads) {
+  const int64_t share = ceil_div(ceil_div(tiles, threads), kRows<T>) * kRows<T>;
+  return share < kRows<T> ? kRows<T> : smaller(kTilesForward, share);
+}
+
+// Calls body(input place, filter place, output place) for every pair of a scheme's terms.
+template <typename Scheme, typename Body>
+void for_each_product(const Body& body) {
+  for (const Term& i : Scheme::kTerms)
+    for (const Term& j : Scheme::kTerms)
+      body(i.input * Scheme::Input::kOut + j.input, i.filter * Scheme::Taps::kOut + j.filter,
+           i.output * Scheme::Output::kIn + j.output);
+}
+
+// The sums over the channels of all products of a block of tiles, `height` by `width` pixels of which are
+// wanted.
+template <typename Scheme, typename T>
+void multiply_filters(const Block<T>& v, const Filters<T>& u, int64_t tiles, int64_t height, int64_t width,
+                      const Block<T>& m) {
+  const Panels panels{u.chunks};
+  Product<T> product{};
+  product.a_row = kLanes<T>, product.a_term = 1, product.a_block = v.chunk_pitch();
+  product.b_chunk = u.chunk_pitch(), product.out_chunk = m.chunk_pitch();
+  constexpr int64_t kPixels = Scheme::Output::kOut, kSums = Scheme::Output::kIn;
+  bool begun[kSums * kSums] = {};
+  for_each_product<Scheme>([&](int input, int filter, int output) {
+    // Each pixel less, from the end of a tile, is one place less.
+    if (output / kSums >= kSums - kPixels + height || output % kSums >= kSums - kPixels + width) return;
+    for (int64_t panel = 0; panel < panels.count(); ++panel)
+      for (int64_t c = 0; c < u.channels; c += kTermsAtOnce) {
+        product.terms = smaller(kTermsAtOnce, u.channels - c);
+        product.b = u.at(filter, panels.first(panel), c);
+        for (int64_t tile = 0; tile < tiles; tile += kRows<T>) {
+          product.a = v.at(input, c / kLanes<T>, tile);
+          product.out = m.at(output, panels.first(panel), tile);
+          multiply(product, panels.size(panel), begun[output] || c > 0);
+        }
+      }
+    begun[output] = true;
+  });
+}
+
+template <typename T>
+Vec<T> bias_of_chunk(const T* bias, int64_t k0, int64_t K) {
+  Vec<T> lanes{};
+  if (bias)
+    for (int64_t l = 0; l < smaller(kLanes<T>, K - k0); ++l) lanes[l] = bias[k0 + l];
+  return lanes;
+}
+
+// bias is nullptr or [K].
+template <typename Scheme, typename T>
+void forward(const T* x, const T* w, const FilterOrder& order, const T* bias, T* y, const Geometry& g,
+             int threads) {
+  using Input = typename Scheme::Input;
+  using Output = typename Scheme::Output;
+  constexpr int64_t kStep = Scheme::kInputStep, kOut = Output::kOut;
+  const Placement in_x = placed_in_x<Scheme>(g), in_y = placed_in_y<Scheme>();
+  const Parts parts(g.B, g.y, kOut);
+  const int64_t N = tiles_in_block<T>(parts.part[0].count(), threads);
+  const int64_t C = g.x.C, K = g.y.C, from = ceil_div(C, kLanes<T>), to = ceil_div(K, kLanes<T>);
+  const Scratch<T> u_memory(Filters<T>::size(kPlaces<typename Scheme::Taps>, C, to));
+  const Filters<T> u{u_memory.data(), C, to};
+#pragma omp parallel num_threads(threads)
+  {
+    const Scratch<T> v_memory(Block<T>::size(kPlaces<Input>, N, from));
+    const Scratch<T> m_memory(Block<T>::size(Output::kIn * Output::kIn, N, to));
+    const Scratch<T> read(window_size<T>(Input::kIn, kStep, N)), written(window_size<T>(kOut, kOut, N));
+    const Block<T> v{v_memory.data(), N, from}, m{m_memory.data(), N, to};
+#pragma omp for schedule(static)
+    for (int64_t item = 0; item < Slice::count(C, to); ++item)
+      transform_filters<typename Scheme::Taps>(w, C, K, order, slice_of(item, to), u);
+    for (const Tiles& tiles : parts.part) {
+#pragma omp for schedule(static) nowait
+      for (int64_t block = 0; block < ceil_div(tiles.count(), N); ++block) {
+        const int64_t first = block * N, count = smaller(N, tiles.count() - first);
+        for_each_run(tiles, first, count, [&](const Run& run) {
+          for (int64_t chunk = 0; chunk < from; ++chunk)
+            transform_run<Input>(x, g.x, chunk, run, in_x, read.data(), v);
+        });
+        multiply_filters<Scheme>(v, u, count, tiles.height, tiles.width, m);
+        for_each_run(tiles, first, count, [&](const Run& run) {
+          for (int64_t chunk = 0; chunk < to; ++chunk)
+            pixels_of_run<Output>(m, chunk, run, bias_of_chunk(bias, chunk * kLanes<T>, K), in_y,
+                                  written.data(), y, g.y);
+        });
+      }
+    }
+  }
+}
+
+// Adds the products of a block of tiles to the sums of one place of the filters, for a panel of chunks.
+template <typename Scheme, typename T>
+void add_tiles(const Block<T>& v, const Block<T>& m, int64_t count, int64_t place, int64_t chunk,
+               int64_t chunks, bool add, const Filters<T>& sums) {
+  Product<T> product{};
+  product.a_row = 1, product.a_term = kLanes<T>, product.a_block = kLanes<T> * kLanes<T>;
+  product.b_chunk = m.chunk_pitch();
+  product.terms = count, product.out_chunk = sums.chunk_pitch();
+  for_each_product<Scheme>([&](int input, int filter, int output) {
+    if (filter != place) return;
+    product.b = m.at(output, chunk, 0);
+    for (int64_t c = 0; c < sums.channels; c += kRows<T>) {
+      product.a = v.at(input, c / kLanes<T>, 0) + c % kLanes<T>;
+      product.out = sums.at(place, chunk, c);
+      multiply(product, chunks, add);
+    }
+    add = true;
+  });
+}
+
+template <typename Scheme, typename T>
+void weight_grad(const T* x, const T* dy, T* dw, const Geometry& g, int threads) {
+  using Input = typename Scheme::Input;
+  using OutputGradient = typename Scheme::OutputGradient;
+  constexpr int64_t N = kTilesGradient, kFilterPlaces = kPlaces<typename Scheme::Taps>;
+  constexpr int64_t kOut = Scheme::Output::kOut;
+  const Placement in_x = placed_in_x<Scheme>(g), in_y = placed_in_y<Scheme>();
+  const Tiles tiles = all_tiles(g.B, g.y, kOut);
+  const int64_t C = g.x.C, K = g.y.C, from = ceil_div(C, kLanes<T>), to = ceil_div(K, kLanes<T>);
+  const Scratch<T> v_memory(Block<T>::size(kPlaces<Input>, N, from));
+  const Scratch<T> m_memory(Block<T>::size(kPlaces<OutputGradient>, N, to));
+  const Block<T> v{v_memory.data(), N, from}, m{m_memory.data(), N, to};
+  const int64_t channels = from * kLanes<T>;  // whole chunks of them: kRows divides it
+  const Scratch<T> sums_memory(Filters<T>::size(kFilterPlaces, channels, to));
+  const Filters<T> sums{sums_memory.data(), channels, to};
+  const Panels panels{to};
+#pragma omp parallel num_threads(threads)
+  {
+    const Scratch<T> read(window_size<T>(Input::kIn, Scheme::kInputStep, N));
+    const Scratch<T> read_dy(window_size<T>(kOut, kOut, N));
+    // An empty batch goes through once, to sums of nothing.
+    for (int64_t first = 0; first == 0 || first < tiles.count(); first += N) {
+      const int64_t count = smaller(N, tiles.count() - first);
+#pragma omp for schedule(static)
+      for (int64_t chunk = 0; chunk < from + to; ++chunk)
+        for_each_run(tiles, first, count, [&](const Run& run) {
+          if (chunk < from) {
+            transform_run<Input>(x, g.x, chunk, run, in_x, read.data(), v);
+          } else {
+            transform_run<OutputGradient>(dy, g.y, chunk - from, run, in_y, read_dy.data(), m);
+          }
+        });
+      // Places have unequal numbers of products.
+#pragma omp for schedule(dynamic)
+      for (int64_t item = 0; item < kFilterPlaces * panels.count(); ++item) {
+        const int64_t panel = item % panels.count();
+        add_tiles<Scheme>(v, m, count, item / panels.count(), panels.first(panel), panels.size(panel),
+                          first > 0, sums);
+      }
+    }
+#pragma omp for schedule(static)
+    for (int64_t item = 0; item < Slice::count(C, to); ++item)
+      taps_of_sums<typename Scheme::TapsGradient>(sums, C, K, slice_of(item, to), dw);
+  }
+}
+
+}  // namespace
+}  // namespace fastgan

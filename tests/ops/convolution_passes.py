@@ -1,0 +1,43 @@
+"""Which passes of convolutions run: PyTorch's, or those of conv3x3 and conv_stride2."""
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import fastgan
+from fastgan.ops.convolution import conv2d
+
+OURS = {
+    torch.ops.fastgan.conv3x3.default: "forward",
+    torch.ops.fastgan.conv3x3_weight_grad.default: "weight_grad",
+    torch.ops.fastgan.conv_stride2.default: "stride 2",
+    torch.ops.fastgan.conv_stride2_transposed.default: "transposed",
+    torch.ops.fastgan.conv_stride2_weight_grad.default: "stride 2 weight_grad",
+}
+TORCHS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default)
+
+
+class Passes(TorchDispatchMode):
+    """Lists the passes that run by the names above, conv3x3's gradient to its input as "turned", others as "torch"."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function in OURS:
+            name = OURS[function]
+            self.calls.append("turned" if name == "forward" and args[-1] else name)
+        elif function in TORCHS:
+            self.calls.append("torch")
+        return function(*args, **(kwargs or {}))
+
+
+def passes(x, w, backend="auto", function=conv2d, **kwargs):
+    """What runs for a forward and a backward pass, and for a second one."""
+    leaves = [t.detach().requires_grad_() for t in (x, w)]
+    with Passes() as found, fastgan.backend(backend):
+        y = function(*leaves, **kwargs)
+        dx, _ = torch.autograd.grad(y.square().sum(), leaves, create_graph=True)
+    with found:  # the backend of the forward pass, whatever is chosen now
+        torch.autograd.grad(dx.square().sum(), leaves)
+    return found.calls
