@@ -20,7 +20,7 @@ from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import bias_act_on, bias_act_reference, resolved
 from fastgan.ops.checks import check_floating
 from fastgan.ops.partial_gradients import partial_gradients
-from fastgan.ops.scaled_with_noise import scaled_with_noise, summed_for_noise
+from fastgan.ops.scaled_with_noise import noise_gradient_of, scaled_with_noise, total_like
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 
@@ -192,7 +192,7 @@ def noise_gradient(
 ) -> Tensor:
     """A pass of its own, since noise is drawn, not learnt, in nearly every network."""
     t, _ = kernels.scaled_bias_act_grad(dy, x, scale, noise, strength, b, *config, True)
-    return summed_for_noise(t, noise, strength)
+    return noise_gradient_of(total_like(noise, t), noise, strength)
 
 
 # --- what the tests and the benchmarks call it with ------------------------------------------------------------------
