@@ -56,8 +56,9 @@ class Case:
     device: torch.device
     dtype: torch.dtype
 
-    def inputs(self) -> Inputs:
-        torch.manual_seed(SEED)
+    def inputs(self, draw: int = 0) -> Inputs:
+        """Those that are timed, or for the check alone (benchmarks/correctness.py) another draw of them."""
+        torch.manual_seed(SEED + draw)
         sample = self.shape.make(self.device, self.dtype)
         # Only the shape and dtype of the output, at no cost; keywords may hold tensors too.
         tensors, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), (sample.tensors, dict(sample.kwargs)))

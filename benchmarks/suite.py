@@ -143,7 +143,7 @@ def _check(
             else:
                 if yardstick is None:  # eager failed: the same formula in slices
                     yardstick = correctness.errors(correctness.plain(case, inputs, stage), truth)
-                found, complaint = correctness.judge(name, functions[name], inputs, stage, truth, yardstick)
+                found, complaint = correctness.judge(name, functions[name], case, inputs, stage, truth, yardstick)
         except Exception as error:
             rows[name] = _failure(row, error)
             _release(case.device)

@@ -38,7 +38,7 @@ def test_op(benchmark, case, stage, implementation):
     inputs, function = case.inputs(), case.function(implementation)
     truth, eager = _truth(case, stage)
     if implementation != "eager":
-        _, complaint = correctness.judge(implementation, function, inputs, stage, truth, eager)
+        _, complaint = correctness.judge(implementation, function, case, inputs, stage, truth, eager)
         assert complaint is None
     benchmark.group = f"{case.spec.name} {case.shape.label}, {stage}"
     benchmark(run, function, inputs, stage)

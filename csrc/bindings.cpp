@@ -99,6 +99,14 @@ PYBIND11_MODULE(_C, module) {
                                                 (double*)at(sums), unscaled, args));
       },
       release_gil());
+  module.def(
+      "plane_dots",
+      [](Address t, Address w, Address dots, int64_t B, int64_t C, int64_t N, int64_t sample_step,
+         int64_t channel_step, int dtype, int threads) {
+        const PlaneDotsArgs args{B, C, N, sample_step, channel_step, DType(dtype), threads};
+        check(FASTGAN_CPU(plane_dots)(at(t), at(w), (double*)at(dots), args));
+      },
+      release_gil());
 
   py::class_<NormPenaltyArgs>(module, "NormPenaltyArgs")
       .def(py::init([](int64_t B, int64_t N, double weight, double target, bool one_sided, double scale,

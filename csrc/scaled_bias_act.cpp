@@ -84,24 +84,40 @@ void grad_plane(const E* dy, const E* x, const Plane<T>& p, T dx_scale, E* dx, d
   sums[2] = t_;
 }
 
+// In double from the products on: they cancel, so that what rounding them in float32 leaves is not small
+// beside the sum.
+template <typename E>
+double dot(const E* t, const E* w, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += double(load(t + i)) * double(load(w + i));
+  return sum;
+}
+
+// Calls body(index) for every plane, in tasks of kTask elements at least.
+template <typename Body>
+void in_tasks(int64_t planes, int64_t pixels, int max_threads, const Body& body) {
+  const int64_t per_task = pixels >= kTask ? 1 : kTask / (pixels < 1 ? 1 : pixels);
+  const int64_t tasks = (planes + per_task - 1) / per_task;
+  const int threads = tasks < 2 ? 1 : max_threads;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+  for (int64_t task = 0; task < tasks; ++task) {
+    const int64_t last = (task + 1) * per_task < planes ? (task + 1) * per_task : planes;
+    for (int64_t i = task * per_task; i < last; ++i) body(i);
+  }
+}
+
 // Calls body(index of the plane, offset of its first element, Plane) for every plane.
 template <typename T, typename Body>
 void for_each_plane(const void* s, const void* n, const void* sigma, const void* b,
                     const ScaledBiasActArgs& a, const Body& body) {
   const T *scales = (const T*)s, *noise = (const T*)n, *bias = (const T*)b;
   const T strength = !noise ? T(0) : (sigma ? *(const T*)sigma : T(1));
-  const int64_t planes = a.B * a.C, per_task = a.N >= kTask ? 1 : kTask / (a.N < 1 ? 1 : a.N);
-  const int64_t tasks = (planes + per_task - 1) / per_task;
-  const int threads = tasks < 2 ? 1 : a.threads;
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-  for (int64_t task = 0; task < tasks; ++task) {
-    const int64_t last = (task + 1) * per_task < planes ? (task + 1) * per_task : planes;
-    for (int64_t i = task * per_task; i < last; ++i) {
-      const int64_t sample = i / a.C, channel = i % a.C;
-      const T* pixels = noise && a.noise_per_sample ? noise + sample * a.N : noise;
-      body(i, i * a.N, Plane<T>{scales[i], bias ? bias[channel] : T(0), strength, pixels});
-    }
-  }
+  in_tasks(a.B * a.C, a.N, a.threads, [&](int64_t i) {
+    const int64_t sample = i / a.C, channel = i % a.C;
+    const T* pixels = noise && a.noise_per_sample ? noise + sample * a.N : noise;
+    body(i, i * a.N, Plane<T>{scales[i], bias ? bias[channel] : T(0), strength, pixels});
+  });
 }
 
 }  // namespace
@@ -131,6 +147,16 @@ Error scaled_bias_act_grad(const void* dy, const void* x, const void* s, const v
   FASTGAN_DTYPE_SWITCH(args.dtype, "scaled_bias_act", BY_ACT)
 #undef RUN
 #undef BY_ACT
+}
+
+Error plane_dots(const void* t, const void* w, double* dots, const PlaneDotsArgs& a) {
+#define RUN(E, T)                                                                      \
+  in_tasks(a.B* a.C, a.N, a.threads, [&](int64_t i) {                                  \
+    const E* other = (const E*)w + i / a.C * a.sample_step + i % a.C * a.channel_step; \
+    dots[i] = dot((const E*)t + i * a.N, other, a.N);                                  \
+  })
+  FASTGAN_DTYPE_SWITCH(a.dtype, "plane_dots", RUN)
+#undef RUN
 }
 
 }  // namespace FASTGAN_ISA

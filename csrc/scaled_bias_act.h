@@ -12,6 +12,10 @@
 //                          channel three sums over its pixels, in double: t x (the gradient of s), t n
 //                          (summed over all, that of sigma) and t (summed over samples, that of b)
 // v is computed again from x: nothing but x itself is saved between the two.
+//
+//   plane_dots             d = sum over the pixels of t w, for every sample and channel, in double: what is
+//                          summed for s (w = x) and sigma (w = n) where the derivative is composed, in order
+//                          to be differentiated again. t and w are in the type of x.
 #pragma once
 
 #include "bias_act.h"
@@ -29,6 +33,13 @@ struct ScaledBiasActArgs {
   int threads;
 };
 
+struct PlaneDotsArgs {
+  int64_t B, C, N;
+  int64_t sample_step, channel_step;  // of w, in elements; t is contiguous
+  DType dtype;
+  int threads;
+};
+
 #define FASTGAN_DECLARE(ISA)                                                                                 \
   namespace ISA {                                                                                            \
   Error scaled_bias_act(const void* x, const void* s, const void* n, const void* sigma, const void* b,       \
@@ -36,6 +47,7 @@ struct ScaledBiasActArgs {
   Error scaled_bias_act_grad(const void* dy, const void* x, const void* s, const void* n, const void* sigma, \
                              const void* b, void* dx, double* sums, bool unscaled,                           \
                              const ScaledBiasActArgs& args);                                                 \
+  Error plane_dots(const void* t, const void* w, double* dots, const PlaneDotsArgs& args);                   \
   }
 FASTGAN_EACH_ISA(FASTGAN_DECLARE)
 #undef FASTGAN_DECLARE

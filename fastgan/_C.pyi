@@ -60,6 +60,9 @@ def scaled_bias_act(x: int, s: int, n: int, sigma: int, b: int, y: int, args: Sc
 def scaled_bias_act_grad(
     dy: int, x: int, s: int, n: int, sigma: int, b: int, dx: int, sums: int, unscaled: bool, args: ScaledBiasActArgs
 ) -> None: ...
+def plane_dots(
+    t: int, w: int, dots: int, B: int, C: int, N: int, sample_step: int, channel_step: int, dtype: int, threads: int
+) -> None: ...
 
 class NormPenaltyArgs:
     def __init__(

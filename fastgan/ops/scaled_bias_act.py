@@ -4,7 +4,7 @@ It is what surrounds the convolution of a StyleGAN2 layer: before it, the input 
 times the demodulation, plus noise and bias, through the activation. Eager PyTorch passes over memory for each step.
 
 The first derivative is a kernel and saves x alone, from which it computes the rest again. Higher ones differentiate the
-same formula composed of torch operations and `bias_act`, whose derivatives are kernels.
+same formula composed of two steps, `scaled_with_noise` and `bias_act`, whose derivatives are kernels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import bias_act_on, bias_act_reference, resolved
 from fastgan.ops.checks import check_floating
 from fastgan.ops.partial_gradients import partial_gradients
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops.scaled_with_noise import noise_gradient_of, scaled_with_noise, total_like
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 
@@ -133,16 +133,17 @@ def scaled_bias_act_reference(
 def _composed(
     x: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None, b: Tensor | None, config: Config
 ) -> Tensor:
-    """The formula in torch operations, but for a compiled `bias_act`: differentiable to any order."""
+    """The formula in torch operations, or in two that are compiled: differentiable to any order."""
+    act, alpha, gain, clamp, backend = config
+    parameter = None if ACTIVATIONS[act].default_alpha is None else alpha
+    if backend != "reference":
+        v = scaled_with_noise(x, scale, noise, strength, backend)
+        return bias_act_on(backend, v, b, 1, act, parameter, gain, clamp)
     v = x * scale.to(x.dtype).view(*scale.shape, *(1 for _ in x.shape[2:]))
     if noise is not None:
         noise = noise.to(x.dtype)
         v = v + (noise if strength is None else noise * strength.to(x.dtype).view(()))
-    act, alpha, gain, clamp, backend = config
-    parameter = None if ACTIVATIONS[act].default_alpha is None else alpha
-    if backend == "reference":
-        return bias_act_reference(v, b, 1, act, parameter, gain, clamp)
-    return bias_act_on(backend, v, b, 1, act, parameter, gain, clamp)
+    return bias_act_reference(v, b, 1, act, parameter, gain, clamp)
 
 
 # --- differentiable functions -------------------------------------------------------------------------------------
@@ -191,8 +192,7 @@ def noise_gradient(
 ) -> Tensor:
     """A pass of its own, since noise is drawn, not learnt, in nearly every network."""
     t, _ = kernels.scaled_bias_act_grad(dy, x, scale, noise, strength, b, *config, True)
-    total = t.sum((0, 1) if noise.shape[0] == 1 else 1, keepdim=True, dtype=compute_dtype(x))
-    return (total if strength is None else total * strength.view(())).to(noise.dtype)
+    return noise_gradient_of(total_like(noise, t), noise, strength)
 
 
 # --- what the tests and the benchmarks call it with ------------------------------------------------------------------

@@ -43,6 +43,23 @@ def _grad(
     return dx, sums
 
 
+def _plane_dots(t: Tensor, w: Tensor, backend: str) -> Tensor:
+    if backend != "cpu":  # a GPU sums in double without a copy of the terms in double
+        product = t.to(compute_dtype(t)) * w
+        return product.sum(tuple(range(2, t.ndim)), dtype=torch.float64)
+    t, w = t.contiguous(), w.contiguous()
+    (B, C), N = t.shape[:2], math.prod(t.shape[2:])
+    # w has a plane for every sample and channel, or one for each of the samples or for all of them.
+    channel_step = N if w.shape[1] != 1 else 0
+    sample_step = N * w.shape[1] if w.shape[0] != 1 else 0
+    dots = allocation.empty((B, C), like=t, dtype=torch.float64)
+    extension().plane_dots(
+        t.data_ptr(), w.data_ptr(), dots.data_ptr(), B, C, N, sample_step, channel_step,
+        DTYPE_CODES[t.dtype], torch.get_num_threads(),
+    )  # fmt: skip
+    return dots
+
+
 def _ordered(x: Tensor, backend: str) -> Tensor:
     """x in a memory order that the backend takes: the CPU's kernels work on planes."""
     return x.contiguous() if backend == "cpu" else dense(x, 1)
@@ -63,6 +80,12 @@ def _fake_grad(dy: Tensor, x: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
 scaled_bias_act = define(f"scaled_bias_act({_ARGUMENTS}) -> Tensor", _forward, _fake_forward)
 scaled_bias_act_grad = define(
     f"scaled_bias_act_grad(Tensor dy, {_ARGUMENTS}, bool unscaled) -> (Tensor, Tensor)", _grad, _fake_grad
+)
+
+plane_dots = define(
+    "plane_dots(Tensor t, Tensor w, str backend) -> Tensor",
+    _plane_dots,
+    lambda t, w, backend: t.new_empty(t.shape[:2], dtype=torch.float64),
 )
 
 

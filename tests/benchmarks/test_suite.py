@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -142,7 +143,7 @@ def test_torch_compile_has_more_room_than_ours_but_not_much():
         def off(x):
             return fakes.reference(x) * factor
 
-        return correctness.judge(implementation, off, inputs, "forward", truth, eager)[1]
+        return correctness.judge(implementation, off, case, inputs, "forward", truth, eager)[1]
 
     assert judged("cpu", 1 + 1e-6) is not None
     assert judged("compile", 1 + 1e-6) is None
@@ -173,3 +174,25 @@ def test_what_does_not_fit_in_memory_is_a_row_and_is_not_tried(monkeypatch):
     rows = list(suite.run_case(case, machine, suite.Options(with_compile=False, budget_s=0.01)))
     found = {(row.stage, row.implementation): row.status for row in rows}
     assert found == {(s, n): OUT_OF_MEMORY if n == "eager" else OK for s in STAGES for n in ("eager", "cpu")}
+
+
+@pytest.mark.parametrize(("factor", "right"), [(1, True), (5, False)])
+def test_a_single_number_is_judged_over_several_draws(factor, right):
+    """Eager is lucky where it is timed and as far off elsewhere: an implementation no worse is right, another wrong."""
+
+    def ours(x):
+        return (x.double().sum() * (1 + factor * 1e-6)).to(x.dtype)
+
+    def reference(x):
+        lucky = (x[0, 0] == timed[0, 0]) | (x.dtype == torch.float64)
+        return (x.double().sum() * torch.where(lucky, 1, 1 + 1e-6)).to(x.dtype)
+
+    spec = fakes.spec(ours)
+    timed = Case(spec, spec.bench[0], CPU, torch.float32).inputs().tensors[0].detach()
+    case = Case(replace(spec, reference=reference), spec.bench[0], CPU, torch.float32)
+    inputs = case.inputs()
+    truth = correctness.exact(case, inputs, "forward")
+    eager = correctness.errors(run(reference, inputs, "forward"), truth)
+    found, complaint = correctness.judge("cpu", ours, case, inputs, "forward", truth, eager)
+    assert correctness.complaint(found, eager, torch.float32) is not None
+    assert (complaint is None) == right
