@@ -41,6 +41,22 @@ class Conv3x3Args:
 def conv3x3(x: int, w: int, bias: int, y: int, args: Conv3x3Args, threads: int) -> None: ...
 def conv3x3_weight_grad(x: int, dy: int, dw: int, args: Conv3x3Args, threads: int) -> None: ...
 
+class ConvStride2Args:
+    def __init__(
+        self,
+        x: tuple[int, ...],
+        y: tuple[int, ...],
+        padding: int,
+        taps: int,
+        x_channels_last: bool,
+        y_channels_last: bool,
+        dtype: int,
+    ) -> None: ...
+
+def conv_stride2(x: int, w: int, bias: int, y: int, args: ConvStride2Args, threads: int) -> None: ...
+def conv_stride2_transposed(y: int, w: int, bias: int, x: int, args: ConvStride2Args, threads: int) -> None: ...
+def conv_stride2_weight_grad(x: int, dy: int, dw: int, args: ConvStride2Args, threads: int) -> None: ...
+
 class ScaledBiasActArgs:
     def __init__(
         self,
