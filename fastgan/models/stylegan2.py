@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.nn import EqualizedConv2d, EqualizedLinear, MappingNetwork, MinibatchStdDev, StyledConv, ToRGB
+from fastgan.nn.exact_filter import ExactFilter
 from fastgan.ops import setup_filter, upsample2d
 
 Size = tuple[int, int]  # height and width
@@ -71,7 +72,7 @@ class StyleGAN2Generator(nn.Module):
         return torch.cat([ws[:, :crossover], others[:, crossover:]], 1)
 
 
-class Synthesis(nn.Module):
+class Synthesis(ExactFilter):
     """From one w for each layer to an image: the sum of what every resolution adds to it.
 
     Args:

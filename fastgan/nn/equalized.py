@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastgan.nn.exact_filter import ExactFilter
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d_resample import conv2d_resample
@@ -58,7 +59,7 @@ class EqualizedLinear(nn.Module):
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, bias={self.bias is not None}, act={self.act!r}{rest}"
 
 
-class EqualizedConv2d(nn.Module):
+class EqualizedConv2d(ExactFilter):
     """A convolution with an equalised learning rate, between two changes of resolution, and its activation.
 
     The size of the image is kept, times `up`, over `down`.

@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.nn.equalized import EqualizedLinear, check_kernel_size, default_gain, filter_where
+from fastgan.nn.exact_filter import ExactFilter
 from fastgan.ops.modulated_conv2d import modulated_conv2d, styled_conv2d
 
 
-class ModulatedConv2d(nn.Module):
+class ModulatedConv2d(ExactFilter):
     """A convolution whose weights are scaled by styles, an affine function of the latent w, and demodulated.
 
     Args:
