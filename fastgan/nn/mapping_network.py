@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.nn.equalized import EqualizedLinear
+from fastgan.ops.precision import compute_dtype
 
 
 class MappingNetwork(nn.Module):
@@ -40,9 +41,9 @@ class MappingNetwork(nn.Module):
 
     def forward(self, z: Tensor, psi: float = 1.0) -> Tensor:
         """w for each z; psi below 1 draws it towards the average w (truncation), which varies less and errs less."""
-        z = z.to(self.w_avg.dtype)
-        w = self.layers(z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())
-        if self.training:
+        z = z.to(compute_dtype(self.w_avg))  # in float16 1e-8 is 0
+        w = self.layers((z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()).to(self.w_avg.dtype))
+        if self.training and len(w) > 0:
             with torch.no_grad():
                 self.w_avg.lerp_(w.detach().mean(0), 1 - self.w_avg_decay)
         return w if psi == 1 else torch.lerp(self.w_avg, w, psi)

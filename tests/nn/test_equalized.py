@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastgan.nn import EqualizedConv2d, EqualizedLinear, MappingNetwork
+from fastgan.nn import EqualizedConv2d, EqualizedLinear
 from fastgan.ops import downsample2d, setup_filter
 
 
@@ -46,18 +46,3 @@ def test_sizes(generator):
     assert EqualizedConv2d(3, 5, 3, up=2)(x).shape == (2, 5, 16, 12)
     with pytest.raises(ValueError, match="EqualizedConv2d: kernel_size is 2, expected an odd number"):
         EqualizedConv2d(3, 5, 2)
-
-
-def test_mapping_network(generator):
-    network = MappingNetwork(6, 5, num_layers=3, w_avg_decay=0.9)
-    z = torch.randn(400, 6, generator=generator)
-    network.eval()
-    w = network(z)
-    torch.testing.assert_close(network(3 * z), w)  # z is normalised
-    assert torch.equal(network.w_avg, torch.zeros(5))
-    network.train()
-    network(z)
-    torch.testing.assert_close(network.w_avg, 0.1 * w.mean(0))
-    network.eval()
-    torch.testing.assert_close(network(z, psi=0.25), network.w_avg + 0.25 * (w - network.w_avg))
-    assert torch.equal(network(z, psi=0.0), network.w_avg.expand(400, 5))
