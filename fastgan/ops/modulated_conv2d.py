@@ -54,7 +54,7 @@ def modulated_conv2d(
         weight, styles: any floating dtype; the coefficients are computed in float32 (float64 for float64).
         noise: added to the result; None adds none.
         up, down, padding, resample_filter, flip_weight: as in `conv2d_resample`.
-        demodulate: whether the filters are normalised.
+        demodulate: whether each filter is divided by the root of its squared norm plus 1e-8, as in the published code.
 
     Returns:
         A tensor of the dtype of x.

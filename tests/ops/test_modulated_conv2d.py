@@ -80,6 +80,19 @@ def test_the_layer_is_its_steps(generator):
     torch.testing.assert_close(y, expected.clamp(-0.9, 0.9))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_eps_is_the_published_code_s(dtype, generator):
+    """1e-8 beside the sum of (s w)^2, which is about as large here; in float16 both are scaled."""
+    x, weight, styles = draw(generator, 2, 4, 5, 5), draw(generator, 3, 4, 3, 3), 2e-5 * draw(generator, 2, 4)
+    expected = per_sample(x, weight, styles, True, lambda x, w: F.conv2d(x, w, padding=1))
+    kept = torch.float64 if dtype == torch.float64 else torch.float32
+    found = modulated_conv2d(x.to(dtype), weight.to(kept), styles.to(kept), padding=1)
+    bound = 1e-12 if dtype == torch.float64 else 0.01
+    assert (found.double() - expected).norm() <= bound * expected.norm()
+    weight, styles = torch.ones(1, 1, 1, 1), torch.full((1, 1), 1e-4)
+    assert modulated_conv2d(torch.ones(1, 1, 1, 1), weight, styles).item() == pytest.approx(0.5**0.5)
+
+
 @pytest.mark.parametrize("magnitude", [1e-3, 1.0, 1e3])
 def test_float16_neither_overflows_nor_vanishes(magnitude, generator):
     """Styles and weights of any size: with float16's range they would overflow, or vanish below eps."""
