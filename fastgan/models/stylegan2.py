@@ -5,12 +5,15 @@ the smallest is 4 pixels; images need not be square.
 """
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from fastgan.nn import EqualizedConv2d, EqualizedLinear, MappingNetwork, MinibatchStdDev, StyledConv, ToRGB
+from fastgan.nn.exact_filter import ExactFilter
 from fastgan.ops import setup_filter, upsample2d
+from fastgan.ops.checks import check_count, check_shape
 
 Size = tuple[int, int]  # height and width
 
@@ -52,6 +55,10 @@ class StyleGAN2Generator(nn.Module):
         clamp: float | None = None,
     ) -> None:
         super().__init__()
+        if not 0 <= mixing_probability <= 1:
+            raise ValueError(
+                f"StyleGAN2Generator: mixing_probability is {mixing_probability}, expected a number from 0 to 1"
+            )
         self.mixing_probability = mixing_probability
         self.synthesis = Synthesis(resolution, channels, w_dim, width, max_width, clamp)
         self.mapping = MappingNetwork(z_dim, w_dim, mapping_layers)
@@ -71,7 +78,7 @@ class StyleGAN2Generator(nn.Module):
         return torch.cat([ws[:, :crossover], others[:, crossover:]], 1)
 
 
-class Synthesis(nn.Module):
+class Synthesis(ExactFilter):
     """From one w for each layer to an image: the sum of what every resolution adds to it.
 
     Args:
@@ -86,8 +93,11 @@ class Synthesis(nn.Module):
         self, resolution: int | Size, channels: int, w_dim: int, width: int, max_width: int, clamp: float | None
     ) -> None:
         super().__init__()
+        for name, value in {"channels": channels, "w_dim": w_dim, "width": width, "max_width": max_width}.items():
+            check_count("StyleGAN2Generator", name, value)
         sizes = levels(resolution)
         widths = [channels_at(size, width, max_width) for size in sizes]
+        self.w_dim = w_dim
         self.const = nn.Parameter(torch.randn(widths[0], *sizes[0]))
         blocks = []
         for level, size in enumerate(sizes):
@@ -99,6 +109,7 @@ class Synthesis(nn.Module):
 
     def forward(self, ws: Tensor, noise: str | None = None) -> Tensor:
         """`noise`: random, const or none; by default random in training and const in evaluation."""
+        check_shape("StyleGAN2Generator", "ws", ws, ("batch", self.num_ws, self.w_dim))
         noise = noise or ("random" if self.training else "const")
         x = self.const.expand(ws.shape[0], -1, -1, -1)
         image: Tensor | None = None
@@ -162,7 +173,10 @@ class StyleGAN2Critic(nn.Module):
         clamp: float | None = None,
     ) -> None:
         super().__init__()
+        for name, value in {"channels": channels, "width": width, "max_width": max_width}.items():
+            check_count("StyleGAN2Critic", name, value)
         sizes = levels(resolution)[::-1]
+        self.shape = (channels, *sizes[0])
         widths = [channels_at(size, width, max_width) for size in sizes]
         self.from_rgb = EqualizedConv2d(channels, widths[0], 1, act="lrelu", clamp=clamp)
         pairs = itertools.pairwise(widths)
@@ -174,6 +188,7 @@ class StyleGAN2Critic(nn.Module):
         self.out = EqualizedLinear(last, 1)
 
     def forward(self, images: Tensor) -> Tensor:
+        check_shape("StyleGAN2Critic", "images", images, ("batch", *self.shape))
         x = self.blocks(self.from_rgb(images))
         if self.minibatch_stddev is not None:
             x = self.minibatch_stddev(x)
@@ -205,9 +220,13 @@ def levels(resolution: int | Size) -> list[Size]:
     """The sizes from the smallest to the full one, each the double of the one before.
 
     Raises:
-        ValueError: the smaller side is not 4 times a power of two from 8 to 1024, or the larger one does not divide.
+        ValueError: it is no integer or pair of them, the smaller side is not 4 times a power of two from 8 to 1024, or
+            the larger one does not divide.
     """
-    height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
+    sides = (resolution, resolution) if isinstance(resolution, int) else resolution
+    if not isinstance(sides, Sequence) or len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+        raise ValueError(f"resolution is {resolution!r}, expected an integer or (height, width)")
+    height, width = sides
     smaller = min(height, width)
     doublings = smaller.bit_length() - 3
     square = smaller >= 8 and max(height, width) <= 1024 and smaller == 4 << doublings

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from fastgan.ops.bias_act import bias_act
+from fastgan.ops.bias_act import bias_act, resolved
+from fastgan.ops.checks import check_count
 
 
 class BiasAct(nn.Module):
@@ -14,6 +15,9 @@ class BiasAct(nn.Module):
         act, alpha, gain, clamp, dim: as in `fastgan.ops.bias_act`.
 
     Shape: any shape with `num_features` along `dim` -> the same.
+
+    Raises:
+        ValueError, TypeError: as `fastgan.ops.bias_act`, for these arguments when it is built.
     """
 
     def __init__(
@@ -26,6 +30,8 @@ class BiasAct(nn.Module):
         dim: int = 1,
     ) -> None:
         super().__init__()
+        check_count("BiasAct", "num_features", num_features)
+        resolved("BiasAct", act, alpha, gain, clamp)
         self.act, self.alpha, self.gain, self.clamp, self.dim = act, alpha, gain, clamp, dim
         self.bias = nn.Parameter(torch.zeros(num_features))
 

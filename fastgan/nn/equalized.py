@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastgan.nn.exact_filter import ExactFilter
 from fastgan.ops.activations import ACTIVATIONS
-from fastgan.ops.bias_act import bias_act
+from fastgan.ops.bias_act import bias_act, resolved
+from fastgan.ops.checks import check_count, check_floating, check_shape
 from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.resample_filter import setup_filter
 
@@ -29,6 +31,10 @@ class EqualizedLinear(nn.Module):
             standard deviation 1 / lr_multiplier.
 
     Shape: [..., in_features] -> [..., out_features]
+
+    Raises:
+        ValueError: an argument, or the shape of an input, is none of these.
+        TypeError: an input is not a floating tensor.
     """
 
     def __init__(
@@ -41,12 +47,20 @@ class EqualizedLinear(nn.Module):
         lr_multiplier: float = 1.0,
     ) -> None:
         super().__init__()
-        self.act, self.lr_multiplier = act, lr_multiplier
+        check_count("EqualizedLinear", "in_features", in_features)
+        check_count("EqualizedLinear", "out_features", out_features)
+        resolved("EqualizedLinear", act, None, None, None)
+        if not lr_multiplier > 0:
+            raise ValueError(f"EqualizedLinear: lr_multiplier is {lr_multiplier}, expected a number above 0")
+        self.in_features, self.act, self.lr_multiplier = in_features, act, lr_multiplier
         self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
         self.bias = nn.Parameter(torch.full((out_features,), float(bias_init))) if bias else None
         self.weight_gain = lr_multiplier / in_features**0.5
 
     def forward(self, x: Tensor) -> Tensor:
+        check_floating("EqualizedLinear", "x", x)
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(f"EqualizedLinear: x has shape {list(x.shape)}, expected [..., {self.in_features}]")
         bias: Tensor | None = self.bias
         if bias is not None and self.lr_multiplier != 1:
             bias = bias * self.lr_multiplier
@@ -58,7 +72,7 @@ class EqualizedLinear(nn.Module):
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, bias={self.bias is not None}, act={self.act!r}{rest}"
 
 
-class EqualizedConv2d(nn.Module):
+class EqualizedConv2d(ExactFilter):
     """A convolution with an equalised learning rate, between two changes of resolution, and its activation.
 
     The size of the image is kept, times `up`, over `down`.
@@ -71,6 +85,10 @@ class EqualizedConv2d(nn.Module):
         resample_filter: what filters the image where the resolution changes: the taps of `fastgan.ops.setup_filter`.
 
     Shape: [B, in_channels, H, W] -> [B, out_channels, H up / down, W up / down]
+
+    Raises:
+        ValueError: an argument, or the shape of an input, is none of these.
+        TypeError: an input is not a floating tensor.
     """
 
     resample_filter: Tensor | None
@@ -88,7 +106,12 @@ class EqualizedConv2d(nn.Module):
         clamp: float | None = None,
     ) -> None:
         super().__init__()
+        counts = {"in_channels": in_channels, "out_channels": out_channels, "up": up, "down": down}
+        for name, value in counts.items():
+            check_count("EqualizedConv2d", name, value)
         check_kernel_size("EqualizedConv2d", kernel_size)
+        resolved("EqualizedConv2d", act, None, None, clamp)
+        self.in_channels, self.padding = in_channels, kernel_size // 2
         self.act, self.up, self.down, self.clamp = act, up, down, clamp
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
@@ -97,10 +120,10 @@ class EqualizedConv2d(nn.Module):
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """`gain` scales the result, and the clamp with it (a residual block's branches are scaled by sqrt(1/2))."""
+        check_shape("EqualizedConv2d", "x", x, ("batch", self.in_channels, "height", "width"))
         w = (self.weight * self.weight_gain).to(x.dtype)
-        padding = self.weight.shape[-1] // 2
         # With zeros inserted, the taps of a transposed convolution are those of the kernel as it is.
-        x = conv2d_resample(x, w, self.resample_filter, self.up, self.down, padding, flip_weight=self.up == 1)
+        x = conv2d_resample(x, w, self.resample_filter, self.up, self.down, self.padding, flip_weight=self.up == 1)
         return activated(x, self.bias, self.act, gain, self.clamp)
 
     def extra_repr(self) -> str:
@@ -127,5 +150,5 @@ def filter_where(resampled: bool, taps: Sequence[float]) -> Tensor | None:
 
 
 def check_kernel_size(layer: str, kernel_size: int) -> None:
-    if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"{layer}: kernel_size is {kernel_size}, expected an odd number of at least 1")
+    if not isinstance(kernel_size, int) or kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"{layer}: kernel_size is {kernel_size!r}, expected an odd number of at least 1")

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.nn.equalized import EqualizedLinear
+from fastgan.ops.checks import check_count, check_shape
+from fastgan.ops.precision import compute_dtype
 
 
 class MappingNetwork(nn.Module):
@@ -15,11 +17,15 @@ class MappingNetwork(nn.Module):
 
     Args:
         z_dim, w_dim: numbers in a latent z and w.
-        num_layers: how many layers there are.
+        num_layers: how many layers there are, at least 1.
         lr_multiplier: how much slower they learn than the rest.
-        w_avg_decay: of the moving average, per forward pass in training.
+        w_avg_decay: of the moving average, per forward pass in training, from 0 to 1.
 
     Shape: [B, z_dim] -> [B, w_dim]
+
+    Raises:
+        ValueError: an argument, or the shape of an input, is none of these.
+        TypeError: an input is not a floating tensor.
     """
 
     w_avg: Tensor
@@ -28,7 +34,11 @@ class MappingNetwork(nn.Module):
         self, z_dim: int, w_dim: int, num_layers: int = 8, lr_multiplier: float = 0.01, w_avg_decay: float = 0.998
     ) -> None:
         super().__init__()
-        self.w_avg_decay = w_avg_decay
+        for name, value in {"z_dim": z_dim, "w_dim": w_dim, "num_layers": num_layers}.items():
+            check_count("MappingNetwork", name, value)
+        if not 0 <= w_avg_decay <= 1:
+            raise ValueError(f"MappingNetwork: w_avg_decay is {w_avg_decay}, expected a number from 0 to 1")
+        self.z_dim, self.w_avg_decay = z_dim, w_avg_decay
         sizes = [z_dim] + [w_dim] * num_layers
         self.layers = nn.Sequential(
             *(
@@ -40,9 +50,10 @@ class MappingNetwork(nn.Module):
 
     def forward(self, z: Tensor, psi: float = 1.0) -> Tensor:
         """w for each z; psi below 1 draws it towards the average w (truncation), which varies less and errs less."""
-        z = z.to(self.w_avg.dtype)
-        w = self.layers(z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt())
-        if self.training:
+        check_shape("MappingNetwork", "z", z, ("batch", self.z_dim))
+        z = z.to(compute_dtype(self.w_avg))  # in float16 1e-8 is 0
+        w = self.layers((z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()).to(self.w_avg.dtype))
+        if self.training and len(w) > 0:
             with torch.no_grad():
                 self.w_avg.lerp_(w.detach().mean(0), 1 - self.w_avg_decay)
         return w if psi == 1 else torch.lerp(self.w_avg, w, psi)

@@ -6,10 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.nn.equalized import EqualizedLinear, check_kernel_size, default_gain, filter_where
+from fastgan.nn.exact_filter import ExactFilter
+from fastgan.ops.bias_act import resolved
+from fastgan.ops.checks import check_count, check_shape
 from fastgan.ops.modulated_conv2d import modulated_conv2d, styled_conv2d
 
 
-class ModulatedConv2d(nn.Module):
+class ModulatedConv2d(ExactFilter):
     """A convolution whose weights are scaled by styles, an affine function of the latent w, and demodulated.
 
     Args:
@@ -20,6 +23,10 @@ class ModulatedConv2d(nn.Module):
         resample_filter: what filters the upsampled image: the taps of `fastgan.ops.setup_filter`.
 
     Shape: x [B, in_channels, H, W], w [B, w_dim] -> [B, out_channels, H up, W up]
+
+    Raises, as every layer here:
+        ValueError: an argument, or the shape of an input, is none of these.
+        TypeError: an input is not a floating tensor.
     """
 
     resample_filter: Tensor | None
@@ -35,7 +42,12 @@ class ModulatedConv2d(nn.Module):
         resample_filter: Sequence[float] = (1, 3, 3, 1),
     ) -> None:
         super().__init__()
-        check_kernel_size(type(self).__name__, kernel_size)
+        layer = type(self).__name__
+        counts = {"in_channels": in_channels, "out_channels": out_channels, "w_dim": w_dim, "up": up}
+        for name, value in counts.items():
+            check_count(layer, name, value)
+        check_kernel_size(layer, kernel_size)
+        self.in_channels, self.w_dim, self.fan_in = in_channels, w_dim, in_channels * kernel_size**2
         self.demodulate, self.up, self.padding = demodulate, up, kernel_size // 2
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
@@ -47,9 +59,16 @@ class ModulatedConv2d(nn.Module):
         Where nothing is demodulated they also carry the equalised learning rate's constant.
         """
         styles = self.affine(w)
-        return styles if self.demodulate else styles * (1 / self.weight[0].numel() ** 0.5)
+        return styles if self.demodulate else styles * (1 / self.fan_in**0.5)
+
+    def check(self, x: Tensor, w: Tensor) -> None:
+        """Raises what the class documents."""
+        layer = type(self).__name__
+        check_shape(layer, "x", x, ("batch", self.in_channels, "height", "width"))
+        check_shape(layer, "w", w, (x.shape[0], self.w_dim))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        self.check(x, w)
         return modulated_conv2d(
             x, self.weight, self.styles(w), up=self.up, padding=self.padding, resample_filter=self.resample_filter,
             demodulate=self.demodulate, flip_weight=self.up == 1,
@@ -66,7 +85,7 @@ class StyledConv(ModulatedConv2d):
 
     Args:
         in_channels, out_channels, kernel_size, w_dim, up, resample_filter: as in `ModulatedConv2d`.
-        size: height and width of the result, for the constant noise.
+        size: height and width of the result, for the noise; multiples of `up`.
         act, clamp: as in `fastgan.ops.bias_act`.
 
     Shape: x [B, in_channels, H, W], w [B, w_dim] -> [B, out_channels, *size]
@@ -87,6 +106,9 @@ class StyledConv(ModulatedConv2d):
         clamp: float | None = None,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, w_dim, up=up, resample_filter=resample_filter)
+        layer = type(self).__name__
+        resolved(layer, act, None, None, clamp)
+        check_size(layer, size, up)
         self.act, self.clamp = act, clamp
         self.register_buffer("noise_const", torch.randn(size))
         self.noise_strength = nn.Parameter(torch.zeros([]))
@@ -94,8 +116,10 @@ class StyledConv(ModulatedConv2d):
 
     def forward(self, x: Tensor, w: Tensor, noise: str = "random", gain: float = 1.0) -> Tensor:
         """`noise`: `random` for each image, `const` for all, or `none`; `gain` scales the result and the clamp."""
+        self.check(x, w)
+        drawn = draw_noise(type(self).__name__, noise, x, self.noise_const, self.up)
         return styled_conv2d(
-            x, self.weight, self.styles(w), draw_noise(noise, x, self.noise_const), self.noise_strength, self.bias,
+            x, self.weight, self.styles(w), drawn, self.noise_strength, self.bias,
             up=self.up, padding=self.padding, resample_filter=self.resample_filter, flip_weight=self.up == 1,
             act=self.act, gain=default_gain(self.act) * gain, clamp=None if self.clamp is None else self.clamp * gain,
         )  # fmt: skip
@@ -114,10 +138,12 @@ class ToRGB(ModulatedConv2d):
 
     def __init__(self, in_channels: int, out_channels: int, w_dim: int, clamp: float | None = None) -> None:
         super().__init__(in_channels, out_channels, 1, w_dim, demodulate=False)
+        resolved(type(self).__name__, "linear", None, None, clamp)
         self.clamp = clamp
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        self.check(x, w)
         return styled_conv2d(x, self.weight, self.styles(w), bias=self.bias, demodulate=False, clamp=self.clamp)
 
 
@@ -136,23 +162,37 @@ class NoiseInjection(nn.Module):
 
     def __init__(self, size: tuple[int, int] | None = None) -> None:
         super().__init__()
+        if size is not None:
+            check_size("NoiseInjection", size)
         self.register_buffer("noise_const", None if size is None else torch.randn(size))
         self.noise_strength = nn.Parameter(torch.zeros([]))
 
     def forward(self, x: Tensor, noise: str = "random") -> Tensor:
-        drawn = draw_noise(noise, x, self.noise_const)
+        check_shape("NoiseInjection", "x", x, ("batch", "channels", "height", "width"))
+        drawn = draw_noise("NoiseInjection", noise, x, self.noise_const)
         return x if drawn is None else x + (self.noise_strength * drawn).to(x.dtype)
 
 
-def draw_noise(noise: str, x: Tensor, constant: Tensor | None) -> Tensor | None:
-    """What `noise` names: [B, 1, H, W] from PyTorch's global generator, the constant [H, W], or None."""
+def draw_noise(layer: str, noise: str, x: Tensor, constant: Tensor | None, up: int = 1) -> Tensor | None:
+    """What `noise` names, for x times `up`: [B, 1, H, W] from PyTorch's global generator, the constant, or None."""
+    if noise not in ("random", "const", "none"):
+        raise ValueError(f"{layer}: noise is {noise!r}, expected random, const or none")
     if noise == "none":
         return None
-    if noise == "random":
-        image = x.shape[2:] if constant is None else constant.shape  # that of the result, which may be upsampled
-        return torch.randn(x.shape[0], 1, *image, device=x.device)
-    if noise != "const":
-        raise ValueError(f"noise is {noise!r}, expected random, const or none")
-    if constant is None:
-        raise ValueError("noise is 'const', but the layer was built without a size: expected random or none")
-    return constant
+    image = x.shape[2] * up, x.shape[3] * up
+    if constant is None and noise == "const":
+        raise ValueError(f"{layer}: noise is 'const', but the layer was built without a size: expected random or none")
+    if constant is not None and constant.shape != image:
+        expected = ", ".join(str(n // up) for n in constant.shape)
+        raise ValueError(
+            f"{layer}: x has shape {list(x.shape)}, expected [batch, channels, {expected}] for the layer's noise"
+        )
+    return constant if noise == "const" else torch.randn(x.shape[0], 1, *image, device=x.device)
+
+
+def check_size(layer: str, size: tuple[int, int], up: int = 1) -> None:
+    """Raises ValueError for what is no height and width of an image that was upsampled by `up`."""
+    whole = isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n >= 1 for n in size)
+    if not whole or any(n % up for n in size):
+        multiples = "" if up == 1 else f", multiples of up = {up}"
+        raise ValueError(f"{layer}: size is {size!r}, expected height and width, integers of at least 1{multiples}")

@@ -1,32 +1,25 @@
 """Filters between convolutions that change the size of an image without aliasing, or blur it, as layers."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from fastgan.nn.exact_filter import ExactFilter
 from fastgan.ops.resample_filter import Padding, parse_padding, parse_rate, setup_filter
 from fastgan.ops.upfirdn2d import downsample2d, filter2d, upfirdn2d, upsample2d
 
 Taps = Tensor | Sequence[float] | Sequence[Sequence[float]]
 
 
-class _Resample(nn.Module):
+class _Resample(ExactFilter):
     """Holds the filter: a buffer `filter`, [h, w] or [n] (`fastgan.ops.setup_filter`), normalised."""
 
     filter: Tensor
+    filter_name = "filter"
 
     def __init__(self, filter: Taps) -> None:
         super().__init__()
         self.register_buffer("filter", setup_filter(filter))
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> nn.Module:
-        """Moves the filter with the module, but keeps it in float32: `.half()` would round its taps."""
-        exact = self.filter
-        super()._apply(fn, *args, **kwargs)
-        if self.filter.dtype != exact.dtype:
-            self.filter = exact.to(self.filter.device)
-        return self
 
     def extra_repr(self) -> str:
         return f"filter={'x'.join(map(str, self.filter.shape))}"

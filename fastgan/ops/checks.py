@@ -1,5 +1,7 @@
-"""What every op asks of its tensors."""
+"""What every op and layer asks of its arguments."""
 
+from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -14,3 +16,23 @@ def check_floating(op: str, name: str, value: Any, expected: str = "a floating-p
     if not isinstance(value, Tensor) or not value.is_floating_point():
         what = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
         raise TypeError(f"{op}: {name} is {what}, expected {expected}")
+
+
+def check_count(owner: str, name: str, value: Any) -> None:
+    """Raises ValueError for what is no integer of at least 1."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{owner}: {name} is {value!r}, expected an integer of at least 1")
+
+
+def check_shape(owner: str, name: str, value: Any, expected: Sequence[int | str]) -> None:
+    """Raises for what is no floating-point tensor of a shape, of which names stand for sizes that do not matter.
+
+    Raises:
+        TypeError: it is none.
+        ValueError: its shape is another.
+    """
+    check_floating(owner, name, value)
+    sizes = value.shape
+    if len(sizes) != len(expected) or any(isinstance(e, int) and e != s for e, s in zip(expected, sizes, strict=True)):
+        wanted = ", ".join(map(str, expected))
+        raise ValueError(f"{owner}: {name} has shape {list(sizes)}, expected [{wanted}]")

@@ -3,11 +3,14 @@
 There is no kernel here: it is composed of `convolution` and `upfirdn2d`, both exact to any derivative order.
 """
 
-import torch.nn.functional as F
+from typing import Any
+
 from torch import Tensor
 
+from fastgan.ops.checks import check_count, check_floating
 from fastgan.ops.convolution import conv2d, conv_transpose2d
-from fastgan.ops.resample_filter import Padding, downsampling_padding, parse_padding, upsampling_padding
+from fastgan.ops.convolution_passes import autocasts
+from fastgan.ops.resample_filter import Padding, check_filter, downsampling_padding, parse_padding, upsampling_padding
 from fastgan.ops.upfirdn2d import upfirdn2d
 
 
@@ -32,7 +35,7 @@ def conv2d_resample(
 
     Args:
         x: any floating dtype.
-        w: like x.
+        w: of the dtype of x, unless torch.autocast is on.
         f: the filter, of `setup_filter`; None for none.
         up, down: factors of the resolution, at least 1.
         padding: of the upsampled image: one number, (x, y) or (x0, x1, y0, y1). With (k - 1) / 2 and an odd kernel the
@@ -45,13 +48,11 @@ def conv2d_resample(
         [B, O, H', W'].
 
     Raises:
-        ValueError: w has not four dimensions, or a factor or the padding is not of the kinds above.
+        TypeError: x, w or f is not a floating tensor.
+        ValueError: an argument has a wrong shape, dtype, device or range, or the result would have no pixels.
     """
-    if w.ndim != 4:
-        raise ValueError(f"conv2d_resample: w has shape {list(w.shape)}, expected four dimensions")
-    for name, factor in (("up", up), ("down", down)):
-        if not isinstance(factor, int) or factor < 1:
-            raise ValueError(f"conv2d_resample: {name} is {factor!r}, expected an integer of at least 1")
+    _check(x, w, f, groups)
+    result_size("conv2d_resample", x, w, up, down, padding)
     pads = parse_padding("conv2d_resample", padding)
     kh, kw = w.shape[2:]
     if up > 1:
@@ -78,7 +79,46 @@ def conv2d_resample(
         return conv2d(upfirdn2d(x, f, padding=pads, flip_filter=flip_filter), w, stride=down, groups=groups)
     if x0 == x1 >= 0 and y0 == y1 >= 0:
         return conv2d(x, w, padding=(y0, x0), groups=groups)
-    return conv2d(F.pad(x, pads), w, groups=groups)
+    return conv2d(upfirdn2d(x, None, padding=pads), w, groups=groups)
+
+
+def result_size(op: str, x: Tensor, w: Tensor, up: int, down: int, padding: Padding) -> tuple[int, int]:
+    """Height and width of the result; it does not depend on the filter.
+
+    Raises:
+        ValueError: a factor or the padding is not of the kinds above, or there would be no pixel; it starts with `op`.
+    """
+    check_count(op, "up", up)
+    check_count(op, "down", down)
+    x0, x1, y0, y1 = parse_padding(op, padding)
+    (H, W), (kh, kw) = x.shape[2:], w.shape[2:]
+    size = (H * up + y0 + y1 - kh + 1) // down, (W * up + x0 + x1 - kw + 1) // down
+    if min(size) < 1:
+        raise ValueError(
+            f"{op}: x has shape {list(x.shape)}, expected an image that leaves a pixel: with a kernel of {kh}x{kw}, "
+            f"up = {up}, down = {down} and padding = {padding} the result would be {size[0]}x{size[1]}"
+        )
+    return size
+
+
+def _check(x: Any, w: Any, f: Any, groups: Any) -> None:
+    for name, tensor in (("x", x), ("w", w)):
+        check_floating("conv2d_resample", name, tensor)
+    if x.ndim != 4 or 0 in x.shape[1:]:
+        raise ValueError(f"conv2d_resample: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
+    check_filter("conv2d_resample", f, x.device)
+    check_count("conv2d_resample", "groups", groups)
+    if x.shape[1] % groups != 0:
+        raise ValueError(f"conv2d_resample: groups is {groups}, expected a divisor of the {x.shape[1]} channels of x")
+    inputs = x.shape[1] // groups
+    if w.ndim != 4 or 0 in w.shape or w.shape[1] != inputs or w.shape[0] % groups != 0:
+        of_groups = "" if groups == 1 else f" with out a multiple of groups, {groups}"
+        expected = f"[out, {inputs}, height, width]{of_groups}"
+        raise ValueError(f"conv2d_resample: w has shape {list(w.shape)}, expected {expected}")
+    if w.device != x.device:
+        raise ValueError(f"conv2d_resample: w is on {w.device}, expected {x.device} like x")
+    if w.dtype != x.dtype and not autocasts(x.device.type):
+        raise ValueError(f"conv2d_resample: w is {w.dtype}, expected {x.dtype} like x")
 
 
 def _transposed(x: Tensor, w: Tensor, up: int, groups: int) -> Tensor:

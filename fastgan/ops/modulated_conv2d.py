@@ -21,11 +21,11 @@ from fastgan import backends
 from fastgan.ops import modulated_conv2d_fused as fused
 from fastgan.ops.bias_act import resolved
 from fastgan.ops.checks import check_floating
-from fastgan.ops.conv2d_resample import conv2d_resample
+from fastgan.ops.conv2d_resample import conv2d_resample, result_size
 from fastgan.ops.convolution_passes import autocasts
 from fastgan.ops.precision import compute_dtype
-from fastgan.ops.resample_filter import Padding, setup_filter
-from fastgan.ops.scaled_bias_act import check, scaled_bias_act
+from fastgan.ops.resample_filter import Padding, check_filter, setup_filter
+from fastgan.ops.scaled_bias_act import scaled_bias_act
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 EPS = 1e-8
@@ -54,7 +54,7 @@ def modulated_conv2d(
         weight, styles: any floating dtype; the coefficients are computed in float32 (float64 for float64).
         noise: added to the result; None adds none.
         up, down, padding, resample_filter, flip_weight: as in `conv2d_resample`.
-        demodulate: whether the filters are normalised.
+        demodulate: whether each filter is divided by the root of its squared norm plus 1e-8, as in the published code.
 
     Returns:
         A tensor of the dtype of x.
@@ -107,7 +107,10 @@ def styled_conv2d(
     Raises:
         TypeError, ValueError, fastgan.BackendError: as `modulated_conv2d`.
     """
-    _check(x, weight, styles)
+    _check(x, weight, styles, resample_filter, bias, noise_strength, noise)
+    size = result_size("modulated_conv2d", x, weight, up, down, padding)
+    _check_noise(noise, (x.shape[0], *size))
+    defaults = resolved("modulated_conv2d", act, alpha, gain, clamp)
     # On the CPU the convolution is PyTorch's; this raises where a forced backend cannot run what there is of ours.
     backends.select(SPEC, x)
     # The fused kernel has not been measured (docs/gpu-todo.md): until then it runs where it is asked for.
@@ -123,9 +126,8 @@ def styled_conv2d(
     else:
         scale = styles.new_ones(x.shape[0], weight.shape[0])
     if one_kernel:
-        noise = check(x, scale, noise, noise_strength, bias, (*scale.shape, *x.shape[2:]))
-        alpha, gain = resolved("modulated_conv2d", act, alpha, gain, clamp)
-        config = fused.Config(act, alpha, gain, None if clamp is None else float(clamp))
+        noise = noise[None, None] if noise is not None and noise.ndim == 2 else noise
+        config = fused.Config(act, *defaults, None if clamp is None else float(clamp))
         weight = weight if flip_weight else weight.flip((2, 3))
         return fused.fused(x, weight, styles, scale, noise, noise_strength, bias, config)
     z = conv2d_resample(
@@ -134,17 +136,34 @@ def styled_conv2d(
     return scaled_bias_act(z, scale, noise, noise_strength, bias, act, alpha, gain, clamp)
 
 
-def _check(x: Any, weight: Any, styles: Any) -> None:
-    for name, tensor in (("x", x), ("weight", weight), ("styles", styles)):
-        check_floating("modulated_conv2d", name, tensor)
-    if x.ndim != 4:
-        raise ValueError(f"modulated_conv2d: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
-    if weight.ndim != 4 or weight.shape[1] != x.shape[1]:
-        raise ValueError(
-            f"modulated_conv2d: weight has shape {list(weight.shape)}, expected [out, {x.shape[1]}, height, width]"
-        )
+def _check(x: Any, weight: Any, styles: Any, f: Any, bias: Any, strength: Any, noise: Any) -> None:
+    op, optional = "modulated_conv2d", {"bias": bias, "noise_strength": strength, "noise": noise}
+    given = {name: tensor for name, tensor in optional.items() if tensor is not None}
+    for name, tensor in {"x": x, "weight": weight, "styles": styles, **given}.items():
+        check_floating(op, name, tensor)
+        if tensor.device != x.device:
+            raise ValueError(f"{op}: {name} is on {tensor.device}, expected {x.device} like x")
+    check_filter(op, f, x.device, "resample_filter")
+    if x.ndim != 4 or 0 in x.shape[1:]:
+        raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
+    if weight.ndim != 4 or 0 in weight.shape or weight.shape[1] != x.shape[1]:
+        raise ValueError(f"{op}: weight has shape {list(weight.shape)}, expected [out, {x.shape[1]}, height, width]")
     if styles.shape != x.shape[:2]:
-        raise ValueError(f"modulated_conv2d: styles has shape {list(styles.shape)}, expected {list(x.shape[:2])}")
+        raise ValueError(f"{op}: styles has shape {list(styles.shape)}, expected {list(x.shape[:2])}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"{op}: bias has shape {list(bias.shape)}, expected [{weight.shape[0]}]")
+    if strength is not None and strength.numel() != 1:
+        raise ValueError(f"{op}: noise_strength has shape {list(strength.shape)}, expected a single element")
+
+
+def _check_noise(noise: Tensor | None, result: tuple[int, int, int]) -> None:
+    """`result` is its batch size, height and width."""
+    B, H, W = result
+    if noise is not None and noise.shape not in ((H, W), (1, 1, H, W), (B, 1, H, W)):
+        raise ValueError(
+            f"modulated_conv2d: noise has shape {list(noise.shape)}, expected {[H, W]}, {[1, 1, H, W]} or "
+            f"{[B, 1, H, W]}, with the size of the result"
+        )
 
 
 def styled_conv2d_reference(*tensors: Tensor | None, **kwargs: Any) -> Tensor:

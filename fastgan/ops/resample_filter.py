@@ -41,10 +41,13 @@ def setup_filter(
         float32, [n] if separable, else [fh, fw].
 
     Raises:
-        ValueError: f has no taps or too many dimensions, its sum is zero and cannot be normalised, or two dimensions
-            are asked to be separable.
+        ValueError: f is not made of numbers, has no taps or too many dimensions, its sum is zero and cannot be
+            normalised, or two dimensions are asked to be separable.
     """
-    taps = torch.as_tensor(1 if f is None else f, dtype=torch.float64, device=device)
+    try:
+        taps = torch.as_tensor(1 if f is None else f, dtype=torch.float64, device=device)
+    except (TypeError, ValueError) as error:  # a word, rows of unequal lengths
+        raise ValueError(f"setup_filter: f is {f!r}, expected a tensor, list or number: {error}") from error
     if taps.ndim > 2 or taps.numel() == 0:
         raise ValueError(f"setup_filter: f has shape {list(taps.shape)}, expected [], [n] or [height, width]")
     taps = taps.reshape(1) if taps.ndim == 0 else taps
@@ -69,17 +72,17 @@ def filter_size(f: Tensor | None) -> Pair:
     return (1, 1) if f is None else (f.shape[-1], f.shape[0])
 
 
-def check_filter(op: str, f: Any, device: torch.device) -> None:
-    """Raises what `upfirdn2d` documents."""
+def check_filter(op: str, f: Any, device: torch.device, name: str = "f") -> None:
+    """Raises what `upfirdn2d` documents; `name` is that of the argument."""
     if f is None:
         return
-    check_floating(op, "f", f, "a floating-point tensor or None (setup_filter makes one)")
+    check_floating(op, name, f, "a floating-point tensor or None (setup_filter makes one)")
     if f.ndim not in (1, 2) or f.numel() == 0:
-        raise ValueError(f"{op}: f has shape {list(f.shape)}, expected [n] or [height, width]")
+        raise ValueError(f"{op}: {name} has shape {list(f.shape)}, expected [n] or [height, width]")
     if f.device != device:
-        raise ValueError(f"{op}: f is on {f.device}, expected {device} like x")
+        raise ValueError(f"{op}: {name} is on {f.device}, expected {device} like x")
     if f.requires_grad:
-        raise ValueError(f"{op}: f requires a gradient, expected a constant: there is no gradient to the filter")
+        raise ValueError(f"{op}: {name} requires a gradient, expected a constant: there is no gradient to the filter")
 
 
 def parse_rate(op: str, name: str, rate: int | Sequence[int]) -> Pair:

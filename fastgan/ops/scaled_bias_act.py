@@ -7,7 +7,7 @@ The first derivative is a kernel and saves x alone, from which it computes the r
 same formula composed of two steps, `scaled_with_noise` and `bias_act`, whose derivatives are kernels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -85,8 +85,8 @@ def scaled_bias_act_on(
     return _ScaledBiasAct.apply(x, scale, noise, strength, b, Config(act, alpha, gain, clamp, backend))
 
 
-def check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, shape: Sequence[int] | None = None) -> Tensor | None:
-    """Raises for a wrong argument; returns the noise as [1 or B, 1, *image]. `shape` is that of x unless given."""
+def check(x: Any, scale: Any, noise: Any, strength: Any, b: Any) -> Tensor | None:
+    """Raises for a wrong argument; returns the noise as [1 or B, 1, *image]."""
     named = {"x": x, "scale": scale, "noise": noise, "strength": strength, "b": b}
     for name, tensor in named.items():
         if tensor is None and name not in ("x", "scale"):
@@ -94,7 +94,7 @@ def check(x: Any, scale: Any, noise: Any, strength: Any, b: Any, shape: Sequence
         check_floating("scaled_bias_act", name, tensor)
         if tensor.device != x.device:
             raise ValueError(f"scaled_bias_act: {name} is on {tensor.device}, expected {x.device} like x")
-    B, *image = x.shape if shape is None else shape
+    B, *image = x.shape
     if len(image) < 2:
         raise ValueError(f"scaled_bias_act: x has shape {list(x.shape)}, expected [batch, channels, ...]")
     C = image.pop(0)

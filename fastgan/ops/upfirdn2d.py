@@ -145,7 +145,7 @@ def downsample2d(
     flip_filter: bool = False,
     gain: float = 1,
 ) -> Tensor:
-    """Downsamples each channel; without `padding` the size becomes [H / down, W / down], rounded up or down.
+    """Downsamples each channel; without `padding` the size becomes [H / down, W / down], rounded down.
 
     Arguments and errors as `upfirdn2d`.
     """

@@ -10,6 +10,7 @@ from scipy.signal import convolve2d
 
 from fastgan import backend
 from fastgan.ops import conv2d_resample, modulated_conv2d, setup_filter, styled_conv2d, upfirdn2d, upsample2d
+from fastgan.ops.conv2d_resample import result_size
 
 
 def draw(generator, *size):
@@ -79,6 +80,19 @@ def test_the_layer_is_its_steps(generator):
     torch.testing.assert_close(y, expected.clamp(-0.9, 0.9))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_the_eps_is_the_published_code_s(dtype, generator):
+    """1e-8 beside the sum of (s w)^2, which is about as large here; in float16 both are scaled."""
+    x, weight, styles = draw(generator, 2, 4, 5, 5), draw(generator, 3, 4, 3, 3), 2e-5 * draw(generator, 2, 4)
+    expected = per_sample(x, weight, styles, True, lambda x, w: F.conv2d(x, w, padding=1))
+    kept = torch.float64 if dtype == torch.float64 else torch.float32
+    found = modulated_conv2d(x.to(dtype), weight.to(kept), styles.to(kept), padding=1)
+    bound = 1e-12 if dtype == torch.float64 else 0.01
+    assert (found.double() - expected).norm() <= bound * expected.norm()
+    weight, styles = torch.ones(1, 1, 1, 1), torch.full((1, 1), 1e-4)
+    assert modulated_conv2d(torch.ones(1, 1, 1, 1), weight, styles).item() == pytest.approx(0.5**0.5)
+
+
 @pytest.mark.parametrize("magnitude", [1e-3, 1.0, 1e3])
 def test_float16_neither_overflows_nor_vanishes(magnitude, generator):
     """Styles and weights of any size: with float16's range they would overflow, or vanish below eps."""
@@ -103,7 +117,7 @@ def test_under_autocast_the_norms_are_those_of_float32(generator):
 @pytest.mark.parametrize("flip_weight", [True, False])
 @pytest.mark.parametrize(("up", "down"), [(1, 1), (2, 1), (1, 2), (3, 1), (2, 2), (1, 3)])
 @pytest.mark.parametrize("kernel", [1, 2, 3])
-@pytest.mark.parametrize("padding", [1, (2, 0, 1, 3)])
+@pytest.mark.parametrize("padding", [1, (2, 0, 1, 3), (-9, 11, 1, -2)])
 def test_resampling_is_the_three_steps(up, down, kernel, padding, flip_weight, generator):
     """Zeros inserted, filter and kernel one after the other by scipy, and every `down`-th pixel of the result."""
     x, w = draw(generator, 1, 1, 9, 8), draw(generator, 1, 1, kernel, kernel)
@@ -128,6 +142,7 @@ def test_resampling_is_the_three_steps(up, down, kernel, padding, flip_weight, g
         image = convolve2d(image, taps, mode="valid")
     expected = convolve2d(image, tap, mode="valid")[::down, ::down]
     np.testing.assert_allclose(found[0, 0].numpy(), expected, rtol=1e-9, atol=1e-9)
+    assert result_size("", x, w, up, down, padding) == expected.shape
 
 
 def test_groups_are_convolutions_side_by_side(generator):
@@ -145,8 +160,26 @@ def test_groups_are_convolutions_side_by_side(generator):
         ({"weight": torch.zeros(4, 2, 3, 3)}, ValueError, r"weight has shape \[4, 2, 3, 3\], expected \[out, 3"),
         ({"styles": torch.zeros(3)}, ValueError, r"styles has shape \[3\], expected \[2, 3\]"),
         ({"styles": [1.0]}, TypeError, "styles is list, expected a floating-point tensor"),
+        ({"x": torch.zeros(2, 0, 4, 4)}, ValueError, r"x has shape \[2, 0, 4, 4\], expected \[batch, channels"),
+        ({"x": torch.zeros(2, 3, 0, 4)}, ValueError, r"x has shape \[2, 3, 0, 4\], expected \[batch, channels"),
+        ({"x": torch.zeros(2, 3, 4, 4).int()}, TypeError, "x is torch.int32, expected a floating-point tensor"),
+        ({"weight": torch.zeros(4, 3, 3)}, ValueError, r"weight has shape \[4, 3, 3\], expected \[out, 3, height"),
+        ({"weight": torch.zeros(4, 3, 0, 3)}, ValueError, r"weight has shape \[4, 3, 0, 3\]"),
+        ({"weight": torch.zeros(4, 3, 3, 3, device="meta")}, ValueError, "weight is on meta, expected cpu like x"),
+        ({"styles": torch.zeros(1, 3)}, ValueError, r"styles has shape \[1, 3\], expected \[2, 3\]"),
         ({"noise": torch.zeros(7, 7)}, ValueError, r"noise has shape \[7, 7\], expected \[4, 4\]"),
+        ({"noise": torch.zeros(2, 4, 4, 4)}, ValueError, r"noise has shape \[2, 4, 4, 4\], expected \[4, 4\]"),
+        ({"noise": torch.zeros(4, 4), "up": 2}, ValueError, r"noise has shape \[4, 4\], expected \[8, 8\]"),
+        ({"noise": torch.zeros(4, 4), "down": 2}, ValueError, r"noise has shape \[4, 4\], expected \[2, 2\]"),
+        ({"noise": 0.1}, TypeError, "noise is float, expected a floating-point tensor"),
+        ({"resample_filter": [1, 2]}, TypeError, "resample_filter is list, expected a floating-point tensor or None"),
+        ({"resample_filter": torch.ones(1, 2, 2)}, ValueError, r"resample_filter has shape \[1, 2, 2\], expected"),
         ({"up": 0}, ValueError, "up is 0, expected an integer of at least 1"),
+        ({"up": 2.0}, ValueError, r"up is 2.0, expected an integer of at least 1"),
+        ({"down": -1}, ValueError, "down is -1, expected an integer of at least 1"),
+        ({"padding": 0.5}, ValueError, r"padding is 0.5, expected an int, \(x, y\) or"),
+        ({"padding": -2}, ValueError, r"padding = -2 the result would be -2x-2"),
+        ({"x": torch.zeros(2, 3, 1, 2), "padding": 0}, ValueError, r"x has shape \[2, 3, 1, 2\], expected an image"),
         ({"padding": (1, 1, 1)}, ValueError, r"padding is \(1, 1, 1\), expected an int, \(x, y\) or"),
     ],
 )
@@ -154,8 +187,58 @@ def test_errors(change, error, message):
     arguments = {
         "x": torch.zeros(2, 3, 4, 4), "weight": torch.zeros(4, 3, 3, 3), "styles": torch.zeros(2, 3), "padding": 1,
     }  # fmt: skip
-    with pytest.raises(error, match=message):
-        modulated_conv2d(**{**arguments, **change})
+    for function in (modulated_conv2d, styled_conv2d):
+        with pytest.raises(error, match=f"modulated_conv2d: .*{message}"):
+            function(**{**arguments, **change})
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"bias": torch.zeros(3)}, ValueError, r"bias has shape \[3\], expected \[4\]"),
+        ({"bias": torch.zeros(4, 1)}, ValueError, r"bias has shape \[4, 1\], expected \[4\]"),
+        ({"bias": 0.0}, TypeError, "bias is float, expected a floating-point tensor"),
+        ({"noise_strength": torch.zeros(2)}, ValueError, r"noise_strength has shape \[2\], expected a single"),
+        ({"noise_strength": 0.5}, TypeError, "noise_strength is float, expected a floating-point tensor"),
+        ({"act": "gelu"}, ValueError, "act is 'gelu', expected one of linear, relu"),
+        ({"alpha": 0.2}, ValueError, "alpha is 0.2, but linear has no parameter"),
+        ({"act": "lrelu", "alpha": -0.2}, ValueError, r"alpha is -0.2, expected a slope >= 0"),
+        ({"clamp": -1.0}, ValueError, r"clamp is -1.0, expected a bound >= 0 or None"),
+    ],
+)
+def test_errors_of_the_layer(change, error, message):
+    arguments = {"x": torch.zeros(2, 3, 4, 4), "weight": torch.zeros(4, 3, 3, 3), "styles": torch.zeros(2, 3)}
+    with pytest.raises(error, match=f"modulated_conv2d: {message}"):
+        styled_conv2d(**arguments, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"x": "x"}, TypeError, "x is str, expected a floating-point tensor"),
+        ({"x": torch.zeros(4, 4, 4)}, ValueError, r"x has shape \[4, 4, 4\], expected \[batch, channels, height"),
+        ({"x": torch.zeros(2, 4, 4, 0)}, ValueError, r"x has shape \[2, 4, 4, 0\], expected \[batch, channels"),
+        ({"x": torch.zeros(2, 4, 1, 2)}, ValueError, r"x has shape \[2, 4, 1, 2\], expected an image that leaves"),
+        ({"x": torch.zeros(2, 4, 4, 4).half()}, ValueError, "w is torch.float32, expected torch.float16 like x"),
+        ({"w": [1.0]}, TypeError, "w is list, expected a floating-point tensor"),
+        ({"w": torch.zeros(6, 4, 3)}, ValueError, r"w has shape \[6, 4, 3\], expected \[out, 4, height, width\]"),
+        ({"w": torch.zeros(6, 3, 3, 3)}, ValueError, r"w has shape \[6, 3, 3, 3\], expected \[out, 4, height"),
+        ({"w": torch.zeros(6, 4, 3, 0)}, ValueError, r"w has shape \[6, 4, 3, 0\], expected \[out, 4, height"),
+        ({"w": torch.zeros(6, 4, 3, 3).to("meta")}, ValueError, "w is on meta, expected cpu like x"),
+        ({"w": torch.zeros(6, 1, 3, 3), "groups": 4}, ValueError, r"w has .* with out a multiple of groups, 4"),
+        ({"groups": 3}, ValueError, "groups is 3, expected a divisor of the 4 channels of x"),
+        ({"groups": 0}, ValueError, "groups is 0, expected an integer of at least 1"),
+        ({"up": 1.5}, ValueError, r"up is 1.5, expected an integer of at least 1"),
+        ({"down": 0}, ValueError, "down is 0, expected an integer of at least 1"),
+        ({"padding": (1, 2, 3)}, ValueError, r"padding is \(1, 2, 3\), expected an int, \(x, y\) or"),
+        ({"f": [1.0]}, TypeError, "f is list, expected a floating-point tensor or None"),
+        ({"f": torch.ones(2).requires_grad_()}, ValueError, "f requires a gradient, expected a constant"),
+    ],
+)
+def test_errors_of_resampling(change, error, message):
+    arguments = {"x": torch.zeros(2, 4, 4, 4), "w": torch.zeros(6, 4, 3, 3)}
+    with pytest.raises(error, match=f"conv2d_resample: {message}"):
+        conv2d_resample(**{**arguments, **change})
 
 
 def test_a_layer_of_random_weights_keeps_the_variance(generator):

@@ -163,7 +163,7 @@ def test_wrong_arguments_are_named(device):
     with backend("triton"):
         with pytest.raises(ValueError, match=r"noise has shape \[5, 4\], expected \[4, 4\]"):
             styled_conv2d(x, weight, styles, torch.zeros(5, 4, device=device), padding=1)
-        with pytest.raises(ValueError, match=r"b has shape \[3\], expected \[4\]"):
+        with pytest.raises(ValueError, match=r"bias has shape \[3\], expected \[4\]"):
             styled_conv2d(x, weight, styles, bias=torch.zeros(3, device=device), padding=1)
         with pytest.raises(ValueError, match="act is 'gelu', expected one of linear"):
             styled_conv2d(x, weight, styles, padding=1, act="gelu")
