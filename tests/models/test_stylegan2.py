@@ -9,6 +9,7 @@ import fastgan
 from fastgan.losses import LOSSES
 from fastgan.models import PRESETS, StyleGAN2Critic, StyleGAN2Generator
 from fastgan.models.stylegan2 import channels_at, levels
+from fastgan.ops import minibatch_stddev, setup_filter, upsample2d
 from fastgan.penalties import critic_loss, explain, parse, path_length
 
 SMALL = {"z_dim": 6, "w_dim": 6, "mapping_layers": 2, "width": 64, "max_width": 8}
@@ -122,6 +123,31 @@ def test_a_mixed_image_is_coarsely_the_first_latent_s(generator):
     layers = len(convolutions)
     same = [torch.equal(a, b) for a, b in zip(seen[:layers], seen[layers:], strict=True)]
     assert same == [layer < crossover for layer in range(layers)]
+
+
+def test_the_image_is_the_sum_of_its_levels(generator):
+    """The layers in their order, each with its w; the layer of an image shares it with the first of the next level."""
+    network = StyleGAN2Generator(16, **SMALL).double().eval()
+    ws = torch.randn(2, 6, 6, generator=generator, dtype=torch.float64)
+    four, eight, sixteen = network.synthesis.blocks
+    x = four.conv(network.synthesis.const.expand(2, -1, -1, -1), ws[:, 0], "const")
+    image = four.to_rgb(x, ws[:, 1])
+    x = eight.conv(eight.up(x, ws[:, 1], "const"), ws[:, 2], "const")
+    image = upsample2d(image, setup_filter([1, 3, 3, 1])) + eight.to_rgb(x, ws[:, 3])
+    x = sixteen.conv(sixteen.up(x, ws[:, 3], "const"), ws[:, 4], "const")
+    image = upsample2d(image, setup_filter([1, 3, 3, 1])) + sixteen.to_rgb(x, ws[:, 5])
+    torch.testing.assert_close(network.synthesis(ws), image)
+
+
+def test_the_critic_is_its_blocks(generator):
+    """Residual: each branch by the root of 1/2. The images of a group see each other once, at 4x4 pixels."""
+    critic = StyleGAN2Critic(16, width=64, max_width=8).double()
+    images = torch.randn(8, 3, 16, 16, generator=generator, dtype=torch.float64)
+    x = critic.from_rgb(images)
+    for block in critic.blocks:
+        x = (block.conv1(block.conv0(x)) + block.skip(x)) / 2**0.5
+    x = critic.conv(minibatch_stddev(x, 4, 1))
+    torch.testing.assert_close(critic(images), critic.out(critic.fc(x.flatten(1))))
 
 
 def test_psi_of_zero_is_the_image_of_the_average_w(generator):
