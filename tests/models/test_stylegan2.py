@@ -1,12 +1,16 @@
 """StyleGAN2: sizes, what each latent controls, mixing, truncation, and the critic."""
 
+import copy
+
 import pytest
 import torch
 
 import fastgan
+from fastgan.losses import LOSSES
 from fastgan.models import PRESETS, StyleGAN2Critic, StyleGAN2Generator
 from fastgan.models.stylegan2 import channels_at, levels
-from fastgan.penalties import explain
+from fastgan.ops import minibatch_stddev, setup_filter, upsample2d
+from fastgan.penalties import critic_loss, explain, parse, path_length
 
 SMALL = {"z_dim": 6, "w_dim": 6, "mapping_layers": 2, "width": 64, "max_width": 8}
 
@@ -80,6 +84,85 @@ def test_mixing_happens_in_training_only_and_as_often_as_asked(generator):
     assert not any(mixed() for _ in range(20))
 
 
+@pytest.mark.parametrize("psi", [1.0, 0.6])
+def test_mixing_takes_the_layers_after_a_crossover_from_other_latents(psi, generator):
+    """Coarse layers have the first w, fine ones the other's, from its place on; both truncated."""
+    network = StyleGAN2Generator(32, **SMALL, mixing_probability=1.0).double()
+    network.mapping.w_avg_decay = 1.0  # its average stays what it is
+    network.mapping.w_avg.normal_(generator=generator)
+    z = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    crossovers = set()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        ws = network.ws(z, psi)
+        torch.manual_seed(seed)
+        torch.rand([])  # whether to mix
+        other = network.mapping(torch.randn(3, 6), psi)
+        first = network.mapping(z, psi)
+        crossover = int(torch.randint(1, network.num_ws, []))
+        crossovers.add(crossover)
+        assert torch.equal(ws[:, :crossover], first[:, None].expand(-1, crossover, -1))
+        assert torch.equal(ws[:, crossover:], other[:, None].expand(-1, network.num_ws - crossover, -1))
+        assert not torch.isclose(first, other).any(1).all()
+    assert crossovers == set(range(1, network.num_ws)), "everywhere between two layers"
+
+
+def test_a_mixed_image_is_coarsely_the_first_latent_s(generator):
+    """Up to the crossover every layer computes the same activations as unmixed, after it others."""
+    network = StyleGAN2Generator(32, **SMALL, mixing_probability=1.0).double()
+    z = torch.randn(2, 6, generator=generator, dtype=torch.float64)
+    convolutions = [conv for block in network.synthesis.blocks for conv in (block.up, block.conv) if conv is not None]
+    seen = []
+    for conv in convolutions:
+        conv.register_forward_hook(lambda m, a, out: seen.append(out))
+    mixed = network.ws(z)
+    alone = network.mapping(z)[:, None].expand(-1, network.num_ws, -1)
+    crossover = (mixed != alone).any(2).any(0).tolist().index(True)
+    for ws in (mixed, alone):
+        network.synthesis(ws, noise="none")
+    layers = len(convolutions)
+    same = [torch.equal(a, b) for a, b in zip(seen[:layers], seen[layers:], strict=True)]
+    assert same == [layer < crossover for layer in range(layers)]
+
+
+def test_the_image_is_the_sum_of_its_levels(generator):
+    """The layers in their order, each with its w; the layer of an image shares it with the first of the next level."""
+    network = StyleGAN2Generator(16, **SMALL).double().eval()
+    ws = torch.randn(2, 6, 6, generator=generator, dtype=torch.float64)
+    four, eight, sixteen = network.synthesis.blocks
+    x = four.conv(network.synthesis.const.expand(2, -1, -1, -1), ws[:, 0], "const")
+    image = four.to_rgb(x, ws[:, 1])
+    x = eight.conv(eight.up(x, ws[:, 1], "const"), ws[:, 2], "const")
+    image = upsample2d(image, setup_filter([1, 3, 3, 1])) + eight.to_rgb(x, ws[:, 3])
+    x = sixteen.conv(sixteen.up(x, ws[:, 3], "const"), ws[:, 4], "const")
+    image = upsample2d(image, setup_filter([1, 3, 3, 1])) + sixteen.to_rgb(x, ws[:, 5])
+    torch.testing.assert_close(network.synthesis(ws), image)
+
+
+def test_the_critic_is_its_blocks(generator):
+    """Residual: each branch by the root of 1/2. The images of a group see each other once, at 4x4 pixels."""
+    critic = StyleGAN2Critic(16, width=64, max_width=8).double()
+    images = torch.randn(8, 3, 16, 16, generator=generator, dtype=torch.float64)
+    x = critic.from_rgb(images)
+    for block in critic.blocks:
+        x = (block.conv1(block.conv0(x)) + block.skip(x)) / 2**0.5
+    x = critic.conv(minibatch_stddev(x, 4, 1))
+    torch.testing.assert_close(critic(images), critic.out(critic.fc(x.flatten(1))))
+
+
+def test_psi_of_zero_is_the_image_of_the_average_w(generator):
+    network = StyleGAN2Generator(16, **SMALL).double()
+    for _ in range(3):
+        network(torch.randn(8, 6, generator=generator, dtype=torch.float64))
+    network.eval()
+    average = network.mapping.w_avg
+    assert average.any()
+    images = network(torch.randn(4, 6, generator=generator, dtype=torch.float64), psi=0)
+    expected = network.synthesis(average.expand(4, network.num_ws, -1))
+    torch.testing.assert_close(images, expected, rtol=1e-12, atol=1e-12)
+    assert expected.std() > 0.01
+
+
 def test_truncation_draws_towards_the_mean(generator):
     """In the space of w. The images of a network that has learnt nothing need not vary more with more varied w."""
     network = StyleGAN2Generator(16, **SMALL)
@@ -106,6 +189,55 @@ def test_evaluation_is_deterministic_and_training_draws_noise(generator):
     network.eval()
     assert torch.equal(network(z), network(z))
     assert not torch.equal(network(z), network(z, noise="none"))
+
+
+def test_the_constant_noise_is_part_of_the_network(generator):
+    """The same image again: after other draws, in another batch, from a copy and from a checkpoint."""
+    network = StyleGAN2Generator(16, **SMALL)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.fill_(1.0)
+    network.double().eval()
+    z = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    images = network(z)
+    torch.randn(100)
+    assert torch.equal(network(z), images)
+    assert torch.equal(network(z, noise="const"), images)
+    torch.testing.assert_close(network(z[1:2]), images[1:2])
+    assert torch.equal(copy.deepcopy(network)(z), images)
+    other = StyleGAN2Generator(16, **SMALL).double().eval()
+    assert not torch.equal(other(z), images)
+    other.load_state_dict(network.state_dict())
+    assert torch.equal(other(z), images)
+    assert not torch.allclose(network(z, noise="random"), images)
+
+
+def test_a_step_at_a_resolution_that_is_not_square(generator):
+    """64x128 pixels with R1 and path-length regularisation: every parameter learns, R1 is the textbook's."""
+    network = StyleGAN2Generator((64, 128), **SMALL)
+    critic = StyleGAN2Critic((64, 128), width=64, max_width=8)
+    real, z = torch.randn(4, 3, 64, 128, generator=generator), torch.randn(4, 6, generator=generator)
+    with torch.no_grad():
+        fake = network(z)
+    assert fake.shape == real.shape
+    total = critic_loss(critic, real, fake, loss=LOSSES["nonsaturating"], penalties=parse("r1:10"))
+    total.backward()
+    points = real.clone().requires_grad_()
+    (g,) = torch.autograd.grad(critic(points).sum(), points)
+    assert total.penalties["r1"].item() == pytest.approx(5 * g.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
+
+    critic.requires_grad_(False)
+    loss = LOSSES["nonsaturating"].generator(critic(network(z)), None)
+    lengths = path_length(network, z[:2], torch.tensor(0.0))
+    assert (lengths.lengths > 0).all()
+    (loss + 2 * lengths.penalty).backward()
+    for net in (network, critic):
+        before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+        torch.optim.Adam(net.parameters(), lr=0.002, betas=(0.0, 0.99)).step()
+        for name, parameter in net.named_parameters():
+            assert parameter.isfinite().all(), name
+            assert not torch.equal(parameter, before[name]), name
 
 
 def test_on_the_references_it_computes_the_same(generator):
