@@ -17,9 +17,8 @@
 // The forward pass goes block by block of tiles, each by one thread from beginning to end, so that its
 // transformed tiles stay in the thread's cache.
 //
-// The gradient to the filters sums over the tiles. The threads transform a block of tiles together, then each
-// adds up its own places of the result: no partial sums for each thread, and results that do not depend on
-// their number.
+// The gradient to the filters sums over the tiles. The threads transform blocks of tiles together, then each
+// adds up its own places of the result: the sums are not by thread, and do not depend on their number.
 #pragma once
 
 #include "minimal_filters.h"
@@ -32,6 +31,8 @@ namespace {
 constexpr int64_t kTilesForward = 64;    // in a block: 16 places of 64 channels take 256 KB in float32
 constexpr int64_t kTilesGradient = 128;  // fewer passes over the sums
 constexpr int64_t kTermsAtOnce = 64;     // of a sum over the channels
+constexpr int64_t kMostShares = 4;
+constexpr int64_t kMostOfSums = 8 << 20;  // bytes of the sums of all shares
 
 struct Geometry {
   int64_t B;
@@ -132,7 +133,7 @@ void forward(const T* x, const T* w, const FilterOrder& order, const T* bias, T*
   constexpr int64_t kStep = Scheme::kInputStep, kOut = Output::kOut;
   const Placement in_x = placed_in_x<Scheme>(g), in_y = placed_in_y<Scheme>();
   const Parts parts(g.B, g.y, kOut);
-  const int64_t N = tiles_in_block<T>(parts.part[0].count(), threads);
+  const int64_t N = tiles_in_block<T>(all_tiles(g.B, g.y, kOut).count(), threads);
   const int64_t C = g.x.C, K = g.y.C, from = ceil_div(C, kLanes<T>), to = ceil_div(K, kLanes<T>);
   const Scratch<T> u_memory(Filters<T>::size(kPlaces<typename Scheme::Taps>, C, to));
   const Filters<T> u{u_memory.data(), C, to};
@@ -146,9 +147,10 @@ void forward(const T* x, const T* w, const FilterOrder& order, const T* bias, T*
     for (int64_t item = 0; item < Slice::count(C, to); ++item)
       transform_filters<typename Scheme::Taps>(w, C, K, order, slice_of(item, to), u);
     for (const Tiles& tiles : parts.part) {
+      const int64_t size = tiles_in_block<T>(tiles.count(), threads);
 #pragma omp for schedule(static) nowait
-      for (int64_t block = 0; block < ceil_div(tiles.count(), N); ++block) {
-        const int64_t first = block * N, count = smaller(N, tiles.count() - first);
+      for (int64_t block = 0; block < ceil_div(tiles.count(), size); ++block) {
+        const int64_t first = block * size, count = smaller(size, tiles.count() - first);
         for_each_run(tiles, first, count, [&](const Run& run) {
           for (int64_t chunk = 0; chunk < from; ++chunk)
             transform_run<Input>(x, g.x, chunk, run, in_x, read.data(), v);
@@ -184,6 +186,26 @@ void add_tiles(const Block<T>& v, const Block<T>& m, int64_t count, int64_t plac
   });
 }
 
+// The tiles in shares that are summed apart. How many depends on the sizes alone, and so do the sums.
+struct Shares {
+  int64_t count, tiles;  // of each
+
+  template <typename T>
+  static Shares of(int64_t tiles, int64_t sums) {
+    const int64_t whole = ceil_div(tiles, kTilesGradient), fit = kMostOfSums / (sums * int64_t(sizeof(T)));
+    int64_t count = 1;
+    while (2 * count <= kMostShares && 2 * count <= whole && 2 * count <= fit) count *= 2;
+    return {count, ceil_div(tiles, count)};
+  }
+  // Threads work on as many at a time: then each multiplies what it has transformed itself, unless there are
+  // more threads than shares.
+  int64_t at_once(int threads) const {
+    int64_t width = 1;
+    while (2 * width <= count && 2 * width <= threads) width *= 2;
+    return width;
+  }
+};
+
 template <typename Scheme, typename T>
 void weight_grad(const T* x, const T* dy, T* dw, const Geometry& g, int threads) {
   using Input = typename Scheme::Input;
@@ -193,40 +215,60 @@ void weight_grad(const T* x, const T* dy, T* dw, const Geometry& g, int threads)
   const Placement in_x = placed_in_x<Scheme>(g), in_y = placed_in_y<Scheme>();
   const Tiles tiles = all_tiles(g.B, g.y, kOut);
   const int64_t C = g.x.C, K = g.y.C, from = ceil_div(C, kLanes<T>), to = ceil_div(K, kLanes<T>);
-  const Scratch<T> v_memory(Block<T>::size(kPlaces<Input>, N, from));
-  const Scratch<T> m_memory(Block<T>::size(kPlaces<OutputGradient>, N, to));
-  const Block<T> v{v_memory.data(), N, from}, m{m_memory.data(), N, to};
   const int64_t channels = from * kLanes<T>;  // whole chunks of them: kRows divides it
-  const Scratch<T> sums_memory(Filters<T>::size(kFilterPlaces, channels, to));
-  const Filters<T> sums{sums_memory.data(), channels, to};
+  const int64_t v_size = Block<T>::size(kPlaces<Input>, N, from);
+  const int64_t m_size = Block<T>::size(kPlaces<OutputGradient>, N, to);
+  const int64_t sums_size = Filters<T>::size(kFilterPlaces, channels, to);
+  const Shares shares = Shares::of<T>(tiles.count(), sums_size);
+  const int64_t width = shares.at_once(threads);
+  const Scratch<T> v_memory(width * v_size), m_memory(width * m_size), sums_memory(shares.count * sums_size);
+  const auto v = [&](int64_t i) { return Block<T>{v_memory.data() + i * v_size, N, from}; };
+  const auto m = [&](int64_t i) { return Block<T>{m_memory.data() + i * m_size, N, to}; };
+  const auto sums = [&](int64_t share) {
+    return Filters<T>{sums_memory.data() + share * sums_size, channels, to};
+  };
   const Panels panels{to};
+  const int64_t products = kFilterPlaces * panels.count();
+
+  // One block of tiles of each share of a group, of which `done` tiles are behind it.
+  const auto add_blocks = [&](int64_t group, int64_t done, T* read, T* read_dy) {
+    const auto first = [&](int64_t i) { return (group + i) * shares.tiles + done; };
+    const auto count = [&](int64_t i) {
+      const int64_t last = smaller((group + i + 1) * shares.tiles, tiles.count());
+      return first(i) < last ? smaller(N, last - first(i)) : 0;
+    };
+#pragma omp for schedule(static)
+    for (int64_t item = 0; item < width * (from + to); ++item) {
+      const int64_t i = item / (from + to), chunk = item % (from + to);
+      for_each_run(tiles, first(i), count(i), [&](const Run& run) {
+        if (chunk < from) {
+          transform_run<Input>(x, g.x, chunk, run, in_x, read, v(i));
+        } else {
+          transform_run<OutputGradient>(dy, g.y, chunk - from, run, in_y, read_dy, m(i));
+        }
+      });
+    }
+#pragma omp for schedule(static)
+    for (int64_t item = 0; item < width * products; ++item) {
+      const int64_t i = item / products, place = item % products / panels.count();
+      const int64_t panel = item % panels.count();
+      add_tiles<Scheme>(v(i), m(i), count(i), place, panels.first(panel), panels.size(panel), done > 0,
+                        sums(group + i));
+    }
+  };
 #pragma omp parallel num_threads(threads)
   {
     const Scratch<T> read(window_size<T>(Input::kIn, Scheme::kInputStep, N));
     const Scratch<T> read_dy(window_size<T>(kOut, kOut, N));
-    // An empty batch goes through once, to sums of nothing.
-    for (int64_t first = 0; first == 0 || first < tiles.count(); first += N) {
-      const int64_t count = smaller(N, tiles.count() - first);
-#pragma omp for schedule(static)
-      for (int64_t chunk = 0; chunk < from + to; ++chunk)
-        for_each_run(tiles, first, count, [&](const Run& run) {
-          if (chunk < from) {
-            transform_run<Input>(x, g.x, chunk, run, in_x, read.data(), v);
-          } else {
-            transform_run<OutputGradient>(dy, g.y, chunk - from, run, in_y, read_dy.data(), m);
-          }
-        });
-      // Places have unequal numbers of products.
-#pragma omp for schedule(dynamic)
-      for (int64_t item = 0; item < kFilterPlaces * panels.count(); ++item) {
-        const int64_t panel = item % panels.count();
-        add_tiles<Scheme>(v, m, count, item / panels.count(), panels.first(panel), panels.size(panel),
-                          first > 0, sums);
-      }
+    for (int64_t group = 0; group < shares.count; group += width) {
+      // An empty batch goes through once, to sums of nothing.
+      for (int64_t done = 0; done == 0 || done < shares.tiles; done += N)
+        add_blocks(group, done, read.data(), read_dy.data());
     }
 #pragma omp for schedule(static)
     for (int64_t item = 0; item < Slice::count(C, to); ++item)
-      taps_of_sums<typename Scheme::TapsGradient>(sums, C, K, slice_of(item, to), dw);
+      taps_of_sums<typename Scheme::TapsGradient>(sums(0), shares.count, sums_size, C, K, slice_of(item, to),
+                                                  dw);
   }
 }
 

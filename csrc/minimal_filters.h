@@ -20,11 +20,13 @@ struct Filters {
   T* first;
   int64_t channels, chunks;
 
+  // The odd vector keeps the places of a filter from sharing a few sets of the cache.
+  static int64_t pitch(int64_t channels, int64_t chunks) { return (chunks * channels + 1) * kLanes<T>; }
   static int64_t size(int64_t places, int64_t channels, int64_t chunks) {
-    return places * chunks * channels * kLanes<T>;
+    return places * pitch(channels, chunks);
   }
   T* at(int64_t place, int64_t chunk, int64_t channel) const {
-    return first + ((place * chunks + chunk) * channels + channel) * kLanes<T>;
+    return first + place * pitch(channels, chunks) + (chunk * channels + channel) * kLanes<T>;
   }
   int64_t chunk_pitch() const { return channels * kLanes<T>; }
 };
@@ -78,16 +80,20 @@ void transform_filters(const T* w, int64_t C, int64_t K, const FilterOrder& orde
   }
 }
 
-// The gradient to the taps of a slice, from the sums over the tiles.
+// The gradient to the taps of a slice, from the sums over the tiles: those of `shares` parts, `pitch` apart.
 template <typename Transform, typename T>
-void taps_of_sums(const Filters<T>& sums, int64_t C, int64_t K, const Slice& slice, T* dw) {
+void taps_of_sums(const Filters<T>& sums, int64_t shares, int64_t pitch, int64_t C, int64_t K,
+                  const Slice& slice, T* dw) {
   constexpr int m = Transform::kOut, kTaps = m * m;
   alignas(64) T taps[kSlice * kTaps * kLanes<T>];
   const int64_t k0 = slice.chunk * kLanes<T>, n = smaller(kSlice, C - slice.c0);
   for (int64_t c = 0; c < n; ++c)
     transform_tile<Transform, T>(
         [&](int i, int j) {
-          return Simd<T>::load(sums.at(Transform::kIn * i + j, slice.chunk, slice.c0 + c));
+          const T* of = sums.at(Transform::kIn * i + j, slice.chunk, slice.c0 + c);
+          Vec<T> sum = Simd<T>::load(of);
+          for (int64_t share = 1; share < shares; ++share) sum += Simd<T>::load(of + share * pitch);
+          return sum;
         },
         [&](int i, int j, Vec<T> t) { Simd<T>::store(taps + (c * kTaps + m * i + j) * kLanes<T>, t); });
   lanes_to_planes(taps, n * kTaps, smaller(kLanes<T>, K - k0), dw + (k0 * C + slice.c0) * kTaps, C * kTaps);
