@@ -10,9 +10,10 @@ import fastgan.ops  # noqa: F401  (registers its operators)
 
 _FORWARD = torch.ops.aten.convolution.default
 _BACKWARD = torch.ops.aten.convolution_backward.default
-_OURS = torch.ops.fastgan.conv3x3.default
+_OURS = (torch.ops.fastgan.conv3x3.default, torch.ops.fastgan.conv1x1.default)
 _OUR_FORWARD = torch.ops.fastgan.conv_stride2.default
 _OUR_BACKWARD = (
+    torch.ops.fastgan.conv1x1_weight_grad.default,
     torch.ops.fastgan.conv3x3_weight_grad.default,
     torch.ops.fastgan.conv_stride2_transposed.default,  # a critic has no transposed convolutions
     torch.ops.fastgan.conv_stride2_weight_grad.default,
@@ -37,7 +38,7 @@ class CountConvolutions(TorchDispatchMode):
         elif func is _BACKWARD:
             mask = args[10] if len(args) > 10 else (kwargs or {})["output_mask"]
             self.backward += sum(mask[:2])
-        elif func is _OURS:
+        elif func in _OURS:
             turned = args[-1]  # the gradient of the input
             self.forward += not turned
             self.backward += turned

@@ -7,9 +7,9 @@
     wgrad(x, dy)    its gradient to w
 
 and each of them differentiates into the other two. The passes are PyTorch's, called with the right output masks, or
-those of `conv3x3` and `conv_stride2` where they are faster (on a CPU). What it saves besides is PyTorch's own second
-derivative, which takes a convolution per group apart and computes gradients that nobody asked for: a step with a
-gradient penalty on a grouped critic spends most of its time there.
+fastgan's where they are faster (`conv3x3`, `conv_stride2` and 1x1 convolutions, on a CPU). What it saves besides is
+PyTorch's own second derivative, which takes a convolution per group apart and computes gradients that nobody asked for:
+a step with a gradient penalty on a grouped critic spends most of its time there.
 """
 
 from collections.abc import Callable, Sequence
@@ -192,13 +192,13 @@ def _each(sizes: Sizes, n: int) -> tuple[int, ...] | None:
 def _takes(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Config) -> bool:
     """Whether the Functions below are for this call; PyTorch's own does (or refuses, with its own words) any other.
 
-    They save nothing where nothing is differentiated: there they are for minimal filtering alone.
+    They save nothing where nothing is differentiated: there they are for what is faster than PyTorch.
     """
     return (
         weight.ndim == n + 2
         and x.ndim in (n + 1, n + 2)
         and all(t.is_floating_point() and t.layout == torch.strided for t in (x, weight))
-        and (differentiated(x, weight, bias) or (eager() and config.chosen(x, weight, bias).minimal))
+        and (differentiated(x, weight, bias) or (eager() and config.chosen(x, weight, bias).by != "torch"))
     )
 
 
@@ -224,7 +224,8 @@ def minimal_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
 ) -> Tensor:
     """The convolution by minimal filtering, whose kernels take these arguments, whatever their size."""
-    return _Conv.apply(x, weight, bias, Config((stride, stride), padding, (1, 1), False, (0, 0), 1, minimal=True))
+    config = Config((stride, stride), padding, (1, 1), False, (0, 0), 1, "minimal filtering")
+    return _Conv.apply(x, weight, bias, config)
 
 
 # --- differentiable functions -------------------------------------------------------------------------------------

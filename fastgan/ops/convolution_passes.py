@@ -1,10 +1,11 @@
-"""The passes of a convolution, outside of autograd: PyTorch's operators, or minimal filtering's where they pay."""
+"""The passes of a convolution, outside of autograd: PyTorch's operators, or fastgan's where they pay."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fastgan.ops import conv1x1_backends as conv1x1
 from fastgan.ops import conv3x3_backends as conv3x3
 from fastgan.ops import conv_stride2_backends as conv_stride2
 
@@ -18,12 +19,17 @@ class Config(NamedTuple):
     transposed: bool
     output_padding: tuple[int, ...]
     groups: int
-    minimal: bool = False
-    """Whether it is fastgan that computes. A backward pass is by the same kernels as its forward pass."""
+    by: Literal["torch", "minimal filtering", "matmul"] = "torch"
+    """Who computes. A backward pass is by the same as its forward pass."""
 
     def chosen(self, x: Tensor, w: Tensor, bias: Tensor | None) -> "Config":
-        """This, with the faster of the two for these tensors; autocast has cast them."""
-        return self._replace(minimal=_minimal_pays(x, w, bias, self))
+        """This, with the fastest for these tensors; autocast has cast them."""
+        if _minimal_pays(x, w, bias, self):
+            return self._replace(by="minimal filtering")
+        plain = w.ndim == 4 and w.shape[2:] == (1, 1) and self.groups == 1 and not self.transposed
+        if plain and self.stride == (1, 1) and self.padding == (0, 0) and conv1x1.pays(x, w, bias):
+            return self._replace(by="matmul")
+        return self
 
 
 def _minimal_pays(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> bool:
@@ -41,8 +47,10 @@ def _minimal_pays(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> 
 
 def forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor:
     """conv(x, w) + bias, in the dtype of x even under torch.autocast."""
-    if config.minimal:
+    if config.by == "minimal filtering":
         return _minimal_forward(x, w, bias, config)
+    if config.by == "matmul":
+        return conv1x1.conv1x1(x, w, bias, False)
     device = x.device.type
     if autocasts(device):  # a gradient taken inside an autocast keeps the dtype of its forward pass
         with torch.autocast(device, enabled=False):
@@ -70,12 +78,17 @@ def gradients(
     mask = [needs_x, needs_w, needs_bias]
     if not any(mask):
         return None, None, None
-    if config.minimal:
+    if config.by == "torch":
+        bias_sizes = [dy.shape[1]] if needs_bias else None
+        return torch.ops.aten.convolution_backward.default(dy, x, w, bias_sizes, *config[:6], mask)
+    dx = dw = None
+    if config.by == "matmul":
+        dx = conv1x1.conv1x1(dy, w, None, True) if needs_x else None
+        dw = conv1x1.conv1x1_weight_grad(x, dy) if needs_w else None
+    else:
         dx = _minimal_data_grad(dy, x, w, config) if needs_x else None
         dw = _minimal_weight_grad(dy, x, w, config) if needs_w else None
-        return dx, dw, dy.sum((0, 2, 3)) if needs_bias else None
-    bias_sizes = [dy.shape[1]] if needs_bias else None
-    return torch.ops.aten.convolution_backward.default(dy, x, w, bias_sizes, *config[:6], mask)
+    return dx, dw, dy.sum((0, 2, 3)) if needs_bias else None
 
 
 def _minimal_data_grad(dy: Tensor, x: Tensor, w: Tensor, config: Config) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which passes of convolutions run: PyTorch's, or those of conv3x3 and conv_stride2."""
+"""Which passes of convolutions run: PyTorch's, or those of conv1x1, conv3x3 and conv_stride2."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -9,6 +9,8 @@ from fastgan.ops.convolution import conv2d
 OURS = {
     torch.ops.fastgan.conv3x3.default: "forward",
     torch.ops.fastgan.conv3x3_weight_grad.default: "weight_grad",
+    torch.ops.fastgan.conv1x1.default: "1x1",
+    torch.ops.fastgan.conv1x1_weight_grad.default: "1x1 weight_grad",
     torch.ops.fastgan.conv_stride2.default: "stride 2",
     torch.ops.fastgan.conv_stride2_transposed.default: "transposed",
     torch.ops.fastgan.conv_stride2_weight_grad.default: "stride 2 weight_grad",
@@ -17,7 +19,7 @@ TORCHS = (torch.ops.aten.convolution.default, torch.ops.aten.convolution_backwar
 
 
 class Passes(TorchDispatchMode):
-    """Lists the passes that run by the names above, conv3x3's gradient to its input as "turned", others as "torch"."""
+    """Lists the passes that run by the names above, or "torch"; "turned" is 3x3's or 1x1's gradient to the input."""
 
     def __init__(self):
         super().__init__()
@@ -26,7 +28,7 @@ class Passes(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function in OURS:
             name = OURS[function]
-            self.calls.append("turned" if name == "forward" and args[-1] else name)
+            self.calls.append("turned" if name in ("forward", "1x1") and args[-1] else name)
         elif function in TORCHS:
             self.calls.append("torch")
         return function(*args, **(kwargs or {}))

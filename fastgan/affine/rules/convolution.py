@@ -105,14 +105,23 @@ def conv3x3(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     x, weight, bias, padding, turned = args
     if turned:
         raise NotAffineError("a gradient to the input of a convolution")
-    config = Config((1, 1), tuple(padding), (1, 1), False, (0, 0), 1, minimal=True)
+    config = Config((1, 1), tuple(padding), (1, 1), False, (0, 0), 1, "minimal filtering")
+    return _record(recorder, func, args, kwargs, (x, weight, bias), config)
+
+
+def conv1x1(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """The 1x1 convolution, likewise."""
+    x, weight, bias, turned = args
+    if turned:
+        raise NotAffineError("a gradient to the input of a convolution")
+    config = Config((1, 1), (0, 0), (1, 1), False, (0, 0), 1, "matmul")
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 
 def conv_stride2(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """fastgan's own convolution of stride 2, likewise."""
     x, weight, bias, padding = args
-    config = Config((2, 2), (padding, padding), (1, 1), False, (0, 0), 1, minimal=True)
+    config = Config((2, 2), (padding, padding), (1, 1), False, (0, 0), 1, "minimal filtering")
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 
@@ -121,7 +130,7 @@ def conv_stride2_transposed(recorder: Any, func: Any, args: tuple, kwargs: dict)
     y, weight, bias, size, padding = args
     least = passes.conv_stride2.transposed_size(y, weight, padding, (0, 0))
     ends = tuple(a - b for a, b in zip(size, least, strict=True))
-    config = Config((2, 2), (padding, padding), (1, 1), True, ends, 1, minimal=True)
+    config = Config((2, 2), (padding, padding), (1, 1), True, ends, 1, "minimal filtering")
     return _record(recorder, func, args, kwargs, (y, weight, bias), config)
 
 
@@ -141,6 +150,7 @@ def _record(
 
 RULES = {
     aten.convolution.default: convolution,
+    torch.ops.fastgan.conv1x1.default: conv1x1,
     torch.ops.fastgan.conv3x3.default: conv3x3,
     torch.ops.fastgan.conv_stride2.default: conv_stride2,
     torch.ops.fastgan.conv_stride2_transposed.default: conv_stride2_transposed,
