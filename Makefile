@@ -29,7 +29,7 @@ demo: setup
 	$(BIN)/fastgan train --preset digits-dcgan --data digits --steps $(DEMO_STEPS) --out $(DEMO)
 	$(BIN)/fastgan sample $(DEMO) --n 64 --seed 0 --out $(DEMO)/samples.png
 	$(BIN)/fastgan evaluate $(DEMO) --out $(DEMO)/evaluation.json
-	$(BIN)/python benchmarks/train_step.py --json $(DEMO)/train_step.json
+	$(BIN)/python -m benchmarks.train_step --json $(DEMO)/train_step.json
 	@echo "Samples: $(DEMO)/samples.png"
 
 test: setup

@@ -1,9 +1,11 @@
 """One full training step with fastgan's compiled ops against the same model on their references.
 
-    python benchmarks/train_step.py --preset digits-dcgan --batch-size 64 256 --json out.json
+    python -m benchmarks.train_step --preset digits-dcgan --batch-size 64 256 --json out.json
 
 Both run in this process, one step of each in turn, so that whatever else the machine does falls on both. Nothing is
-timed before the gradients are checked, and no ratio is printed if they are wrong.
+timed before the gradients are checked, and no ratio is printed if they are wrong. The peak memory of a step, over the
+networks, optimisers and data that stay, is that of the largest of the steps between two regularised ones (on a CPU in
+a process of its own for each side).
 """
 
 import argparse
@@ -19,6 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 import fastgan
+from benchmarks.memory import in_fresh_process, peak_cpu, peak_cuda
 from fastgan.data import DIGITS, Images, load
 from fastgan.errors import UserError
 from fastgan.losses import LOSSES, Loss
@@ -120,13 +123,31 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+def peak_memory(config: TrainConfig, side: str, device: torch.device, threads: int) -> int:
+    """Bytes that the largest step adds."""
+    torch.set_num_threads(threads)
+    channels, size = config.image_shape
+    state = TrainState(config, _images(size, channels, config.batch_size), device)
+    objective = LOSSES[config.loss], config.regularisation
+
+    def steps() -> None:
+        for _ in range(max(objective[1].penalty_every, objective[1].path_length_every)):
+            train_step(state, *objective)
+
+    with fastgan.backend(side):
+        if device.type == "cpu":
+            return peak_cpu(steps)
+        steps()  # warm-up
+        return peak_cuda(steps)
+
+
 def run(
     preset_name: str, batch_size: int, rounds: int, device: torch.device, resolution: str = ""
 ) -> dict[str, object]:
     """Checks and measures one batch size.
 
     Returns:
-        What --json writes: `accuracy` of both players, and `speed` of both sides unless a check failed.
+        What --json writes: `accuracy` of both players, and `speed` and `peak` of both sides unless a check failed.
     """
     config = TrainConfig.for_preset(preset_name, out="", batch_size=batch_size, resolution=resolution)
     objective = LOSSES[config.loss], config.regularisation
@@ -141,6 +162,13 @@ def run(
         }
         if all(one.passed for one in accuracy):
             result["speed"] = {s: asdict(t) for s, t in measure(states, objective, rounds, device).items()}
+            threads = torch.get_num_threads()
+            result["peak"] = {
+                side: in_fresh_process(peak_memory, config, side, device, threads)
+                if device.type == "cpu"
+                else peak_memory(config, side, device, threads)
+                for side in SIDES
+            }
     return result
 
 
@@ -159,11 +187,13 @@ def _images(resolution: tuple[int, int], channels: int, batch_size: int) -> Imag
 
 def table_of(results: list[dict]) -> Table:
     """Images per second of both sides; a ratio only where the check passed."""
-    table = Table("batch", "images/s ours (p20 to p80)", "images/s reference (p20 to p80)", "ratio")
+    table = Table(
+        "batch", "images/s ours (p20 to p80)", "images/s reference (p20 to p80)", "ratio", "peak MB ours", "reference"
+    )
     for result in results:
         batch = result["batch_size"]
         if "speed" not in result:
-            table.add_row(str(batch), "gradients differ", "", "none")
+            table.add_row(str(batch), "gradients differ", "", "none", "", "")
             continue
         ours, reference = result["speed"]["auto"], result["speed"]["reference"]
 
@@ -171,7 +201,8 @@ def table_of(results: list[dict]) -> Table:
             median, slow, fast = (1000 * batch / speed[mark] for mark in ("median", "p80", "p20"))
             return f"{median:,.0f} ({slow:,.0f} to {fast:,.0f})"
 
-        table.add_row(str(batch), rates(ours), rates(reference), f"{reference['median'] / ours['median']:.2f}")
+        peaks = (f"{result['peak'][side] / 1e6:.1f}" for side in SIDES)
+        table.add_row(str(batch), rates(ours), rates(reference), f"{reference['median'] / ours['median']:.2f}", *peaks)
     return table
 
 
