@@ -32,7 +32,9 @@ constexpr int64_t kTilesForward = 64;    // in a block: 16 places of 64 channels
 constexpr int64_t kTilesGradient = 128;  // fewer passes over the sums
 constexpr int64_t kTermsAtOnce = 64;     // of a sum over the channels
 constexpr int64_t kMostShares = 4;
-constexpr int64_t kMostOfSums = 8 << 20;  // bytes of the sums of all shares
+// Bytes of transformed filters, or of their sums: more would leave the cache, and memory that is mapped anew
+// at every call. The channels of y are taken in groups that they suffice for.
+constexpr int64_t kMostFilters = 8 << 20;
 
 struct Geometry {
   int64_t B;
@@ -70,6 +72,18 @@ struct Parts {
     part[2] = {B, rows, bottom > 0, 0, cols, bottom, side};
     part[3] = {B, rows, bottom > 0, cols, right > 0, bottom, right};
   }
+};
+
+// Chunks of y's channels in groups of equal size, but for the last one.
+struct Groups {
+  int64_t chunks, width;
+
+  // `bytes` are those of a chunk.
+  Groups(int64_t chunks, int64_t bytes) : chunks(chunks) {
+    const int64_t fit = kMostFilters / bytes, most = fit < kMostChunks ? kMostChunks : fit;
+    width = ceil_div(chunks, ceil_div(chunks, most));
+  }
+  int64_t size(int64_t first) const { return smaller(width, chunks - first); }
 };
 
 // Smaller blocks where there would be fewer than threads; what a tile comes to does not depend on its block.
@@ -135,33 +149,39 @@ void forward(const T* x, const T* w, const FilterOrder& order, const T* bias, T*
   const Parts parts(g.B, g.y, kOut);
   const int64_t N = tiles_in_block<T>(all_tiles(g.B, g.y, kOut).count(), threads);
   const int64_t C = g.x.C, K = g.y.C, from = ceil_div(C, kLanes<T>), to = ceil_div(K, kLanes<T>);
-  const Scratch<T> u_memory(Filters<T>::size(kPlaces<typename Scheme::Taps>, C, to));
-  const Filters<T> u{u_memory.data(), C, to};
+  const Groups groups(to, Filters<T>::size(kPlaces<typename Scheme::Taps>, C, 1) * sizeof(T));
+  const Scratch<T> u_memory(Filters<T>::size(kPlaces<typename Scheme::Taps>, C, groups.width));
 #pragma omp parallel num_threads(threads)
   {
     const Scratch<T> v_memory(Block<T>::size(kPlaces<Input>, N, from));
-    const Scratch<T> m_memory(Block<T>::size(Output::kIn * Output::kIn, N, to));
+    const Scratch<T> m_memory(Block<T>::size(Output::kIn * Output::kIn, N, groups.width));
     const Scratch<T> read(window_size<T>(Input::kIn, kStep, N)), written(window_size<T>(kOut, kOut, N));
-    const Block<T> v{v_memory.data(), N, from}, m{m_memory.data(), N, to};
+    const Block<T> v{v_memory.data(), N, from};
+    for (int64_t group = 0; group < to; group += groups.width) {
+      const int64_t chunks = groups.size(group);
+      const Filters<T> u{u_memory.data(), C, chunks};
+      const Block<T> m{m_memory.data(), N, chunks};
 #pragma omp for schedule(static)
-    for (int64_t item = 0; item < Slice::count(C, to); ++item)
-      transform_filters<typename Scheme::Taps>(w, C, K, order, slice_of(item, to), u);
-    for (const Tiles& tiles : parts.part) {
-      const int64_t size = tiles_in_block<T>(tiles.count(), threads);
+      for (int64_t item = 0; item < Slice::count(C, chunks); ++item)
+        transform_filters<typename Scheme::Taps>(w, C, K, order, slice_of(item, chunks), group, u);
+      for (const Tiles& tiles : parts.part) {
+        const int64_t size = tiles_in_block<T>(tiles.count(), threads);
 #pragma omp for schedule(static) nowait
-      for (int64_t block = 0; block < ceil_div(tiles.count(), size); ++block) {
-        const int64_t first = block * size, count = smaller(size, tiles.count() - first);
-        for_each_run(tiles, first, count, [&](const Run& run) {
-          for (int64_t chunk = 0; chunk < from; ++chunk)
-            transform_run<Input>(x, g.x, chunk, run, in_x, read.data(), v);
-        });
-        multiply_filters<Scheme>(v, u, count, tiles.height, tiles.width, m);
-        for_each_run(tiles, first, count, [&](const Run& run) {
-          for (int64_t chunk = 0; chunk < to; ++chunk)
-            pixels_of_run<Output>(m, chunk, run, bias_of_chunk(bias, chunk * kLanes<T>, K), in_y,
-                                  written.data(), y, g.y);
-        });
+        for (int64_t block = 0; block < ceil_div(tiles.count(), size); ++block) {
+          const int64_t first = block * size, count = smaller(size, tiles.count() - first);
+          for_each_run(tiles, first, count, [&](const Run& run) {
+            for (int64_t chunk = 0; chunk < from; ++chunk)
+              transform_run<Input>(x, g.x, chunk, run, in_x, read.data(), v, chunk);
+          });
+          multiply_filters<Scheme>(v, u, count, tiles.height, tiles.width, m);
+          for_each_run(tiles, first, count, [&](const Run& run) {
+            for (int64_t chunk = 0; chunk < chunks; ++chunk)
+              pixels_of_run<Output>(m, chunk, run, bias_of_chunk(bias, (group + chunk) * kLanes<T>, K), in_y,
+                                    written.data(), y, g.y, group + chunk);
+          });
+        }
       }
+#pragma omp barrier
     }
   }
 }
@@ -192,7 +212,7 @@ struct Shares {
 
   template <typename T>
   static Shares of(int64_t tiles, int64_t sums) {
-    const int64_t whole = ceil_div(tiles, kTilesGradient), fit = kMostOfSums / (sums * int64_t(sizeof(T)));
+    const int64_t whole = ceil_div(tiles, kTilesGradient), fit = kMostFilters / (sums * int64_t(sizeof(T)));
     int64_t count = 1;
     while (2 * count <= kMostShares && 2 * count <= whole && 2 * count <= fit) count *= 2;
     return {count, ceil_div(tiles, count)};
@@ -216,59 +236,64 @@ void weight_grad(const T* x, const T* dy, T* dw, const Geometry& g, int threads)
   const Tiles tiles = all_tiles(g.B, g.y, kOut);
   const int64_t C = g.x.C, K = g.y.C, from = ceil_div(C, kLanes<T>), to = ceil_div(K, kLanes<T>);
   const int64_t channels = from * kLanes<T>;  // whole chunks of them: kRows divides it
+  const Groups groups(to, Filters<T>::size(kFilterPlaces, channels, 1) * sizeof(T));
   const int64_t v_size = Block<T>::size(kPlaces<Input>, N, from);
-  const int64_t m_size = Block<T>::size(kPlaces<OutputGradient>, N, to);
-  const int64_t sums_size = Filters<T>::size(kFilterPlaces, channels, to);
+  const int64_t m_size = Block<T>::size(kPlaces<OutputGradient>, N, groups.width);
+  const int64_t sums_size = Filters<T>::size(kFilterPlaces, channels, groups.width);
   const Shares shares = Shares::of<T>(tiles.count(), sums_size);
   const int64_t width = shares.at_once(threads);
   const Scratch<T> v_memory(width * v_size), m_memory(width * m_size), sums_memory(shares.count * sums_size);
   const auto v = [&](int64_t i) { return Block<T>{v_memory.data() + i * v_size, N, from}; };
-  const auto m = [&](int64_t i) { return Block<T>{m_memory.data() + i * m_size, N, to}; };
-  const auto sums = [&](int64_t share) {
-    return Filters<T>{sums_memory.data() + share * sums_size, channels, to};
-  };
-  const Panels panels{to};
-  const int64_t products = kFilterPlaces * panels.count();
 
-  // One block of tiles of each share of a group, of which `done` tiles are behind it.
-  const auto add_blocks = [&](int64_t group, int64_t done, T* read, T* read_dy) {
-    const auto first = [&](int64_t i) { return (group + i) * shares.tiles + done; };
+  // One block of tiles of each of the shares from `share` on, of which `done` tiles are behind it, for the
+  // `chunks` chunks of y from `group` on.
+  const auto add_blocks = [&](int64_t group, int64_t chunks, int64_t share, int64_t done, T* read,
+                              T* read_dy) {
+    const auto m = [&](int64_t i) { return Block<T>{m_memory.data() + i * m_size, N, chunks}; };
+    const auto first = [&](int64_t i) { return (share + i) * shares.tiles + done; };
     const auto count = [&](int64_t i) {
-      const int64_t last = smaller((group + i + 1) * shares.tiles, tiles.count());
+      const int64_t last = smaller((share + i + 1) * shares.tiles, tiles.count());
       return first(i) < last ? smaller(N, last - first(i)) : 0;
     };
 #pragma omp for schedule(static)
-    for (int64_t item = 0; item < width * (from + to); ++item) {
-      const int64_t i = item / (from + to), chunk = item % (from + to);
+    for (int64_t item = 0; item < width * (from + chunks); ++item) {
+      const int64_t i = item / (from + chunks), chunk = item % (from + chunks);
       for_each_run(tiles, first(i), count(i), [&](const Run& run) {
         if (chunk < from) {
-          transform_run<Input>(x, g.x, chunk, run, in_x, read, v(i));
+          transform_run<Input>(x, g.x, chunk, run, in_x, read, v(i), chunk);
         } else {
-          transform_run<OutputGradient>(dy, g.y, chunk - from, run, in_y, read_dy, m(i));
+          transform_run<OutputGradient>(dy, g.y, group + chunk - from, run, in_y, read_dy, m(i),
+                                        chunk - from);
         }
       });
     }
+    const Panels panels{chunks};
+    const int64_t products = kFilterPlaces * panels.count();
 #pragma omp for schedule(static)
     for (int64_t item = 0; item < width * products; ++item) {
       const int64_t i = item / products, place = item % products / panels.count();
       const int64_t panel = item % panels.count();
-      add_tiles<Scheme>(v(i), m(i), count(i), place, panels.first(panel), panels.size(panel), done > 0,
-                        sums(group + i));
+      const Filters<T> sums{sums_memory.data() + (share + i) * sums_size, channels, chunks};
+      add_tiles<Scheme>(v(i), m(i), count(i), place, panels.first(panel), panels.size(panel), done > 0, sums);
     }
   };
 #pragma omp parallel num_threads(threads)
   {
     const Scratch<T> read(window_size<T>(Input::kIn, Scheme::kInputStep, N));
     const Scratch<T> read_dy(window_size<T>(kOut, kOut, N));
-    for (int64_t group = 0; group < shares.count; group += width) {
-      // An empty batch goes through once, to sums of nothing.
-      for (int64_t done = 0; done == 0 || done < shares.tiles; done += N)
-        add_blocks(group, done, read.data(), read_dy.data());
-    }
+    for (int64_t group = 0; group < to; group += groups.width) {
+      const int64_t chunks = groups.size(group);
+      for (int64_t share = 0; share < shares.count; share += width) {
+        // An empty batch goes through once, to sums of nothing.
+        for (int64_t done = 0; done == 0 || done < shares.tiles; done += N)
+          add_blocks(group, chunks, share, done, read.data(), read_dy.data());
+      }
+      const Filters<T> sums{sums_memory.data(), channels, chunks};
 #pragma omp for schedule(static)
-    for (int64_t item = 0; item < Slice::count(C, to); ++item)
-      taps_of_sums<typename Scheme::TapsGradient>(sums(0), shares.count, sums_size, C, K, slice_of(item, to),
-                                                  dw);
+      for (int64_t item = 0; item < Slice::count(C, chunks); ++item)
+        taps_of_sums<typename Scheme::TapsGradient>(sums, shares.count, sums_size, C, K,
+                                                    slice_of(item, chunks), group, dw);
+    }
   }
 }
 

@@ -31,7 +31,8 @@ struct Filters {
   int64_t chunk_pitch() const { return channels * kLanes<T>; }
 };
 
-// The filters in pieces that threads transform: kSlice channels of x and a chunk of those of y.
+// The filters in pieces that threads transform: kSlice channels of x and a chunk of those of y, which is
+// number `chunk` of a group of them. `group` is the number of the group's first chunk.
 struct Slice {
   int64_t chunk, c0;
 
@@ -42,8 +43,8 @@ inline Slice slice_of(int64_t item, int64_t chunks) { return {item % chunks, ite
 
 // The taps of a slice as lanes, [channel][tap][lane]; `to` has room for kSlice + kLanes / kTaps + 1 filters.
 template <int kTaps, typename T>
-void read_taps(const T* w, int64_t C, int64_t K, bool transposed, const Slice& slice, T* to) {
-  const int64_t k0 = slice.chunk * kLanes<T>;
+void read_taps(const T* w, int64_t C, int64_t K, bool transposed, const Slice& slice, int64_t group, T* to) {
+  const int64_t k0 = (group + slice.chunk) * kLanes<T>;
   const int64_t lanes = smaller(kLanes<T>, K - k0), n = smaller(kSlice, C - slice.c0);
   if (!transposed) {
     planes_to_lanes(w + (k0 * C + slice.c0) * kTaps, C * kTaps, n * kTaps, lanes, to);
@@ -63,10 +64,10 @@ void read_taps(const T* w, int64_t C, int64_t K, bool transposed, const Slice& s
 
 template <typename Transform, typename T>
 void transform_filters(const T* w, int64_t C, int64_t K, const FilterOrder& order, const Slice& slice,
-                       const Filters<T>& to) {
+                       int64_t group, const Filters<T>& to) {
   constexpr int n = Transform::kIn, kTaps = n * n;
   alignas(64) T taps[(kSlice + 2) * kTaps * kLanes<T>];
-  read_taps<kTaps>(w, C, K, order.transposed, slice, taps);
+  read_taps<kTaps>(w, C, K, order.transposed, slice, group, taps);
   for (int64_t c = 0; c < smaller(kSlice, C - slice.c0); ++c) {
     const T* filter = taps + c * kTaps * kLanes<T>;
     transform_tile<Transform, T>(
@@ -83,10 +84,10 @@ void transform_filters(const T* w, int64_t C, int64_t K, const FilterOrder& orde
 // The gradient to the taps of a slice, from the sums over the tiles: those of `shares` parts, `pitch` apart.
 template <typename Transform, typename T>
 void taps_of_sums(const Filters<T>& sums, int64_t shares, int64_t pitch, int64_t C, int64_t K,
-                  const Slice& slice, T* dw) {
+                  const Slice& slice, int64_t group, T* dw) {
   constexpr int m = Transform::kOut, kTaps = m * m;
   alignas(64) T taps[kSlice * kTaps * kLanes<T>];
-  const int64_t k0 = slice.chunk * kLanes<T>, n = smaller(kSlice, C - slice.c0);
+  const int64_t k0 = (group + slice.chunk) * kLanes<T>, n = smaller(kSlice, C - slice.c0);
   for (int64_t c = 0; c < n; ++c)
     transform_tile<Transform, T>(
         [&](int i, int j) {

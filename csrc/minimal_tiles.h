@@ -57,10 +57,11 @@ constexpr int64_t window_size(int64_t side, int64_t step, int64_t tiles) {
   return side * (step * tiles + side) * kLanes<T>;
 }
 
-// From the pixels of a run of tiles to their places; pixels outside of the image are zero.
+// From the pixels of a run of tiles to their places, of a chunk of the image's channels to chunk `to_chunk`
+// of the block; pixels outside of the image are zero.
 template <typename Transform, typename T>
 void transform_run(const T* images, const Image& of, int64_t chunk, const Run& run, const Placement& at,
-                   T* scratch, const Block<T>& to) {
+                   T* scratch, const Block<T>& to, int64_t to_chunk) {
   constexpr int n = Transform::kIn;
   const int64_t row0 = at.step * run.row - at.y, col0 = at.step * run.col - at.x;
   const auto clip = [](int64_t i, int64_t size) { return i < 0 ? 0 : smaller(i, size); };
@@ -75,7 +76,7 @@ void transform_run(const T* images, const Image& of, int64_t chunk, const Run& r
   const bool rows_inside = row0 >= 0 && row0 + n <= of.H;
   for (int64_t t = 0; t < run.count; ++t) {
     const int64_t col = col0 + at.step * t;
-    T* first = to.at(0, chunk, run.offset + t);
+    T* first = to.at(0, to_chunk, run.offset + t);
     const auto store = [&](int i, int j, Vec<T> v) {
       Simd<T>::store(first + (Transform::kOut * i + j) * to.place_pitch(), v);
     };
@@ -87,10 +88,11 @@ void transform_run(const T* images, const Image& of, int64_t chunk, const Run& r
   }
 }
 
-// From the places of a run of tiles to their pixels, of which those outside of the image are dropped.
+// From the places of a run of tiles to their pixels, of a chunk of the block to chunk `to_chunk` of the
+// image; pixels outside of the image are dropped.
 template <typename Transform, typename T>
 void pixels_of_run(const Block<T>& from, int64_t chunk, const Run& run, const Vec<T>& bias,
-                   const Placement& at, T* scratch, T* images, const Image& of) {
+                   const Placement& at, T* scratch, T* images, const Image& of, int64_t to_chunk) {
   const int64_t row0 = at.step * run.row - at.y, col0 = at.step * run.col - at.x;
   const Window window{row0, smaller(row0 + at.step, of.H), col0, smaller(col0 + at.step * run.count, of.W)};
   const int64_t rows = window.row1 - row0;
@@ -111,7 +113,7 @@ void pixels_of_run(const Block<T>& from, int64_t chunk, const Run& run, const Ve
       });
     }
   }
-  write_lanes(scratch, of, chunk * kLanes<T>, window, images + run.sample * of.size());
+  write_lanes(scratch, of, to_chunk * kLanes<T>, window, images + run.sample * of.size());
 }
 
 }  // namespace

@@ -23,11 +23,12 @@ def empty(shape: tuple[int, ...], *, like: Tensor, dtype: torch.dtype | None = N
 
 @functools.cache
 def keep_freed_memory() -> None:
-    """Lets the C library's malloc keep the activations that one pass frees for the next, instead of returning them.
+    """Lets the C library's malloc keep for the next pass or kernel what one has freed, instead of returning it.
 
     glibc returns the free end of its heap when that exceeds twice its threshold for mapping blocks apart, and raises
     the threshold to the size of the largest mapped block that was ever freed, up to 32 MB. A pass that frees every
-    activation at once otherwise pays a page fault for each 4 kB that the next one writes. So one block of that size is
-    mapped and freed here, untouched. Other allocators, and thresholds set by hand, are not affected.
+    activation at once, or a kernel its scratch memory, otherwise pays a page fault for each 4 kB that the next one
+    writes: more than a small convolution. So one block of that size is mapped and freed here, untouched. Other
+    allocators, and thresholds set by hand, are not affected.
     """
     torch.empty(_LARGEST_THRESHOLD - (64 << 10), dtype=torch.uint8)

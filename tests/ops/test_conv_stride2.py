@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import fastgan
-from fastgan.ops import conv_stride2
+from fastgan.ops import conv3x3, conv_stride2
 from fastgan.ops.convolution import conv2d, conv_transpose2d
 from tests.ops.convolution_passes import Passes, passes
 
@@ -200,3 +200,22 @@ def test_the_worst_error_is_of_the_size_of_a_direct_convolutions(taps, generator
     plain = F.conv2d(x, w, stride=2, padding=1)
     ours, torchs = ((y - truth).square().mean().sqrt() for y in (conv_stride2(x, w), plain))
     assert ours <= 2 * torchs
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize(("taps", "stride", "C", "K"), [(3, 1, 300, 365), (3, 2, 365, 300), (4, 2, 270, 301)])
+def test_more_filters_than_fit_in_the_cache(taps, stride, C, K, generator):
+    """They are taken in groups of channels, of which the last is smaller: in every pass, and in both directions."""
+    leaves = [
+        draw(generator, torch.float64, 2, C, 9, 10).requires_grad_(),
+        draw(generator, torch.float64, K, C, taps, taps).requires_grad_(),
+        draw(generator, torch.float64, K),
+    ]
+    results = []
+    for function in (conv_stride2 if stride == 2 else conv3x3, F.conv2d):
+        options = {"stride": stride} if function is F.conv2d else {}
+        y = function(*leaves, padding=1, **options)
+        first = torch.autograd.grad(y.sin().sum(), leaves[:2], create_graph=True)
+        results.append((y, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), leaves[:2])))
+    for found, truth in zip(*results, strict=True):
+        assert (found - truth).abs().max() <= 1e-11 * truth.abs().max()
