@@ -24,7 +24,7 @@ import fastgan
 from benchmarks.memory import in_fresh_process, peak_cpu, peak_cuda
 from fastgan.data import DIGITS, Images, load
 from fastgan.errors import UserError
-from fastgan.losses import LOSSES, Loss
+from fastgan.losses import Loss
 from fastgan.models import PRESETS
 from fastgan.penalties import critic_loss
 from fastgan.train import TrainConfig
@@ -128,7 +128,7 @@ def peak_memory(config: TrainConfig, side: str, device: torch.device, threads: i
     torch.set_num_threads(threads)
     channels, size = config.image_shape
     state = TrainState(config, _images(size, channels, config.batch_size), device)
-    objective = LOSSES[config.loss], config.regularisation
+    objective = config.objective, config.regularisation
 
     def steps() -> None:
         for _ in range(max(objective[1].penalty_every, objective[1].path_length_every)):
@@ -150,7 +150,7 @@ def run(
         What --json writes: `accuracy` of both players, and `speed` and `peak` of both sides unless a check failed.
     """
     config = TrainConfig.for_preset(preset_name, out="", batch_size=batch_size, resolution=resolution)
-    objective = LOSSES[config.loss], config.regularisation
+    objective = config.objective, config.regularisation
     channels, size = config.image_shape
     images = _images(size, channels, batch_size)
     states = {side: TrainState(config, images, device) for side in SIDES}

@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fastgan.cli import app
+from fastgan.losses import LOSSES
 from fastgan.models import PRESETS, ResNetCritic, ResNetGenerator
 from fastgan.train import TrainConfig, train
 
@@ -215,7 +216,15 @@ def test_bad_input_is_one_line_and_status_2(run, tmp_path):
     )
     assert_refused(
         call("train", *new, "--loss", "hinged"),
-        "--loss is 'hinged', expected one of nonsaturating, hinge, wasserstein, least_squares, relativistic_pairing",
+        f"--loss is 'hinged', expected one of {', '.join(LOSSES)}",
+    )
+    assert_refused(
+        call("train", *new, "--loss", "fgan:alpha:one"),
+        "--loss is 'fgan:alpha:one', expected a number after the divergence, as in fgan:alpha:0.3",
+    )
+    assert_refused(
+        call("train", *new, "--loss", "fgan:alpha:1"),
+        "--loss is alpha: alpha is 1.0, expected a number other than 0 and 1",
     )
     assert_refused(
         call("train", *new, "--penalty", "r1:10,r3:10"),

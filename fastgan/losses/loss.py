@@ -2,13 +2,24 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
+
+
+class Players(NamedTuple):
+    """What the two players minimise: scalars."""
+
+    critic: Tensor
+    generator: Tensor
 
 
 @dataclass(frozen=True)
 class Loss:
     """An objective of the two players, as pure functions of the critic's logits.
+
+        loss = fastgan.losses.hinge
+        loss.critic(real_logits, fake_logits).backward()
 
     Attributes:
         name: how the Python API and the command line call it.
@@ -24,3 +35,7 @@ class Loss:
     generator: Callable[[Tensor, Tensor | None], Tensor]
     paper: str
     paired: bool = False
+
+    def __call__(self, real_logits: Tensor, fake_logits: Tensor) -> Players:
+        """Both players' losses; each player differentiates its own."""
+        return Players(self.critic(real_logits, fake_logits), self.generator(fake_logits, real_logits))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fastgan.affine import NotAffineError
-from fastgan.losses import LOSSES, Loss
+from fastgan.losses import Loss
+from fastgan.losses import parse as parse_loss
 from fastgan.ops.checks import check_floating
 from fastgan.penalties import double_backward, one_pass
 from fastgan.penalties.compiled import Compiled, ordinary
@@ -48,7 +49,7 @@ def critic_loss(
     Args:
         critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel.
         real, fake: samples, of any dtype the critic takes.
-        loss: a name in `fastgan.losses.LOSSES`, a `Loss`, or a function (real_logits, fake_logits) -> scalar.
+        loss: a name as `fastgan.losses.parse` reads it, a `Loss`, or a function (real_logits, fake_logits) -> scalar.
         penalties: any of `fastgan.penalties`, e.g. (R1(10.0), R2(10.0)) or (WGANGP(10.0),); () for none.
         labels: passed on as critic(x, labels) if given; a tuple is passed on as further arguments.
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
@@ -298,9 +299,10 @@ def _result(
 
 def _objective(loss: Objective) -> Callable[[Tensor, Tensor], Tensor]:
     if isinstance(loss, str):
-        if loss not in LOSSES:
-            raise ValueError(f"critic_loss: loss is {loss!r}, expected one of {', '.join(LOSSES)}, or a function")
-        return LOSSES[loss].critic
+        try:
+            return parse_loss(loss).critic
+        except ValueError as error:
+            raise ValueError(f"critic_loss: loss is {error}, or a function") from None
     if isinstance(loss, Loss):
         return loss.critic
     if not callable(loss):

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.losses import LOSSES, Loss
+from fastgan.losses import Loss, parse
 from fastgan.penalties.one_pass import not_again
 from fastgan.penalties.result import CriticLoss
 
@@ -54,9 +54,13 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
     if side.gradient is None:
         raise ValueError("generator_loss_from: no penalty was on the fakes, expected one such as R2 in critic_loss")
     chosen = side.objective if loss is None else loss
-    chosen = LOSSES.get(chosen) if isinstance(chosen, str) else chosen
+    if isinstance(chosen, str):
+        try:
+            chosen = parse(chosen)
+        except ValueError as error:
+            raise ValueError(f"generator_loss_from: loss is {error}, or a Loss") from None
     if not isinstance(chosen, Loss):
-        raise ValueError(f"generator_loss_from: loss is {loss!r}, expected one of {', '.join(LOSSES)}, or a Loss")
+        raise ValueError(f"generator_loss_from: loss is {chosen!r}, expected a name or a Loss")
     assert critic_loss.fake_logits is not None
     if critic_loss.fake_logits.numel() != len(side.gradient):
         raise ValueError(

@@ -10,7 +10,8 @@ from torch import nn
 
 from fastgan.data import DIGITS
 from fastgan.errors import UserError
-from fastgan.losses import LOSSES
+from fastgan.losses import Loss
+from fastgan.losses import parse as parse_loss
 from fastgan.models import PRESETS
 from fastgan.penalties import Penalty, parse
 from fastgan.train.regularisation import Regularisation
@@ -26,7 +27,7 @@ class TrainConfig:
     Attributes:
         out: the run's folder.
         preset: a name in `fastgan.models.PRESETS`.
-        loss: a name in `fastgan.losses.LOSSES`.
+        loss: a name in `fastgan.losses.LOSSES`, or what `fastgan.losses.parse` reads, as `fgan:alpha:0.5`.
         steps: updates of each player, from the start of the run.
         batch_size: images per update, at most the size of the data set.
         lr, lr_critic: learning rates of Adam for the generator and the critic.
@@ -87,7 +88,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _one_of("preset", self.preset, PRESETS)
-        _one_of("loss", self.loss, LOSSES)
+        _ = self.objective
         positive = ("steps", "batch_size", "penalty_every", "path_length_every", "log_every", "sample_every")
         for name in (*positive, "save_every", "keep"):
             if getattr(self, name) < 1:
@@ -108,6 +109,14 @@ class TrainConfig:
         if not 0 <= self.seed < 2**63:
             raise _wrong("seed", self.seed, "0 to 2^63 - 1")
         _penalties(self.penalty)
+
+    @property
+    def objective(self) -> Loss:
+        """What the players minimise, from `loss`."""
+        try:
+            return parse_loss(self.loss)
+        except ValueError as error:
+            raise UserError(f"{option('loss')} is {error}") from None
 
     @property
     def regularisation(self) -> Regularisation:

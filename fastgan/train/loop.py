@@ -6,7 +6,6 @@ from collections.abc import Callable
 from torch import Tensor
 
 from fastgan.errors import UserError
-from fastgan.losses import LOSSES
 from fastgan.train.config import TrainConfig
 from fastgan.train.progress import TrainingProgress
 from fastgan.train.records import Records
@@ -35,7 +34,7 @@ def train_until(
     Raises:
         UserError: a loss is no longer finite. It is never saved.
     """
-    loss, regularisation = LOSSES[config.loss], config.regularisation
+    loss, regularisation = config.objective, config.regularisation
     last: Step | None = None
     saved_at, noted = None, False
     while state.step < config.steps and stop.signal is None:

@@ -6,10 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from fastgan.losses import LOSSES
+import fastgan
+from fastgan.losses import LOSSES, parse
+from tests.losses.f_divergences import TABLE
 
 # The formulas once more, as numpy loops over float64 logits.
 TEXTBOOK = {
+    "minimax": (
+        lambda real, fake: np.mean([np.logaddexp(0, -x) for x in real]) + np.mean([np.logaddexp(0, y) for y in fake]),
+        lambda fake, real: np.mean([np.log(1 - 1 / (1 + np.exp(-y))) for y in fake]),
+    ),
+    "maximum_likelihood": (
+        lambda real, fake: np.mean([np.logaddexp(0, -x) for x in real]) + np.mean([np.logaddexp(0, y) for y in fake]),
+        lambda fake, real: -np.log(np.mean([np.exp(y) for y in fake])),
+    ),
     "nonsaturating": (
         lambda real, fake: np.mean([np.logaddexp(0, -x) for x in real]) + np.mean([np.logaddexp(0, y) for y in fake]),
         lambda fake, real: np.mean([np.logaddexp(0, -y) for y in fake]),
@@ -28,12 +38,29 @@ TEXTBOOK = {
         lambda fake, real: np.mean([np.logaddexp(0, x - y) for x, y in zip(real, fake, strict=True)]),
     ),
 }
+for _name, _divergence in TABLE.items():
+    TEXTBOOK[f"fgan:{_name}"] = (
+        lambda real, fake, d=_divergence: (
+            np.mean([d.conjugate(d.activation(y)) for y in fake]) - np.mean([d.activation(x) for x in real])
+        ),
+        lambda fake, real, d=_divergence: -np.mean([d.activation(y) for y in fake]),
+    )
 EVERY = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
 @pytest.fixture
 def logits(generator):
     return torch.randn(2, 40, 1, dtype=torch.float64, generator=generator) * 3
+
+
+def test_each_is_callable_by_its_name_and_gives_both_players_losses(logits):
+    real, fake = logits
+    for name, loss in LOSSES.items():
+        family, _, divergence = name.partition(":")
+        named = getattr(fastgan.losses, family)
+        named = named(divergence) if divergence else named
+        assert named(real, fake) == (loss.critic(real, fake), loss.generator(fake, real))
+        assert parse(name) == loss
 
 
 def slopes(value, *inputs):
@@ -66,7 +93,7 @@ def test_docstrings_state_the_paper(loss):
 def test_scalars_of_the_dtype_and_any_shape(loss, logits):
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         real, fake = logits.to(dtype)
-        for value in (loss.critic(real, fake), loss.generator(fake, real)):
+        for value in loss(real, fake):
             assert value.shape == ()
             assert value.dtype == dtype
     real, fake = logits

@@ -1,0 +1,35 @@
+"""The maximum-likelihood game: samples are weighted by how much too rare they are, as in the gradient of KL(p, q).
+
+For the best critic exp(D) = p / q, so that the gradient of -E_q exp(D(G(z))) is that of the data's log-likelihood
+(Goodfellow 2014, On distinguishability criteria, arXiv:1412.6515). The weights exp(D) of a batch differ by orders of
+magnitude: its gradient is carried by the few samples that the critic likes best.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from fastgan.losses.loss import Loss
+from fastgan.losses.nonsaturating import critic as critic  # the same
+
+
+def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    """-log E_q exp(D(G(z))), through the largest logit of the batch.
+
+    Its gradient is that of -E_q exp(D(G(z))) divided by E_q exp(D(G(z))), which is 1 for the best critic: the
+    direction is the same, and no exponential overflows.
+
+    Args:
+        fake_logits: the critic's output on samples, any shape, floating point.
+        real_logits: not used.
+
+    Returns:
+        A scalar; 0 at equilibrium.
+
+    Goodfellow 2016, NIPS tutorial, arXiv:1701.00160, section 3.2.4.
+    """
+    return math.log(fake_logits.numel()) - torch.logsumexp(fake_logits.flatten(), 0)
+
+
+MAXIMUM_LIKELIHOOD = Loss("maximum_likelihood", critic, generator, "Goodfellow 2016, arXiv:1701.00160")
