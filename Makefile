@@ -53,6 +53,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.penalties
 	$(BIN)/python -m benchmarks.spectral_norm
 	$(BIN)/python -m benchmarks.accelerate
+	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.readme
 
 gpu:

@@ -28,7 +28,7 @@ def keep_freed_memory() -> None:
     glibc returns the free end of its heap when that exceeds twice its threshold for mapping blocks apart, and raises
     the threshold to the size of the largest mapped block that was ever freed, up to 32 MB. A pass that frees every
     activation at once, or a kernel its scratch memory, otherwise pays a page fault for each 4 kB that the next one
-    writes: more than a small convolution. So one block of that size is mapped and freed here, untouched. Other
-    allocators, and thresholds set by hand, are not affected.
+    writes, which may take as long as the kernel. So one block of that size is mapped and freed here, untouched, before
+    the first kernel runs. Other allocators, and thresholds set by hand, are not affected.
     """
     torch.empty(_LARGEST_THRESHOLD - (64 << 10), dtype=torch.uint8)

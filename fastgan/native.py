@@ -6,6 +6,8 @@ from types import ModuleType
 
 import torch  # makes torch's OpenMP runtime visible to the extension, which links none
 
+from fastgan import allocation
+
 
 def _load() -> tuple[ModuleType | None, str | None]:
     """Returns the extension and None, or None and the reason in one sentence."""
@@ -35,6 +37,7 @@ def extension() -> ModuleType:
     """The module `fastgan._C`; the callers have checked that the backend that needs it is there."""
     if _extension is None:
         raise RuntimeError(reason_missing)
+    allocation.keep_freed_memory()
     return _extension
 
 

@@ -147,6 +147,8 @@ class Step:
         truth: whose float64 gradients it must have.
         yardstick: whose errors in the same dtype its own are held against.
         main_only: measured with R1 and R2 only.
+        compiled: by torch.compile.
+        own_convolutions: its forward pass is by fastgan's convolutions, which round otherwise than PyTorch's.
     """
 
     run: Callable[[Subject], None]
@@ -154,13 +156,18 @@ class Step:
     yardstick: str
     main_only: bool = False
     compiled: bool = False
+    own_convolutions: bool = False
+
+    @property
+    def rounds_otherwise(self) -> bool:
+        return self.compiled or self.own_convolutions
 
 
 STEPS: dict[str, Step] = {
     PLAIN: Step(plain, PLAIN, PLAIN),
     JOINT: Step(joint, JOINT, JOINT),
     SEPARATE: Step(separate, JOINT, JOINT),
-    LEAN: Step(lean, JOINT, JOINT),
+    LEAN: Step(lean, JOINT, JOINT, own_convolutions=True),
     ONE_PASS: Step(one_pass, JOINT, JOINT),
     BOTH_JOINT: Step(joint_and_generator, BOTH_JOINT, BOTH_JOINT, main_only=True),
     BOTH: Step(simultaneous, BOTH_JOINT, BOTH_JOINT, main_only=True),

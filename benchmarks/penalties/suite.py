@@ -86,7 +86,7 @@ def _check(case: Case, subject: Subject, rows: dict[str, Row]) -> None:
         if known is None:
             rows[name] = replace(row, status=ERROR, message=f"{step.yardstick}, its yardstick, failed")
             continue
-        rounds_otherwise = step.compiled or case.objective.name == "WGAN-GP"
+        rounds_otherwise = step.rounds_otherwise or case.objective.name == "WGAN-GP"
         complaint = check.complaint(found, known, case.dtype, rounds_otherwise)
         rows[name] = replace(
             row,

@@ -49,7 +49,6 @@ def _arguments(x: Tensor, y: Tensor, padding: Pair, turned: bool) -> Any:
 
 
 def _forward(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair, turned: bool) -> Tensor:
-    allocation.keep_freed_memory()
     x, w = dense(x, 1), w.contiguous()
     bias = None if bias is None else bias.contiguous()
     y = _output(x, w, padding, turned)
@@ -63,7 +62,6 @@ def _output(x: Tensor, w: Tensor, padding: Pair, turned: bool) -> Tensor:
 
 
 def _weight_grad(x: Tensor, dy: Tensor, padding: Pair) -> Tensor:
-    allocation.keep_freed_memory()
     x, dy = dense(x, 1), dense(dy, 1)
     dw = allocation.empty((dy.shape[1], x.shape[1], 3, 3), like=x)
     args = _arguments(x, dy, padding, turned=False)

@@ -72,7 +72,6 @@ def _arguments(x: Tensor, y: Tensor, padding: int, taps: int) -> Any:
 
 
 def _forward(x: Tensor, w: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-    allocation.keep_freed_memory()
     x, w = dense(x, 1), w.contiguous()
     bias = None if bias is None else bias.contiguous()
     y = _y(x, w, padding)
@@ -82,7 +81,6 @@ def _forward(x: Tensor, w: Tensor, bias: Tensor | None, padding: int) -> Tensor:
 
 
 def _transposed(y: Tensor, w: Tensor, bias: Tensor | None, size: list[int], padding: int) -> Tensor:
-    allocation.keep_freed_memory()
     y, w = dense(y, 1), w.contiguous()
     bias = None if bias is None else bias.contiguous()
     x = _x(y, w, size)
@@ -93,7 +91,6 @@ def _transposed(y: Tensor, w: Tensor, bias: Tensor | None, size: list[int], padd
 
 
 def _weight_grad(x: Tensor, dy: Tensor, padding: int, taps: int) -> Tensor:
-    allocation.keep_freed_memory()
     x, dy = dense(x, 1), dense(dy, 1)
     dw = allocation.empty((dy.shape[1], x.shape[1], taps, taps), like=x)
     args = _arguments(x, dy, padding, taps)

@@ -1,0 +1,115 @@
+"""`python -m benchmarks.convolutions`: every pass of the convolutions that fastgan computes on a CPU, beside PyTorch's.
+
+The passes as a step takes them: forward, the gradient to the image, that to the filters. One call of each in turn, in
+one process; medians. A ratio is printed where our result is as near to float64 as twice PyTorch's.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import fastgan
+from fastgan.ops import convolution_passes as passes
+from fastgan.ops.convolution_passes import Config
+
+ROUNDS, WARM_UP = 40, 3
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a convolution: batch, channels of x and of y, side of x and of the filters."""
+
+    B: int
+    C: int
+    K: int
+    side: int
+    taps: int
+    stride: int = 1
+    padding: int = 0
+
+    def __str__(self) -> str:
+        filters = f"{self.taps}x{self.taps}" + (f" stride {self.stride}" if self.stride > 1 else "")
+        return f"{self.B}x{self.C}->{self.K}x{self.side}x{self.side} {filters}"
+
+
+SHAPES = (
+    Shape(16, 48, 48, 32, 3, padding=1),
+    Shape(16, 96, 96, 16, 3, padding=1),
+    Shape(16, 48, 96, 33, 3, stride=2),  # StyleGAN2's critic, after its blur; and its generator's, transposed
+    Shape(16, 96, 96, 17, 3, stride=2),
+    Shape(64, 32, 64, 32, 4, stride=2, padding=1),  # DCGAN's
+    Shape(64, 128, 256, 8, 4, stride=2, padding=1),
+    Shape(8, 512, 512, 8, 4, stride=2, padding=1),
+    Shape(16, 3, 48, 32, 1),  # from and to the channels of an image
+    Shape(16, 48, 3, 32, 1),
+    Shape(16, 48, 96, 16, 1),
+)
+
+Pass = Callable[[], Tensor | None]
+
+
+def passes_of(x: Tensor, w: Tensor, dy: Tensor, config: Config) -> dict[str, Pass]:
+    return {
+        "forward": lambda: passes.forward(x, w, None, config),
+        "to the image": lambda: passes.gradients(dy, x, w, config, True, False, False)[0],
+        "to the filters": lambda: passes.gradients(dy, x, w, config, False, True, False)[1],
+    }
+
+
+def medians(*functions: Pass) -> list[float]:
+    """Milliseconds of each, in turn."""
+    times: list[list[float]] = [[] for _ in functions]
+    for turn in range(WARM_UP + ROUNDS):
+        for kept, function in zip(times, functions, strict=True):
+            start = time.perf_counter()
+            function()
+            if turn >= WARM_UP:
+                kept.append(1000 * (time.perf_counter() - start))
+    return [statistics.median(kept) for kept in times]
+
+
+def error(found: Tensor | None, truth: Tensor | None) -> float:
+    assert found is not None
+    assert truth is not None
+    return ((found - truth).norm() / truth.norm()).item()
+
+
+def add_rows(table: Table, shape: Shape) -> bool:
+    """The three passes of a shape; whether all are right."""
+    x, w = torch.randn(shape.B, shape.C, shape.side, shape.side), torch.randn(shape.K, shape.C, shape.taps, shape.taps)
+    plain = Config((shape.stride,) * 2, (shape.padding,) * 2, (1, 1), False, (0, 0), 1)
+    dy = torch.randn_like(passes.forward(x, w, None, plain))
+    ours, torchs = passes_of(x, w, dy, plain.chosen(x, w, None)), passes_of(x, w, dy, plain)
+    exact = passes_of(x.double(), w.double(), dy.double(), plain)
+    right = True
+    for name in ours:
+        truth = exact[name]()
+        allowed = max(2 * error(torchs[name](), truth), torch.finfo(x.dtype).eps)
+        here = error(ours[name](), truth) <= allowed
+        mine, other = medians(ours[name], torchs[name])
+        table.add_row(
+            str(shape), name, f"{other:.3g} ms", f"{mine:.3g} ms", f"{other / mine:.2f}x" if here else "WRONG"
+        )
+        right = right and here
+    return right
+
+
+def main() -> None:
+    """Prints the table; exit status 1 if a pass is wrong."""
+    torch.manual_seed(0)
+    table = Table("convolution", "pass", "PyTorch", "fastgan", "ratio")
+    with fastgan.backend("auto"):
+        right = [add_rows(table, shape) for shape in SHAPES]
+    Console().print(f"{torch.get_num_threads()} threads, float32", table)
+    if not all(right):
+        raise SystemExit("a pass is wrong")
+
+
+if __name__ == "__main__":
+    main()
