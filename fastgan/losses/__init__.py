@@ -5,14 +5,18 @@
 
 from fastgan.losses.divergences import DIVERGENCES
 from fastgan.losses.fgan import fgan
-from fastgan.losses.hinge import HINGE as hinge
-from fastgan.losses.least_squares import LEAST_SQUARES as least_squares
+from fastgan.losses.hinge import HINGE
+from fastgan.losses.least_squares import LEAST_SQUARES
 from fastgan.losses.loss import Loss, Players
-from fastgan.losses.maximum_likelihood import MAXIMUM_LIKELIHOOD as maximum_likelihood
-from fastgan.losses.minimax import MINIMAX as minimax
-from fastgan.losses.nonsaturating import NONSATURATING as nonsaturating
-from fastgan.losses.relativistic_pairing import RELATIVISTIC_PAIRING as relativistic_pairing
-from fastgan.losses.wasserstein import WASSERSTEIN as wasserstein
+from fastgan.losses.maximum_likelihood import MAXIMUM_LIKELIHOOD
+from fastgan.losses.minimax import MINIMAX
+from fastgan.losses.nonsaturating import NONSATURATING
+from fastgan.losses.relativistic_pairing import RELATIVISTIC_PAIRING
+from fastgan.losses.wasserstein import WASSERSTEIN
+
+# What users call them; each is named as the module it stands in.
+hinge, least_squares, maximum_likelihood, minimax = HINGE, LEAST_SQUARES, MAXIMUM_LIKELIHOOD, MINIMAX
+nonsaturating, relativistic_pairing, wasserstein = NONSATURATING, RELATIVISTIC_PAIRING, WASSERSTEIN
 
 LOSSES: dict[str, Loss] = {
     loss.name: loss

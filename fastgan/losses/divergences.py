@@ -99,15 +99,19 @@ def reverse_kl() -> Divergence:
 
 
 def pearson() -> Divergence:
-    """(u - 1)^2: Pearson's chi^2. f* is that of f on all numbers, as in the paper; f' of a ratio is above -2."""
+    """(u - 1)^2: Pearson's chi^2. T of a ratio is above -2; below, f* is -1, where the paper's quadratic rises again."""
+
+    def conjugate(t: Tensor) -> Tensor:
+        return (t.clamp(min=-2) / 2 + 1).square() - 1
+
     return Divergence(
         "pearson",
         lambda u: (u - 1).square(),
         lambda u: 2 * (u - 1),
-        lambda t: t.square() / 4 + t,
+        conjugate,
         (-math.inf, math.inf),
         lambda v: v,
-        lambda v: v.square() / 4 + v,
+        conjugate,
     )
 
 

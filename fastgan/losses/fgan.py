@@ -5,7 +5,7 @@
 `divergences.py` has the eleven divergences.
 """
 
-from functools import partial
+from functools import partial, update_wrapper
 
 from torch import Tensor
 
@@ -68,9 +68,10 @@ def fgan(divergence: str | Divergence = "jensen_shannon", saturating: bool = Fal
         if divergence not in DIVERGENCES:
             raise ValueError(f"fgan: divergence is {divergence!r}, expected one of {', '.join(DIVERGENCES)}")
         divergence = DIVERGENCES[divergence]()
+    of_generator = saturating_generator if saturating else generator
     return Loss(
         f"fgan:{divergence.name}",
-        partial(critic, divergence),
-        partial(saturating_generator if saturating else generator, divergence),
+        update_wrapper(partial(critic, divergence), critic),
+        update_wrapper(partial(of_generator, divergence), of_generator),
         "Nowozin et al. 2016, arXiv:1606.00709",
     )

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.losses import Loss, parse
+from fastgan.losses import LOSSES, Loss, parse
 from fastgan.penalties.one_pass import not_again
 from fastgan.penalties.result import CriticLoss
 
@@ -60,7 +60,7 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
         except ValueError as error:
             raise ValueError(f"generator_loss_from: loss is {error}, or a Loss") from None
     if not isinstance(chosen, Loss):
-        raise ValueError(f"generator_loss_from: loss is {chosen!r}, expected a name or a Loss")
+        raise ValueError(f"generator_loss_from: loss is {chosen!r}, expected one of {', '.join(LOSSES)}, or a Loss")
     assert critic_loss.fake_logits is not None
     if critic_loss.fake_logits.numel() != len(side.gradient):
         raise ValueError(

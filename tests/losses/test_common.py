@@ -79,8 +79,10 @@ def test_values_are_the_textbook_formulas(loss, logits):
     real, fake = logits
     critic, generator = TEXTBOOK[loss.name]
     x, y = real.flatten().tolist(), fake.flatten().tolist()
-    assert loss.critic(real, fake).item() == pytest.approx(critic(x, y), rel=1e-12)
-    assert loss.generator(fake, real).item() == pytest.approx(generator(y, x), rel=1e-12)
+    # The conjugates of the f-divergences are maxima found numerically, some activations finite differences.
+    rel = 1e-7 if loss.name.startswith("fgan") else 1e-12
+    assert loss.critic(real, fake).item() == pytest.approx(critic(x, y), rel=rel, abs=rel)
+    assert loss.generator(fake, real).item() == pytest.approx(generator(y, x), rel=rel)
 
 
 @EVERY

@@ -1,5 +1,6 @@
 """The f-divergences: convexity, conjugates by Fenchel and Young, and the bound against quadrature."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,8 +8,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from fastgan.losses.divergences import DIVERGENCES, LIMIT, alpha, weighted_jensen_shannon
-
+from fastgan.losses.divergences import DIVERGENCES, LIMIT, alpha, exp, weighted_jensen_shannon
 from tests.losses.f_divergences import TABLE
 
 ALL = {
@@ -30,7 +30,7 @@ def inside(divergence, n=60):
     """Points of the domain, from everywhere in it."""
     low, high = divergence.domain
     if divergence.name == "pearson":
-        low = -2.0  # what f' of a ratio reaches; below, f* is that of f on all numbers
+        low = -2.0  # what f' of a ratio reaches; below, f* is constant
     if math.isinf(low) and math.isinf(high):
         return torch.linspace(-8, 5, n, dtype=torch.float64)
     steps = torch.logspace(-4, math.log10(20), n, dtype=torch.float64)
@@ -123,7 +123,7 @@ def test_the_bound_at_the_best_critic_is_the_divergence_by_quadrature(divergence
 
     def integral(integrand):
         ends = [-12, -3, -0.5, 0.5, 1.5, 4, 12]  # the ratio is one at two points, where one integrand has kinks
-        pieces = zip(ends, ends[1:], strict=False)
+        pieces = itertools.pairwise(ends)
         return sum(integrate.quad(integrand, *piece, epsabs=1e-12, limit=400)[0] for piece in pieces)
 
     exact = integral(lambda x: q.pdf(x) * tensor_of(divergence.f, ratio(x)))
@@ -142,8 +142,6 @@ def test_the_bound_at_the_best_critic_is_the_divergence_by_quadrature(divergence
 
 
 def test_the_exponential_goes_on_as_its_tangent():
-    from fastgan.losses.divergences import exp
-
     v = torch.tensor([-1e4, -2.0, LIMIT - 1, LIMIT + 1, 1e4], dtype=torch.float64, requires_grad=True)
     y = exp(v)
     (slope,) = torch.autograd.grad(y.sum(), v)
@@ -165,6 +163,13 @@ def test_alpha_is_neither_0_nor_1(value):
 def test_pi_is_a_share(value):
     with pytest.raises(ValueError, match=f"pi is {value}, expected a number between 0 and 1"):
         weighted_jensen_shannon(value)
+
+
+def test_pearsons_conjugate_is_constant_where_no_ratio_is():
+    t = torch.tensor([-9.0, -2.0, -1.0], dtype=torch.float64, requires_grad=True)
+    value = DIVERGENCES["pearson"]().conjugate(t)
+    assert value.tolist() == [-1, -1, -0.75]
+    assert torch.autograd.grad(value.sum(), t)[0].tolist() == [0, 0, 0.5]
 
 
 def test_alpha_has_the_others_as_limits():

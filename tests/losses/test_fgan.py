@@ -29,10 +29,8 @@ def test_the_jensen_shannon_divergence_is_it_but_for_a_constant(logits):
 
 @pytest.mark.parametrize("name", DIVERGENCES)
 def test_both_forms_of_the_generator_pull_the_same_way(name):
-    fake = torch.linspace(-3, 3, 7, dtype=torch.float64).requires_grad_()
-    pulls = [
-        torch.autograd.grad(fgan(name, saturating).generator(fake, None), fake)[0] for saturating in (False, True)
-    ]
+    fake = torch.linspace(-1.9, 3, 7, dtype=torch.float64).requires_grad_()  # below -2 Pearson's saturates
+    pulls = [torch.autograd.grad(fgan(name, saturating).generator(fake, None), fake)[0] for saturating in (False, True)]
     assert all((pull < 0).all() for pull in pulls)
 
 
