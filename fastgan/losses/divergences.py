@@ -99,7 +99,7 @@ def reverse_kl() -> Divergence:
 
 
 def pearson() -> Divergence:
-    """(u - 1)^2: Pearson's chi^2. T of a ratio is above -2; below, f* is -1, where the paper's quadratic rises again."""
+    """(u - 1)^2: Pearson's chi^2. T of a ratio is above -2; f* is -1 below, where the paper's quadratic rises again."""
 
     def conjugate(t: Tensor) -> Tensor:
         return (t.clamp(min=-2) / 2 + 1).square() - 1
