@@ -17,13 +17,16 @@ from fastgan.ops import minimal_filtering
 MOST_AT_ONCE = 1 << 16
 """Weights up to which their gradient is the sum of one for each sample; of more, those would be a large tensor."""
 
+LEAST_ELEMENTS = 4096
+"""Of x: small products are rounded otherwise from call to call, as their memory lies, and gain little."""
+
 
 def pays(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
     """Whether it is the faster one. Sizes that do not fit are left to PyTorch, which says so."""
     return (
         minimal_filtering.available(x)
         and minimal_filtering.tensors_fit(x, w, bias, w.shape[1], w.shape[0])
-        and x.numel() > 0
+        and x.numel() >= max(LEAST_ELEMENTS, 1)
         and x.is_contiguous()
     )
 

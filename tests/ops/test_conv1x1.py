@@ -8,6 +8,12 @@ from fastgan.ops import conv1x1_backends
 from fastgan.ops.convolution import conv2d
 from tests.ops.convolution_passes import Passes, passes
 
+
+@pytest.fixture(autouse=True)
+def _small_images_too(monkeypatch):
+    monkeypatch.setattr(conv1x1_backends, "LEAST_ELEMENTS", 0)
+
+
 OURS = {"1x1", "turned", "1x1 weight_grad"}
 
 
