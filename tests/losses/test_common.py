@@ -104,7 +104,8 @@ def test_scalars_of_the_dtype_and_any_shape(loss, logits):
 
 @EVERY
 def test_first_and_second_derivatives(loss, logits):
-    real, fake = (x[:6].clone().requires_grad_() for x in logits)
+    # Standard normal: of exp(3 x) finite differences keep too few digits for the smallest entries of a mean.
+    real, fake = ((x[:6] / 3).requires_grad_() for x in logits)
     assert torch.autograd.gradcheck(loss.critic, (real, fake))
     assert torch.autograd.gradgradcheck(loss.critic, (real, fake))
     fixed = real.detach()
