@@ -53,6 +53,14 @@ def conv2d_resample(
     """
     _check(x, w, f, groups)
     result_size("conv2d_resample", x, w, up, down, padding)
+    return resampled(x, w, f, up, down, padding, groups, flip_weight, flip_filter)
+
+
+def resampled(
+    x: Tensor, w: Tensor, f: Tensor | None, up: int, down: int, padding: Padding, groups: int = 1,
+    flip_weight: bool = True, flip_filter: bool = False,
+) -> Tensor:  # fmt: skip
+    """`conv2d_resample` of arguments that have been checked."""
     pads = parse_padding("conv2d_resample", padding)
     kh, kw = w.shape[2:]
     if up > 1:

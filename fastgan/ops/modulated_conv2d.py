@@ -21,7 +21,7 @@ from fastgan import backends
 from fastgan.ops import modulated_conv2d_fused as fused
 from fastgan.ops.bias_act import resolved
 from fastgan.ops.checks import check_floating
-from fastgan.ops.conv2d_resample import conv2d_resample, result_size
+from fastgan.ops.conv2d_resample import resampled, result_size
 from fastgan.ops.convolution_passes import autocasts
 from fastgan.ops.precision import compute_dtype
 from fastgan.ops.resample_filter import Padding, check_filter, setup_filter
@@ -130,7 +130,7 @@ def styled_conv2d(
         config = fused.Config(act, *defaults, None if clamp is None else float(clamp))
         weight = weight if flip_weight else weight.flip((2, 3))
         return fused.fused(x, weight, styles, scale, noise, noise_strength, bias, config)
-    z = conv2d_resample(
+    z = resampled(
         scaled_bias_act(x, styles), weight.to(x.dtype), resample_filter, up, down, padding, flip_weight=flip_weight
     )
     return scaled_bias_act(z, scale, noise, noise_strength, bias, act, alpha, gain, clamp)
@@ -204,7 +204,7 @@ def _normalised(weight: Tensor, styles: Tensor, dtype: torch.dtype) -> tuple[Ten
 def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
     def sample(
         x_shape: tuple[int, ...], outputs: int, kernel: int, label: str, image: tuple[int, int] | None = None,
-        bias: bool = True, **kwargs: Any,
+        bias: bool = True, low: float = -2.5, **kwargs: Any,
     ) -> Sample:  # fmt: skip
         def draw(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -212,7 +212,7 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
         # After demodulation the results are about as large as x: the bias keeps them away from an activation's kink.
         x, weight = 0.25 * draw(*x_shape), draw(outputs, x_shape[1], kernel, kernel)
         styles = 1 + 0.3 * draw(*x_shape[:2]).tanh()
-        b = 2.5 * (-1.0) ** torch.arange(outputs, dtype=torch.float64) if bias else None
+        b = torch.tensor([2.5, low], dtype=torch.float64).repeat(outputs)[:outputs] if bias else None
         noise, strength = (None, None) if image is None else (draw(*image), torch.tensor([0.1], dtype=torch.float64))
         if "resample_filter" in kwargs:
             kwargs["resample_filter"] = kwargs["resample_filter"].to(device)
@@ -223,7 +223,8 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     down: dict[str, Any] = {"down": 2, "resample_filter": setup_filter([1, 3, 3, 1])}
     yield sample((2, 2, 3, 4), 2, 3, "layer", (3, 4), padding=1, act="lrelu", clamp=8.0)
     # The bias depends on itself in the second derivative of a smooth activation alone; it clamps one of two channels.
-    yield sample((2, 2, 3, 3), 2, 3, "smooth-clamp", (3, 3), padding=1, act="swish", clamp=1.0)
+    # The other is not where swish is flat, and its slope small beside the last place of the argument.
+    yield sample((2, 2, 3, 3), 2, 3, "smooth-clamp", (3, 3), low=-0.5, padding=1, act="swish", clamp=1.0)
     yield sample((1, 2, 2, 3), 2, 3, "up", (4, 6), padding=1, act="lrelu", **up)
     yield sample((1, 2, 4, 2), 2, 3, "down", padding=1, act="swish", **down)
     yield sample((2, 3, 2, 2), 2, 1, "to-rgb", demodulate=False, clamp=8.0)
