@@ -13,14 +13,6 @@ Geometry geometry(const Conv3x3Args& a) {
   return {a.B, {a.C, a.H, a.W, a.x_channels_last}, y, a.pad_y, a.pad_x};
 }
 
-// Calls run(T()) for the type of the elements.
-template <typename Run>
-Error with_type(DType dtype, const Run& run) {
-  if (dtype == DType::float32) return run(float()), nullptr;
-  if (dtype == DType::float64) return run(double()), nullptr;
-  return "conv3x3: the dtype is neither float32 nor float64";
-}
-
 }  // namespace
 
 Error conv3x3(const void* x, const void* w, const void* bias, void* y, const Conv3x3Args& args, int threads) {

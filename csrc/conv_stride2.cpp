@@ -39,10 +39,8 @@ Geometry up(const ConvStride2Args& a) {
 // Calls run(T(), schemes) for the type of the elements and the size of the filters.
 template <typename Run>
 Error with_schemes(const ConvStride2Args& a, const Run& run) {
-  const bool single = a.dtype == DType::float32;
-  if (!single && a.dtype != DType::float64) return "conv_stride2: the dtype is neither float32 nor float64";
-  if (a.taps == 3) return single ? run(float(), Schemes<3>()) : run(double(), Schemes<3>()), nullptr;
-  if (a.taps == 4) return single ? run(float(), Schemes<4>()) : run(double(), Schemes<4>()), nullptr;
+  if (a.taps == 3) return with_type(a.dtype, [&](auto type) { run(type, Schemes<3>()); });
+  if (a.taps == 4) return with_type(a.dtype, [&](auto type) { run(type, Schemes<4>()); });
   return "conv_stride2: the filters are neither 3x3 nor 4x4";
 }
 

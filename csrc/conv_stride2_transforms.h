@@ -28,8 +28,7 @@ struct PairToSums {
   }
 };
 
-// --- 3 taps: the odd one meets one pixel for each of the pair
-// ------------------------------------------------
+// --- 3 taps: the odd one meets one pixel for each of the pair ---
 
 struct FivePixels {
   static constexpr int kIn = 5, kOut = 5;
@@ -137,8 +136,7 @@ struct TransposedOddOf3 {
   static constexpr Term kTerms[] = {{0, 1, 0}, {1, 3, 1}, {2, 2, 2}, {2, 1, 3}, {3, 0, 4}};
 };
 
-// --- 4 taps: even and odd ones alike
-// --------------------------------------------------------------------------
+// --- 4 taps: even and odd ones alike ---
 
 struct SixPixels {
   static constexpr int kIn = 6, kOut = 6;

@@ -21,6 +21,7 @@
 // adds up its own places of the result: the sums are not by thread, and do not depend on their number.
 #pragma once
 
+#include "common.h"
 #include "minimal_filters.h"
 #include "minimal_product.h"
 #include "scratch.h"
@@ -36,11 +37,18 @@ constexpr int64_t kMostShares = 4;
 // at every call. The channels of y are taken in groups that they suffice for.
 constexpr int64_t kMostFilters = 8 << 20;
 
+// Calls run(T()) for the type of the elements.
+template <typename Run>
+Error with_type(DType dtype, const Run& run) {
+  if (dtype == DType::float32) return run(float()), nullptr;
+  if (dtype == DType::float64) return run(double()), nullptr;
+  return "minimal filtering: the dtype is neither float32 nor float64";
+}
+
 struct Geometry {
   int64_t B;
   Image x, y;
-  int64_t pad_y,
-      pad_x;  // pixels of the first tile's window before x; the tile itself begins at y's first pixel
+  int64_t pad_y, pad_x;  // pixels of the first tile's window before x; the tile begins at y's first one
 };
 
 template <typename Scheme>

@@ -6,17 +6,15 @@ the same function for those who want it alone.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backends
-from fastgan.ops.checks import check_floating
-from fastgan.ops.conv3x3_backends import fits
+from fastgan.ops.conv3x3_backends import fits, output_size
 from fastgan.ops.convolution import convolution, minimal_convolution
-from fastgan.ops.minimal_filtering import DTYPES
+from fastgan.ops.minimal_filtering import DTYPES, channels_last, check, check_size, sample_of
 from fastgan.registry import BenchShape, OpSpec, Sample, register
 
 
@@ -47,19 +45,10 @@ def conv3x3(
         ValueError: an argument has a wrong shape, or padding is out of range.
         fastgan.BackendError: a backend was forced that cannot take these arguments.
     """
-    for name, tensor in (("x", x), ("weight", weight), ("bias", bias)):
-        if name != "bias" or tensor is not None:
-            check_floating("conv3x3", name, tensor)
-    if x.ndim != 4:
-        raise ValueError(f"conv3x3: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
-    if weight.ndim != 4 or list(weight.shape[1:]) != [x.shape[1], 3, 3]:
-        raise ValueError(f"conv3x3: weight has shape {list(weight.shape)}, expected [out, {x.shape[1]}, 3, 3]")
-    if bias is not None and list(bias.shape) != [weight.shape[0]]:
-        raise ValueError(f"conv3x3: bias has shape {list(bias.shape)}, expected [{weight.shape[0]}]")
+    check("conv3x3", x, weight, bias, 3)
     if padding not in (0, 1, 2):
         raise ValueError(f"conv3x3: padding is {padding!r}, expected 0, 1 or 2")
-    if min(x.shape[2:]) + 2 * padding < 3:
-        raise ValueError(f"conv3x3: x has shape {list(x.shape)}, smaller than the filters with padding {padding}")
+    check_size("conv3x3", x, padding, output_size(x, (padding, padding)))
     if backends.select(SPEC, x) == "reference" or not fits(x, weight, bias, (padding, padding)):
         return convolution(x, weight, bias, padding=padding)
     return minimal_convolution(x, weight, bias, stride=1, padding=(padding, padding))
@@ -74,35 +63,22 @@ def conv3x3_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None, pad
 
 
 def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
-    # Pixels and weights are positive: no sum cancels, so that a relative error can be asked for.
-    def sample(
-        B: int, inputs: int, outputs: int, H: int, W: int, label: str, bias: bool = False, **kwargs: Any
-    ) -> Sample:
-        def draw(*size: int) -> Tensor:
-            return (torch.rand(size, generator=generator, dtype=torch.float64) + 0.1).to(device, dtype)
-
-        tensors = draw(B, inputs, H, W), draw(outputs, inputs, 3, 3), draw(outputs) if bias else None
-        return Sample(tensors, kwargs, label)
-
-    yield sample(2, 2, 3, 4, 5, "small")
-    yield sample(1, 3, 2, 5, 4, "bias", bias=True)
-    yield sample(1, 2, 2, 3, 3, "valid", padding=0)
-    yield sample(1, 2, 3, 1, 2, "full", bias=True, padding=2)
-    yield sample(2, 1, 1, 3, 4, "one-channel")
-    yield sample(2, 17, 35, 6, 7, "lanes-left-over", bias=True)
-    yield sample(1, 70, 16, 4, 4, "long-sums")
-    yield sample(1, 16, 64, 3, 20, "wide", padding=0)
-    yield sample(3, 16, 32, 16, 16, "several-blocks")
-    yield sample(1, 8, 8, 2, 150, "cut-rows")
-    yield sample(2, 5, 3, 4, 6, "channels-last", bias=True).map(_channels_last)
-    yield sample(2, 32, 16, 5, 8, "channels-last-lanes", padding=2).map(_channels_last)
-    yield sample(2, 3, 2, 4, 10, "strided").map(lambda t: t[..., ::2] if t.ndim == 4 and t.shape[2] != 3 else t)
-    yield sample(5, 3, 2, 4, 6, "transposed").map(lambda t: t.transpose(2, 3) if t.ndim == 4 else t)
-    yield sample(0, 2, 3, 4, 5, "empty-batch", bias=True)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
+    sample = sample_of(device, dtype, generator)
+    yield sample(2, 2, 3, 4, 5, 3, "small")
+    yield sample(1, 3, 2, 5, 4, 3, "bias", bias=True)
+    yield sample(1, 2, 2, 3, 3, 3, "valid", padding=0)
+    yield sample(1, 2, 3, 1, 2, 3, "full", bias=True, padding=2)
+    yield sample(2, 1, 1, 3, 4, 3, "one-channel")
+    yield sample(2, 17, 35, 6, 7, 3, "lanes-left-over", bias=True)
+    yield sample(1, 70, 16, 4, 4, 3, "long-sums")
+    yield sample(1, 16, 64, 3, 20, 3, "wide", padding=0)
+    yield sample(3, 16, 32, 16, 16, 3, "several-blocks")
+    yield sample(1, 8, 8, 2, 150, 3, "cut-rows")
+    yield sample(2, 5, 3, 4, 6, 3, "channels-last", bias=True).map(channels_last)
+    yield sample(2, 32, 16, 5, 8, 3, "channels-last-lanes", padding=2).map(channels_last)
+    yield sample(2, 3, 2, 4, 10, 3, "strided").map(lambda t: t[..., ::2] if t.ndim == 4 and t.shape[2] != 3 else t)
+    yield sample(5, 3, 2, 4, 6, 3, "transposed").map(lambda t: t.transpose(2, 3) if t.ndim == 4 else t)
+    yield sample(0, 2, 3, 4, 5, 3, "empty-batch", bias=True)
 
 
 def bench_shape(B: int, C: int, R: int) -> BenchShape:

@@ -6,17 +6,15 @@ takes it wherever it pays; this is the same function for those who want it alone
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backends
-from fastgan.ops.checks import check_floating
 from fastgan.ops.conv_stride2_backends import fits, output_size
 from fastgan.ops.convolution import convolution, minimal_convolution
-from fastgan.ops.minimal_filtering import DTYPES
+from fastgan.ops.minimal_filtering import DTYPES, channels_last, check, check_size, sample_of
 from fastgan.registry import BenchShape, OpSpec, Sample, register
 
 
@@ -48,20 +46,10 @@ def conv_stride2(
         ValueError: an argument has a wrong shape, or padding is negative.
         fastgan.BackendError: a backend was forced that cannot take these arguments.
     """
-    for name, tensor in (("x", x), ("weight", weight), ("bias", bias)):
-        if name != "bias" or tensor is not None:
-            check_floating("conv_stride2", name, tensor)
-    if x.ndim != 4:
-        raise ValueError(f"conv_stride2: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
-    if weight.ndim != 4 or weight.shape[1] != x.shape[1] or weight.shape[2:] not in ((3, 3), (4, 4)):
-        expected = f"[out, {x.shape[1]}, 3, 3] or [out, {x.shape[1]}, 4, 4]"
-        raise ValueError(f"conv_stride2: weight has shape {list(weight.shape)}, expected {expected}")
-    if bias is not None and list(bias.shape) != [weight.shape[0]]:
-        raise ValueError(f"conv_stride2: bias has shape {list(bias.shape)}, expected [{weight.shape[0]}]")
+    check("conv_stride2", x, weight, bias, 3, 4)
     if not isinstance(padding, int) or padding < 0:
         raise ValueError(f"conv_stride2: padding is {padding!r}, expected an integer of at least 0")
-    if min(output_size(x, weight, padding)) < 1:
-        raise ValueError(f"conv_stride2: x has shape {list(x.shape)}, smaller than the filters with padding {padding}")
+    check_size("conv_stride2", x, padding, output_size(x, weight, padding))
     if backends.select(SPEC, x) == "reference" or not fits(x, weight, bias, (padding, padding)):
         return convolution(x, weight, bias, stride=2, padding=padding)
     return minimal_convolution(x, weight, bias, stride=2, padding=(padding, padding))
@@ -76,16 +64,7 @@ def conv_stride2_reference(x: Tensor, weight: Tensor, bias: Tensor | None = None
 
 
 def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
-    # Pixels and weights are positive: no sum cancels, so that a relative error can be asked for.
-    def sample(
-        B: int, inputs: int, outputs: int, H: int, W: int, taps: int, label: str, bias: bool = False, **kwargs: Any
-    ) -> Sample:
-        def draw(*size: int) -> Tensor:
-            return (torch.rand(size, generator=generator, dtype=torch.float64) + 0.1).to(device, dtype)
-
-        tensors = draw(B, inputs, H, W), draw(outputs, inputs, taps, taps), draw(outputs) if bias else None
-        return Sample(tensors, kwargs, label)
-
+    sample = sample_of(device, dtype, generator)
     yield sample(2, 2, 3, 6, 8, 3, "even")
     yield sample(2, 2, 3, 6, 8, 4, "even-4")
     yield sample(1, 3, 2, 7, 5, 3, "valid", bias=True, padding=0)
@@ -97,16 +76,12 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample(1, 70, 16, 4, 4, 4, "long-sums")
     yield sample(3, 16, 32, 17, 17, 3, "several-blocks", padding=0)
     yield sample(1, 8, 8, 4, 150, 4, "cut-rows")
-    yield sample(2, 5, 3, 4, 6, 3, "channels-last", bias=True).map(_channels_last)
-    yield sample(2, 32, 16, 5, 8, 4, "channels-last-lanes", padding=2).map(_channels_last)
+    yield sample(2, 5, 3, 4, 6, 3, "channels-last", bias=True).map(channels_last)
+    yield sample(2, 32, 16, 5, 8, 4, "channels-last-lanes", padding=2).map(channels_last)
     yield sample(2, 3, 2, 4, 10, 4, "strided").map(
         lambda t: t[..., ::2] if t.ndim == 4 and t.shape[2] != t.shape[3] else t
     )
     yield sample(0, 2, 3, 4, 5, 3, "empty-batch", bias=True)
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
 
 
 def bench_shape(B: int, inputs: int, outputs: int, R: int, taps: int, padding: int) -> BenchShape:

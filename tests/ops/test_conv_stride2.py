@@ -11,7 +11,7 @@ from fastgan.ops.convolution import conv2d, conv_transpose2d
 from tests.ops.convolution_passes import Passes, passes
 
 DOWN = {"stride 2", "transposed", "stride 2 weight_grad"}
-CONTRACT = [torch.float32, torch.float64]
+DTYPES = [torch.float32, torch.float64]
 
 
 def direct(x, w, padding):
@@ -50,7 +50,7 @@ def assert_close(found, truth, context):
     assert error <= 20 * torch.finfo(found.dtype).eps, context
 
 
-@pytest.mark.parametrize("dtype", CONTRACT)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("taps", [3, 4])
 def test_values_against_loops(dtype, channels_last, taps, generator):
@@ -67,7 +67,7 @@ def test_values_against_loops(dtype, channels_last, taps, generator):
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("dtype", CONTRACT)
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("taps", [3, 4])
 def test_transposes_against_loops(dtype, channels_last, taps, generator):
