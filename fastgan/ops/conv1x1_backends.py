@@ -18,8 +18,8 @@ MOST_AT_ONCE = 1 << 16
 """Weights up to which their gradient is the sum of one for each sample; of more, those would be a large tensor."""
 
 LEAST_ELEMENTS = 4096
-"""Of x. Fewer would be faster too, by fractions of a millisecond; theirs stay the bits that torch.compile computes, which
-has PyTorch's convolution throughout."""
+"""Of x. Fewer would be faster too, by fractions of a millisecond; theirs stay the bits that torch.compile computes,
+which has PyTorch's convolution throughout."""
 
 
 def pays(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
