@@ -5,7 +5,7 @@ whole objective with gradient penalties, `fastgan.accelerate` puts an existing m
 Importing the package starts no CUDA context and imports neither triton nor the training libraries.
 """
 
-from fastgan import nn, ops, penalties
+from fastgan import games, nn, ops, penalties
 from fastgan.accelerate import accelerate, accelerated, restore
 from fastgan.affine import NotAffineError
 from fastgan.backends import BackendError, backend
@@ -21,6 +21,7 @@ __all__ = [
     "backend",
     "critic_loss",
     "explain",
+    "games",
     "generator_loss_from",
     "gradient_penalty",
     "nn",

@@ -1,0 +1,42 @@
+"""Alternating gradient descent: the generator answers the critic's update. What GANs are trained by, mostly."""
+
+from typing import ClassVar
+
+from torch.optim import Optimizer
+
+from fastgan.games.checks import at_least
+from fastgan.games.game import Game
+from fastgan.games.player import Closure
+from fastgan.losses import Players
+
+
+class Alternating(Game):
+    """The critic steps `critic_steps` times, then the generator once.
+
+    On V(x, y) = -xy, one step each, it neither comes nearer to the equilibrium nor leaves: both eigenvalues are on the
+    unit circle for learning rates whose product is below 4.
+
+    Args:
+        critic, generator: optimisers of the players' parameters.
+        critic_steps: updates of the critic for each of the generator; its closure is called anew for each.
+
+    Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1.
+    """
+
+    name: ClassVar[str] = "alternating"
+    paper: ClassVar[str] = "Goodfellow et al. 2014, arXiv:1406.2661"
+    settings: ClassVar[tuple[str, ...]] = ("critic_steps",)
+
+    def __init__(self, critic: Optimizer, generator: Optimizer, critic_steps: int = 1) -> None:
+        super().__init__(critic, generator)
+        self.critic_steps = at_least("Alternating", "critic_steps", critic_steps, 1)
+
+    def step(self, critic: Closure, generator: Closure) -> Players:
+        first = self.critic.differentiate(critic, self.generator)
+        self.critic.optimizer.step()
+        for _ in range(self.critic_steps - 1):
+            self.critic.differentiate(critic, self.generator)
+            self.critic.optimizer.step()
+        second = self.generator.differentiate(generator, self.critic)
+        self.generator.optimizer.step()
+        return Players(first, second)

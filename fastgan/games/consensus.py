@@ -1,0 +1,39 @@
+"""Consensus optimisation: both players also minimise the size of the vector field, which is zero at equilibria."""
+
+from typing import ClassVar
+
+from torch.optim import Optimizer
+
+from fastgan.games.checks import within
+from fastgan.games.field import Field, pulled_back
+from fastgan.games.game import Game
+from fastgan.games.player import Closure
+from fastgan.games.vectors import plus
+from fastgan.losses import Players
+
+
+class Consensus(Game):
+    """Along v + gamma J^T v, the gradient of 1/2 ||v||^2 being J^T v.
+
+    Args:
+        critic, generator: optimisers of the players' parameters (the paper has RMSProp).
+        gamma: weight of the regulariser; 10 in most of the paper's experiments.
+
+    Mescheder et al. 2017, arXiv:1705.10461, algorithm 2.
+    """
+
+    name: ClassVar[str] = "consensus"
+    paper: ClassVar[str] = "Mescheder et al. 2017, arXiv:1705.10461"
+    settings: ClassVar[tuple[str, ...]] = ("gamma",)
+    second_order = True
+
+    def __init__(self, critic: Optimizer, generator: Optimizer, gamma: float = 10.0) -> None:
+        super().__init__(critic, generator)
+        self.gamma = within("Consensus", "gamma", gamma, 0)
+
+    def step(self, critic: Closure, generator: Closure) -> Players:
+        field = Field(self.critic, self.generator, critic, generator)
+        v = field.simultaneous()
+        pull = pulled_back(v, [g.detach() for g in v], self.parameters)
+        self.descend_along(plus([g.detach() for g in v], pull, self.gamma))
+        return field.losses

@@ -1,0 +1,59 @@
+"""The extragradient method: look ahead by one step, then step along the gradient found there."""
+
+from typing import ClassVar
+
+from fastgan.games.game import Game
+from fastgan.games.player import Closure
+from fastgan.games.vectors import plus
+from fastgan.losses import Players
+
+
+class Extragradient(Game):
+    """w' = w - lr v(w), then w <- w - lr v(w').
+
+    With Adam for the players it is ExtraAdam (algorithm 4 of the paper): both of its steps update the moments. The
+    closures are called twice; they may draw other data the second time (ExtraSGD) or the same.
+
+    Args:
+        critic, generator: optimisers of the players' parameters.
+
+    Korpelevich 1976; Gidel et al. 2019, arXiv:1802.10551, equations 9 and 10.
+    """
+
+    name: ClassVar[str] = "extragradient"
+    paper: ClassVar[str] = "Gidel et al. 2019, arXiv:1802.10551"
+
+    def step(self, critic: Closure, generator: Closure) -> Players:
+        start = self.positions()
+        losses = self.differentiate(critic, generator)
+        self.descend()
+        self.differentiate(critic, generator)
+        self.move_to(start)
+        self.descend()
+        return losses
+
+
+class PastExtragradient(Game):
+    """w' = w + the last update, then w <- w - lr v(w'): the look ahead costs no gradient of its own.
+
+    With SGD the last update is -lr v of the last w', as in the paper; with another optimiser, what that made of it.
+    The losses that a step returns are those at w'.
+
+    Args:
+        critic, generator: optimisers of the players' parameters.
+
+    Popov 1980; Gidel et al. 2019, arXiv:1802.10551, equations 11 and 12.
+    """
+
+    name: ClassVar[str] = "past-extragradient"
+    paper: ClassVar[str] = "Gidel et al. 2019, arXiv:1802.10551"
+
+    def step(self, critic: Closure, generator: Closure) -> Players:
+        start = self.positions()
+        if "update" in self.memory:
+            self.move_to(plus(start, self.memory["update"]))
+        losses = self.differentiate(critic, generator)
+        self.move_to(start)
+        self.descend()
+        self.memory["update"] = plus(self.positions(), start, -1.0)
+        return losses

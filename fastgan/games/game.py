@@ -1,0 +1,132 @@
+"""What every optimiser of a two-player game has in common: two players, one closure each, and a memory."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from fastgan.games.player import Closure, Player
+from fastgan.losses import Players
+
+
+class Game(ABC):
+    """Updates both players at once, each by its own `torch.optim.Optimizer`.
+
+        game = fastgan.games.Extragradient(Adam(critic.parameters()), Adam(generator.parameters()))
+        for real in data:
+            z = torch.randn(len(real), 128)
+            losses = game.step(
+                lambda: loss.critic(critic(real), critic(generator(z))),
+                lambda: loss.generator(critic(generator(z))),
+            )
+
+    A closure returns its player's loss, a scalar, and may be called several times in a step, at other parameters. It
+    neither calls `backward` nor detaches the samples: what the opponent does is a constant where that is meant, at no
+    cost. Param groups and schedulers of the two optimisers are theirs, as ever. Autocast inside the closures works
+    everywhere; a GradScaler does not, as it expects one gradient for each step: use bfloat16, or float32.
+
+    Attributes:
+        name: what the command line calls it.
+        paper: where it stands.
+        settings: the numbers it takes besides the optimisers, in the order in which the command line reads them.
+        second_order: whether the losses are differentiated twice with respect to parameters; `critic_loss` then needs
+            method="double_backward".
+        replays: whether the closures must give the losses of the same data and latents whenever one step calls them.
+            Otherwise they may draw anew.
+        plain: whether both optimisers must be SGD without momentum, because the method is about steps of that form.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    settings: ClassVar[tuple[str, ...]] = ()
+    second_order: bool = False
+    replays: bool = False
+    plain: bool = False
+
+    def __init__(self, critic: Optimizer, generator: Optimizer) -> None:
+        self.critic = Player("critic", critic)
+        self.generator = Player("generator", generator)
+        own = {id(p) for p in self.critic.parameters}
+        if any(id(p) in own for p in self.generator.parameters):
+            raise ValueError("generator: one of its parameters is the critic's too, expected players that share none")
+        if self.plain:
+            for player in self.players:
+                player.check_plain(type(self).__name__)
+        self.memory: dict[str, list[Tensor]] = {}
+        """What a method carries from one step to the next besides the optimisers' own state, by name."""
+
+    @property
+    def players(self) -> tuple[Player, Player]:
+        return self.critic, self.generator
+
+    @abstractmethod
+    def step(self, critic: Closure, generator: Closure) -> Players:
+        """Updates both players.
+
+        Args:
+            critic, generator: return the loss of that player.
+
+        Returns:
+            Both losses, detached, at the parameters from which the step set out (where the players alternate: each
+            before its own update).
+
+        Raises:
+            TypeError, ValueError: a closure returned something else than a scalar that depends on its player.
+        """
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients of both players."""
+        for player in self.players:
+            player.optimizer.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of both optimisers and the method's memory; tensors are not copied."""
+        return {
+            "critic": self.critic.optimizer.state_dict(),
+            "generator": self.generator.optimizer.state_dict(),
+            "memory": {name: list(tensors) for name, tensors in self.memory.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from `state_dict()` of a game of the same kind over parameters of the same shapes."""
+        self.critic.optimizer.load_state_dict(state["critic"])
+        self.generator.optimizer.load_state_dict(state["generator"])
+        self.memory = {name: [tensor.clone() for tensor in tensors] for name, tensors in state["memory"].items()}
+
+    # --- what the methods are made of ---
+
+    def differentiate(self, critic: Closure, generator: Closure) -> Players:
+        """Leaves both players' gradients in `.grad`, both at the parameters as they are."""
+        return Players(
+            self.critic.differentiate(critic, self.generator), self.generator.differentiate(generator, self.critic)
+        )
+
+    def descend(self) -> None:
+        """Both optimisers step along `.grad`."""
+        for player in self.players:
+            player.optimizer.step()
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Of both players, the critic's first."""
+        return self.critic.parameters + self.generator.parameters
+
+    def gradients(self) -> list[Tensor]:
+        """Copies of both players' gradients, the critic's first."""
+        return self.critic.gradients() + self.generator.gradients()
+
+    def descend_along(self, gradients: list[Tensor]) -> None:
+        """Both optimisers step along these, the critic's first."""
+        count = len(self.critic.parameters)
+        self.critic.descend_along(gradients[:count])
+        self.generator.descend_along(gradients[count:])
+
+    def positions(self) -> list[Tensor]:
+        """Copies of all parameters, the critic's first."""
+        return [p.detach().clone() for p in self.parameters]
+
+    def move_to(self, positions: list[Tensor]) -> None:
+        """Sets all parameters."""
+        for p, position in zip(self.parameters, positions, strict=True):
+            p.detach().copy_(position)
