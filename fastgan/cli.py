@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastgan.errors import UserError
+from fastgan.games import GAMES
 from fastgan.losses import LOSSES
 from fastgan.models import PRESETS
 from fastgan.penalties import PENALTIES
@@ -60,6 +61,7 @@ app = typer.Typer(
 Checkpoint = Annotated[Path, typer.Argument(help="A run's folder, for its newest checkpoint, or one checkpoint file.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
 _PRESETS, _LOSSES, _PENALTIES = ", ".join(PRESETS), ", ".join(LOSSES), ", ".join(PENALTIES)
+_GAMES = ", ".join(GAMES)
 _RECIPE = "Recipe (default: the preset's)"
 _REPORTS = "Reports and checkpoints"
 
@@ -90,6 +92,14 @@ def train(
         int | None, typer.Option(help="Updates of each player, from the start of the run.", rich_help_panel=_RECIPE)
     ] = None,
     loss: Annotated[str | None, typer.Option(help=f"The objective: {_LOSSES}.", rich_help_panel=_RECIPE)] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help=f"How the game is played: {_GAMES}; with numbers as in alternating:5 (critic steps) or consensus:10. "
+            "(default: alternating)",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     penalty: Annotated[
         str | None,
         typer.Option(
@@ -147,6 +157,7 @@ def train(
       fastgan train --preset digits-dcgan --data digits --out runs/digits
       fastgan train --preset digits-dcgan --loss wasserstein --penalty wgan-gp:10 --out runs/wgan
       fastgan train --preset digits-dcgan --loss hinge --spectral-norm --out runs/hinge
+      fastgan train --preset digits-resnet --optimizer extragradient --out runs/extra
       fastgan train --out runs/digits --resume --steps 6000
     """
     given = {name: value for name, value in locals().items() if value is not None and name not in ("out", "resume")}

@@ -89,6 +89,11 @@ class EpochOrder(Iterator[Tensor]):
         self._order = torch.randperm(self.length, generator=self._random)
         self._read = 0
 
+    @property
+    def begins(self) -> bool:
+        """Whether the next batch is the first of an epoch."""
+        return self._read in (0, self.length // self.batch_size)
+
     def __next__(self) -> Tensor:
         """int64 [batch_size]."""
         if self._read == self.length // self.batch_size:

@@ -13,7 +13,7 @@ from fastgan.games.extragradient import Extragradient, PastExtragradient
 from fastgan.games.follow_the_ridge import FollowTheRidge
 from fastgan.games.game import Game
 from fastgan.games.lookahead import Lookahead
-from fastgan.games.names import GAMES, parse
+from fastgan.games.names import GAMES, Method, kind_of, parse
 from fastgan.games.optimistic import Optimistic
 from fastgan.games.runge_kutta import RungeKutta
 from fastgan.games.simultaneous import Simultaneous
@@ -31,6 +31,7 @@ __all__ = [
     "FollowTheRidge",
     "Game",
     "Lookahead",
+    "Method",
     "Optimistic",
     "OptimisticAdam",
     "PastExtragradient",
@@ -38,5 +39,6 @@ __all__ = [
     "Simultaneous",
     "SymplecticAdjustment",
     "VarianceReducedExtragradient",
+    "kind_of",
     "parse",
 ]

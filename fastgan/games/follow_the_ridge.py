@@ -18,7 +18,8 @@ class FollowTheRidge(Game):
         y = -lr_y grad_y L_y,    x = -lr_x grad_x L_x - H^-1 D_xy L_x y,    H = D_xx L_x
 
     Its stable points are the local minimax points, without rotation. H^-1 is by conjugate gradients on the normal
-    equations with damping, as H of a network is singular and, away from the ridge, not definite.
+    equations with damping, as H of a network is singular and, away from the ridge, not definite. It amplifies rounding:
+    keep the closures in float32.
 
     Args:
         critic, generator: SGD without momentum over the players' parameters.

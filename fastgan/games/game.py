@@ -23,8 +23,9 @@ class Game(ABC):
 
     A closure returns its player's loss, a scalar, and may be called several times in a step, at other parameters. It
     neither calls `backward` nor detaches the samples: what the opponent does is a constant where that is meant, at no
-    cost. Param groups and schedulers of the two optimisers are theirs, as ever. Autocast inside the closures works
-    everywhere; a GradScaler does not, as it expects one gradient for each step: use bfloat16, or float32.
+    cost. Param groups and schedulers of the two optimisers are theirs, as ever. Autocast to
+    bfloat16 inside the closures works for all methods but follow-the-ridge; float16 with a GradScaler for none, as that
+    expects one gradient for each step.
 
     Attributes:
         name: what the command line calls it.

@@ -43,6 +43,18 @@ GAMES: dict[str, type[Game]] = {
 Method = Callable[[Optimizer, Optimizer], Game]
 
 
+def kind_of(text: str) -> type[Game]:
+    """The class that `parse` makes a game of.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    name = text.partition(":")[0]
+    if name not in GAMES:
+        raise ValueError(f"{text!r}, expected one of {', '.join(GAMES)}")
+    return GAMES[name]
+
+
 def parse(text: str) -> Method:
     """`extragradient`, or with the method's settings in their order: `consensus:10`, `lookahead:5:0.5`.
 
@@ -52,10 +64,8 @@ def parse(text: str) -> Method:
     Raises:
         ValueError: there is no such method, it has fewer settings, or one of them is not a number.
     """
+    kind = kind_of(text)
     name, *values = text.split(":")
-    if name not in GAMES:
-        raise ValueError(f"{text!r}, expected one of {', '.join(GAMES)}")
-    kind = GAMES[name]
     if len(values) > len(kind.settings):
         known = ":".join([name, *kind.settings])
         raise ValueError(f"{text!r} has {len(values)} settings, expected at most {len(kind.settings)}: {known}")

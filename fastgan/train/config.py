@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import SGD, Adam, Optimizer
 
 from fastgan.data import DIGITS
 from fastgan.errors import UserError
+from fastgan.games import Method, kind_of
+from fastgan.games import parse as parse_method
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
 from fastgan.models import PRESETS
@@ -33,6 +36,9 @@ class TrainConfig:
         lr, lr_critic: learning rates of Adam for the generator and the critic.
         beta1, beta2: Adam's decay rates, for both players.
         ema: decay of the averaged generator per step.
+        optimizer: how the game is played, as `fastgan.games.parse` reads it: `alternating`, `alternating:5` (steps of
+            the critic for each of the generator), `extragradient`, `consensus:10`, ... The players step by Adam, or by
+            SGD where the method is about steps of that form.
         penalty: the critic's gradient penalties, e.g. `r1:10,r2:10`; empty or `none` for no penalty.
         penalty_every: steps between two with the penalties, which then weigh as many times as much.
         path_length: weight of the generator's path-length regularisation, for StyleGAN2 only; 0 for none.
@@ -60,6 +66,7 @@ class TrainConfig:
     beta1: float
     beta2: float
     ema: float
+    optimizer: str = "alternating"
     penalty: str = ""
     penalty_every: int = 1
     path_length: float = 0.0
@@ -89,6 +96,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _one_of("preset", self.preset, PRESETS)
         _ = self.objective
+        _ = self.method
         positive = ("steps", "batch_size", "penalty_every", "path_length_every", "log_every", "sample_every")
         for name in (*positive, "save_every", "keep"):
             if getattr(self, name) < 1:
@@ -103,6 +111,9 @@ class TrainConfig:
             raise _wrong("path_length", self.path_length, "a number of at least 0")
         if self.path_length and not PRESETS[self.preset].styled:
             raise _wrong("path_length", self.path_length, f"0: the generator of {self.preset} has no styles")
+        if self.path_length and kind_of(self.optimizer).second_order:
+            reason = f"0: {self.optimizer} differentiates the generator's loss twice, and path lengths are derivatives"
+            raise _wrong("path_length", self.path_length, reason)
         if self.channels not in (0, 1, 3):
             raise _wrong("channels", self.channels, "1 or 3")
         _ = self.image_shape
@@ -117,6 +128,26 @@ class TrainConfig:
             return parse_loss(self.loss)
         except ValueError as error:
             raise UserError(f"{option('loss')} is {error}") from None
+
+    @property
+    def method(self) -> Method:
+        """What makes the game's optimiser of the players' ones, from `optimizer`."""
+        try:
+            method = parse_method(self.optimizer)
+        except ValueError as error:
+            raise UserError(f"{option('optimizer')} is {error}") from None
+        try:
+            method(*(self.optimizer_of(nn.Linear(1, 1), lr) for lr in (self.lr_critic, self.lr)))
+        except ValueError as error:  # of a setting
+            raise UserError(f"{option('optimizer')} is {self.optimizer!r}: {error}") from None
+        return method
+
+    def optimizer_of(self, network: nn.Module, lr: float) -> Optimizer:
+        """A player's own optimiser."""
+        if kind_of(self.optimizer).plain:
+            return SGD(network.parameters(), lr)
+        # One fused kernel instead of a dozen small operations for each parameter.
+        return Adam(network.parameters(), lr, (self.beta1, self.beta2), fused=True)
 
     @property
     def regularisation(self) -> Regularisation:

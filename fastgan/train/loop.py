@@ -9,10 +9,11 @@ from fastgan.errors import UserError
 from fastgan.train.config import TrainConfig
 from fastgan.train.progress import TrainingProgress
 from fastgan.train.records import Records
+from fastgan.train.results import Step
 from fastgan.train.sampling import draw
 from fastgan.train.signals import StopRequest
 from fastgan.train.state import TrainState
-from fastgan.train.step import Step, train_step
+from fastgan.train.step import train_step
 
 GRID = 64
 """Samples in a picture of the run, always from the same latents."""

@@ -27,6 +27,7 @@ class TrainState:
 
     Attributes:
         generator, critic, generator_optimizer, critic_optimizer, average: see their types.
+        game: the game's optimiser, over those of the players.
         latent_dim: numbers in a latent vector.
         step: steps taken.
         path_length: the moving average of the generator's path lengths, a scalar; None without that regularisation.
@@ -42,10 +43,9 @@ class TrainState:
             if config.spectral_norm:
                 spectral_norm_(self.critic)
             self.critic.to(device)
-        betas = (config.beta1, config.beta2)
-        # One fused kernel per player instead of a dozen small operations for each parameter.
-        self.generator_optimizer = torch.optim.Adam(self.generator.parameters(), config.lr, betas, fused=True)
-        self.critic_optimizer = torch.optim.Adam(self.critic.parameters(), config.lr_critic, betas, fused=True)
+        self.critic_optimizer = config.optimizer_of(self.critic, config.lr_critic)
+        self.generator_optimizer = config.optimizer_of(self.generator, config.lr)
+        self.game = config.method(self.critic_optimizer, self.generator_optimizer)
         self.average = MovingAverage(self.generator, config.ema)
         self.path_length = torch.zeros([], device=device) if config.path_length else None
         self.step = 0
@@ -57,6 +57,17 @@ class TrainState:
     def next_images(self) -> Tensor:
         """The next batch of data, float32 [B, C, H, W] in [-1, 1] on the device."""
         return self._images.batch(next(self._order)).to(self._device)
+
+    @property
+    def epoch_begins(self) -> bool:
+        """Whether the next batch is the first of an epoch."""
+        return self._order.begins
+
+    def every_batch(self) -> Iterator[Tensor]:
+        """The whole data in batches of the usual size, float32 [B, C, H, W]; what is left over is left out."""
+        count, size = len(self._images), self._order.batch_size
+        for start in range(0, count - size + 1, size):
+            yield self._images.batch(torch.arange(start, start + size)).to(self._device)
 
     def next_latents(self) -> Tensor:
         """A batch of fresh standard normal latents, float32 [B, latent_dim] on the device."""
@@ -89,6 +100,8 @@ class TrainState:
                 named |= {f"{owner}.{index}.{name}": value for name, value in values.items()}
         named |= {f"order.{name}": value for name, value in self._order.state_dict().items()}
         named |= {"random.latents": self._latents.get_state(), "random.layers": torch.get_rng_state()}
+        for name, values in self.game.memory.items():
+            named |= {f"game.{name}.{index}": value for index, value in enumerate(values)}
         if self.path_length is not None:
             named["path_length"] = self.path_length
         if self._device.type == "cuda":
@@ -109,6 +122,11 @@ class TrainState:
                 index, key = name.split(".")
                 state.setdefault(int(index), {})[key] = value
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        memory: dict[str, dict[int, Tensor]] = {}
+        for name, value in below(named, "game").items():
+            key, index = name.split(".")
+            memory.setdefault(key, {})[int(index)] = value.to(self._device)
+        self.game.memory = {key: [values[i] for i in range(len(values))] for key, values in memory.items()}
         self._order.load_state_dict(below(named, "order"))
         self._latents.set_state(named["random.latents"])
         torch.set_rng_state(named["random.layers"])

@@ -1,0 +1,122 @@
+"""What the two players minimise in one step of training, as the closures that the game's optimiser calls."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from fastgan.losses import Loss
+from fastgan.penalties import Penalty, critic_loss, gradient_penalty
+from fastgan.train.path_length import path_length_gradients
+from fastgan.train.regularisation import Regularisation
+from fastgan.train.results import Step, method_of
+from fastgan.train.state import TrainState
+
+
+class Closures:
+    """Both players' losses on data and latents that are drawn at every call, or once where the game's optimiser asks
+    for that.
+
+    Args:
+        state: the networks and where data and latents come from.
+        loss, regularisation: what the players minimise.
+        images: data to keep to, [B, C, H, W]; None for those that the state draws.
+
+    Attributes:
+        step: what the first call of each closure came to.
+    """
+
+    def __init__(
+        self, state: TrainState, loss: Loss, regularisation: Regularisation, images: Tensor | None = None
+    ) -> None:
+        self.state, self.loss, self.regularisation = state, loss, regularisation
+        self.step = Step()
+        self._given = images
+        self._images: Tensor | None = None
+        self._latents: Tensor | None = None
+        game = state.game
+        # A Jacobian and a line of several gradients are of one game: that of one batch.
+        self._one_batch = game.replays or game.second_order or images is not None
+
+    def critic(self) -> Tensor:
+        """The critic's loss with its penalties, in a step that has them."""
+        if self._images is None or not self._one_batch:
+            self._images = self.state.next_images() if self._given is None else self._given
+            self._latents = self.state.next_latents()
+        assert self._latents is not None
+        every = self.regularisation.penalty_every
+        penalties = self.regularisation.penalties if self.state.step % every == 0 else ()
+        total, step = critic_objective(self.state, self.loss, self._images, self._latents, penalties, every)
+        self.step = step.with_defaults(self.step)
+        return total
+
+    def generator(self) -> Tensor:
+        """The generator's loss; the gradient of its path-length regularisation is left in `.grad`."""
+        if self._latents is None or not self._one_batch:
+            self._latents = self.state.next_latents()
+        assert self._images is not None, "the critic's closure is called first"
+        step = Step()
+        every = self.regularisation.path_length_every
+        if self.regularisation.path_length and self.state.step % every == 0:
+            # First, so that its graph is gone before the other is built.
+            step.penalties["path_length"] = path_length_gradients(self.state, self.regularisation.path_length, every)
+        value = generator_objective(self.state, self.loss, self._images, self._latents)
+        step.losses["generator"] = value.detach()
+        self.step = step.with_defaults(self.step)
+        return value
+
+
+def critic_objective(
+    state: TrainState,
+    loss: Loss,
+    images: Tensor,
+    latents: Tensor,
+    penalties: Sequence[Penalty] = (),
+    times: int = 1,
+) -> tuple[Tensor, Step]:
+    """What the critic minimises to tell data from samples.
+
+    Args:
+        images: data, [B, C, H, W].
+        latents: of the samples, [B, latent_dim].
+        penalties: of the critic's gradient, in one pass where the critic allows it and nothing differentiates the
+            critic's gradient again. The points at which they are taken are constants to both players.
+        times: how often the penalties are counted.
+
+    Returns:
+        (a scalar to differentiate, what it consists of).
+    """
+    samples = state.generator(latents)
+    if not penalties:
+        value = loss.critic(state.critic(images), state.critic(samples))
+        return value, Step({"critic": value.detach()})
+    counted = [penalty.times(times) for penalty in penalties]
+    if not state.game.second_order:
+        total = critic_loss(state.critic, images, samples, loss=loss, penalties=counted)
+        values = {name: value / times for name, value in total.penalties.items()}
+        return total, Step({"critic": total.loss}, values, total.gradient_norms, method_of(total))
+    value = loss.critic(state.critic(images), state.critic(samples))
+    step = Step({"critic": value.detach()}, method=f"double backward, for {state.game.name}")
+    at = {"real": images, "fake": samples.detach()}
+    for penalty in counted:
+        points = at[penalty.at] if penalty.at in at else penalty.points(images, samples.detach())
+        found = gradient_penalty(state.critic, points, penalty, method="double_backward")
+        value = value + found
+        step.penalties |= {name: part / times for name, part in found.penalties.items()}
+        step.gradient_norms |= found.gradient_norms
+    return value, step
+
+
+def generator_objective(state: TrainState, loss: Loss, images: Tensor, latents: Tensor) -> Tensor:
+    """What the generator minimises to be taken for data by the critic as it is now.
+
+    Args:
+        images: the data of the critic's update, used by a paired loss alone: its samples are compared with them (Huang
+            et al. 2024, arXiv:2501.05441, do the same).
+        latents: of the samples, [B, latent_dim].
+
+    Returns:
+        A scalar to differentiate.
+    """
+    fake_logits = state.critic(state.generator(latents))
+    real_logits = state.critic(images) if loss.paired else None
+    return loss.generator(fake_logits, real_logits)

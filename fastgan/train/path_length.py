@@ -1,0 +1,27 @@
+"""The gradient of StyleGAN2's path-length regularisation in a run."""
+
+from typing import cast
+
+from torch import Tensor
+
+from fastgan.penalties import path_length
+from fastgan.penalties.path_length import StyledGenerator
+from fastgan.train.state import TrainState
+
+
+def path_length_gradients(state: TrainState, weight: float, times: int) -> Tensor:
+    """Adds the gradient of the path-length regularisation, counted `times` times, to the generator's parameters.
+
+    On half a batch of fresh latents, as in the paper, appendix B: it differentiates the generator twice.
+
+    Returns:
+        The penalty with its weight, a detached scalar.
+    """
+    z = state.next_latents()
+    mean = state.path_length
+    assert mean is not None
+    generator = cast(StyledGenerator, state.generator)
+    found = path_length(generator, z[: max(1, len(z) // 2)], mean)
+    (weight * times * found.penalty).backward()
+    mean.copy_(found.mean)
+    return weight * found.penalty.detach()
