@@ -83,23 +83,3 @@ def pulled_back(gradients: Vector, vectors: Vector, parameters: Vector) -> Vecto
     outputs, cotangents = zip(*used, strict=True)
     found = torch.autograd.grad(outputs, parameters, cotangents, retain_graph=True, materialize_grads=True)
     return [g.detach() for g in found]
-
-
-def pushed_forward(gradients: Vector, vectors: Vector, parameters: Vector) -> Vector:
-    """The Jacobian of the gradients with respect to the parameters, times the vectors, detached.
-
-    The transposed product is linear in its cotangents: differentiated with respect to them it is this one.
-    """
-    cotangents = [torch.zeros_like(g, requires_grad=True) for g in gradients]
-    used = [(g, c) for g, c in zip(gradients, cotangents, strict=True) if g.requires_grad]
-    if not used:
-        return [torch.zeros_like(g) for g in gradients]
-    outputs, chosen = zip(*used, strict=True)
-    with torch.enable_grad():
-        transposed = torch.autograd.grad(outputs, parameters, chosen, create_graph=True, materialize_grads=True)
-    pairs = [(t, v) for t, v in zip(transposed, vectors, strict=True) if t.requires_grad]
-    if not pairs:
-        return [torch.zeros_like(g) for g in gradients]
-    outputs, chosen = zip(*pairs, strict=True)
-    found = torch.autograd.grad(outputs, cotangents, chosen, retain_graph=True, allow_unused=True)
-    return [torch.zeros_like(c) if g is None else g.detach() for g, c in zip(found, cotangents, strict=True)]

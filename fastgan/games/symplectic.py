@@ -6,7 +6,7 @@ import torch
 from torch.optim import Optimizer
 
 from fastgan.games.checks import within
-from fastgan.games.field import Field, pulled_back, pushed_forward
+from fastgan.games.field import Field, pulled_back
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
 from fastgan.games.vectors import dot, plus, times
@@ -42,14 +42,18 @@ class SymplecticAdjustment(Game):
 
     def step(self, critic: Closure, generator: Closure) -> Players:
         field = Field(self.critic, self.generator, critic, generator)
-        graph = field.simultaneous()
-        v = [g.detach() for g in graph]
-        transposed = pulled_back(graph, v, self.parameters)
-        pushed = pushed_forward(graph, v, self.parameters)
-        adjustment = times(plus(transposed, pushed, -1.0), 0.5)
+        x, y = self.critic.parameters, self.generator.parameters
+        x_of_critic, y_of_critic = field.of_critic(x), field.of_critic(y)
+        y_of_generator, x_of_generator = field.of_generator(y), field.of_generator(x)
+        v_x, v_y = ([g.detach() for g in gradients] for gradients in (x_of_critic, y_of_generator))
+        v = v_x + v_y
+        # The Hessians of the two losses are symmetric: only what each player does to the other is left of A^T v.
+        twice_x = plus(pulled_back(y_of_generator, v_y, x), pulled_back(y_of_critic, v_y, x), -1.0)
+        twice_y = plus(pulled_back(x_of_critic, v_x, y), pulled_back(x_of_generator, v_x, y), -1.0)
+        adjustment = times(twice_x + twice_y, 0.5)
         if self.align:
-            size = sum(g.numel() for g in v)
-            aligned = dot(v, transposed) * dot(adjustment, transposed) / size + EPSILON
+            h = pulled_back(x_of_critic + y_of_generator, v, self.parameters)
+            aligned = dot(v, h) * dot(adjustment, h) / sum(g.numel() for g in v) + EPSILON
             # Its sign stays on the device.
             adjustment = [part * torch.sign(aligned).to(part) for part in adjustment]
         self.descend_along(plus(v, adjustment, self.strength))
