@@ -1,6 +1,7 @@
 """Gradient penalties, and the critic's whole objective at the price of an ordinary step."""
 
 from fastgan.penalties.critic_loss import critic_loss, gradient_penalty
+from fastgan.penalties.differentiable import differentiable_critic_loss
 from fastgan.penalties.eligibility import Verdict, explain
 from fastgan.penalties.generator import generator_loss_from
 from fastgan.penalties.path_length import PathLength, path_length
@@ -19,6 +20,7 @@ __all__ = [
     "Rho",
     "Verdict",
     "critic_loss",
+    "differentiable_critic_loss",
     "explain",
     "generator_loss_from",
     "gradient_penalty",

@@ -160,7 +160,7 @@ class DRAGAN:
 
     def points(self, real: Tensor, fake: Tensor) -> Tensor:
         real = real.detach()
-        return real + torch.randn_like(real) * (self.deviation * real.std())
+        return real + torch.randn_like(real) * (self.deviation * real.std(correction=0))
 
 
 PENALTIES: dict[str, type] = {kind.name: kind for kind in (R1, R2, WGANGP, DRAGAN)}

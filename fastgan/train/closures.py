@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fastgan.backends import backend
 from fastgan.losses import Loss
-from fastgan.penalties import Penalty, critic_loss, gradient_penalty
+from fastgan.penalties import Penalty, critic_loss, differentiable_critic_loss
 from fastgan.train.path_length import path_length_gradients
 from fastgan.train.regularisation import Regularisation
 from fastgan.train.results import Step, method_of
@@ -91,21 +90,14 @@ def critic_objective(
         value = loss.critic(state.critic(images), state.critic(samples))
         return value, Step({"critic": value.detach()})
     counted = [penalty.times(times) for penalty in penalties]
-    if not state.game.second_order:
+    if state.game.second_order:
+        total = differentiable_critic_loss(state.critic, images, samples, loss, counted)
+        method = f"double backward, for {state.game.name}"
+    else:
         total = critic_loss(state.critic, images, samples, loss=loss, penalties=counted)
-        values = {name: value / times for name, value in total.penalties.items()}
-        return total, Step({"critic": total.loss}, values, total.gradient_norms, method_of(total))
-    value = loss.critic(state.critic(images), state.critic(samples))
-    step = Step({"critic": value.detach()}, method=f"double backward, for {state.game.name}")
-    at = {"real": images, "fake": samples.detach()}
-    for penalty in counted:
-        points = at[penalty.at] if penalty.at in at else penalty.points(images, samples.detach())
-        with backend("reference"):  # some kernels have no third derivative
-            found = gradient_penalty(state.critic, points, penalty, method="double_backward")
-        value = value + found
-        step.penalties |= {name: part / times for name, part in found.penalties.items()}
-        step.gradient_norms |= found.gradient_norms
-    return value, step
+        method = method_of(total)
+    values = {name: value / times for name, value in total.penalties.items()}
+    return total, Step({"critic": total.loss}, values, total.gradient_norms, method)
 
 
 def generator_objective(state: TrainState, loss: Loss, images: Tensor, latents: Tensor) -> Tensor:

@@ -1,0 +1,66 @@
+"""DiracGAN's table: which methods converge, which circle, which diverge, and their trajectories as a picture.
+
+python -m benchmarks.dirac --png docs/images/dirac.png
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fastgan.toys import DIRAC_RECIPES, trajectory, verdict
+
+COLORS = {"converges": "#1b7837", "circles": "#2166ac", "diverges": "#b2182b"}
+COLUMNS = 6
+STEPS = 500
+
+
+def draw(paths: dict[str, np.ndarray], png: Path) -> None:
+    """One panel for each method: theta to the right, psi upwards, the start a circle, the equilibrium a cross."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = -(-len(paths) // COLUMNS)
+    figure, grid = pyplot.subplots(rows, COLUMNS, figsize=(2.3 * COLUMNS, 2.5 * rows), layout="constrained")
+    for axes in grid.flat[len(paths) :]:
+        axes.axis("off")
+    for axes, (name, path) in zip(grid.flat, paths.items(), strict=False):
+        color = COLORS[verdict(path)]
+        axes.plot(*path.T, color=color, linewidth=0.8)
+        axes.plot(*path[0], "o", color=color, markersize=4)
+        axes.plot(0, 0, "+", color="black", markersize=9)
+        axes.set(xlim=(-2.2, 2.2), ylim=(-2.2, 2.2), aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
+        title = name.replace(", ", ",\n", 1) if len(name) > 24 else name
+        axes.set_title(f"{title}\n{verdict(path)}", fontsize=8, color=color)
+        axes.tick_params(labelsize=7)
+    figure.supxlabel("θ, the generator's sample", fontsize=10)
+    figure.supylabel("ψ, the critic's slope", fontsize=10)
+    figure.savefig(png, dpi=110)
+    pyplot.close(figure)
+
+
+def table(paths: dict[str, np.ndarray]) -> str:
+    """Markdown."""
+    lines = [f"| method | after {STEPS} steps | distance from (0, 0) |", "|---|---|---:|"]
+    for name, path in paths.items():
+        lines.append(f"| {name} | {verdict(path)} | {np.linalg.norm(path[-1]):.2g} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--png", type=Path, help="Also draw the trajectories.")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)  # where DRAGAN and WGAN-GP take their penalties, which does not matter here
+    paths = {name: trajectory(recipe, STEPS) for name, recipe in DIRAC_RECIPES.items()}
+    print(table(paths))
+    if arguments.png is not None:
+        draw(paths, arguments.png)
+        print(f"wrote {arguments.png}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The critic's objective with its penalties, for whoever differentiates its gradient with respect to parameters."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from fastgan.backends import backend
+from fastgan.losses import Loss
+from fastgan.penalties.critic_loss import gradient_penalty
+from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.result import CriticLoss, named, with_parts
+
+
+def differentiable_critic_loss(
+    critic: Callable[[Tensor], Tensor],
+    real: Tensor,  # [B, ...]
+    fake: Tensor,  # [B, ...]
+    loss: Loss,
+    penalties: Sequence[Penalty] = (),
+) -> CriticLoss:
+    """The value of `critic_loss`, whose gradient can be differentiated again, also with respect to `fake`.
+
+    For optimisers of games that need second derivatives (`fastgan.games`): there the critic's loss must know of the
+    generator. The points at which penalties are taken are constants. They are computed by the references, as some
+    kernels have no third derivative, and always by double backward.
+
+    Args:
+        critic: an nn.Module, or any function of a batch.
+        real, fake: data, and samples that are not detached.
+        loss: the objective.
+        penalties: any of `fastgan.penalties`.
+
+    Returns:
+        A scalar with the attributes of `CriticLoss`.
+    """
+    with torch.enable_grad():
+        real_logits, fake_logits = critic(real), critic(fake)
+        plain = loss.critic(real_logits, fake_logits)
+        total = plain
+        values, norms = {}, {}
+        at = {"real": real, "fake": fake.detach()}
+        for name, penalty in named(penalties).items():
+            points = at[penalty.at] if penalty.at in at else penalty.points(real, fake.detach())
+            with backend("reference"):
+                found = gradient_penalty(critic, points, penalty, method="double_backward")
+            total = total + found
+            (values[name],), (norms[name],) = found.penalties.values(), found.gradient_norms.values()
+    return with_parts(
+        total,
+        loss=plain.detach(),
+        penalties=values,
+        gradient_norms=norms,
+        real_logits=real_logits.detach(),
+        fake_logits=fake_logits.detach(),
+        method="double_backward",
+        reason=None,
+        _generator_side=None,
+    )

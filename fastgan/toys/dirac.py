@@ -1,0 +1,112 @@
+"""DiracGAN: the smallest GAN, on which it can be seen which methods converge.
+
+The data are the number 0, the generator's samples the number theta, and the critic is D(x) = psi x. The only
+equilibrium is (theta, psi) = (0, 0).
+
+Mescheder et al. 2018, arXiv:1801.04406, section 2.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from fastgan import games
+from fastgan.losses import parse as parse_loss
+from fastgan.penalties import critic_loss, differentiable_critic_loss, parse
+
+QUANTILES = 64
+"""Points that stand for the distribution of instance noise."""
+
+
+@dataclass(frozen=True)
+class DiracRecipe:
+    """How a DiracGAN is trained.
+
+    Attributes:
+        loss: as `fastgan.losses.parse` reads it.
+        optimizer: as `fastgan.games.parse` reads it.
+        penalty: as `fastgan.penalties.parse` reads it, e.g. `r1:1`.
+        noise: standard deviation of Gaussian noise on data and samples; the mean over 64 of its quantiles
+            stands for the expectation.
+        clip: largest |psi|; 0 for no clipping.
+        lr: of both players' SGD.
+    """
+
+    loss: str = "nonsaturating"
+    optimizer: str = "alternating"
+    penalty: str = ""
+    noise: float = 0.0
+    clip: float = 0.0
+    lr: float = 0.5
+
+
+class Point(nn.Module):
+    """The generator: z [B, ...] -> theta, [B, 1]."""
+
+    def __init__(self, theta: float) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor([[theta]], dtype=torch.float64))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """One row for each of z."""
+        return self.theta.expand(len(z), 1)
+
+
+def trajectory(recipe: DiracRecipe, steps: int = 500, start: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
+    """Trains from `start`.
+
+    Returns:
+        (theta, psi) before the first step and after each, float64 [steps + 1, 2].
+
+    Raises:
+        ValueError: a name in the recipe is unknown.
+    """
+    loss, penalties = parse_loss(recipe.loss), parse(recipe.penalty)
+    generator, critic = Point(start[0]), nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        critic.weight.fill_(start[1])
+    game = games.parse(recipe.optimizer)(
+        SGD(critic.parameters(), lr=recipe.lr), SGD(generator.parameters(), lr=recipe.lr)
+    )
+    noise = recipe.noise * quantiles(QUANTILES if recipe.noise else 1)
+    z = torch.zeros(len(noise), 1, dtype=torch.float64)
+
+    def of_critic() -> Tensor:
+        fake = generator(z) + noise
+        if not penalties:
+            return loss.critic(critic(noise), critic(fake))
+        if game.second_order:
+            return differentiable_critic_loss(critic, noise, fake, loss, penalties)
+        return critic_loss(critic, noise, fake, loss=loss, penalties=penalties)
+
+    def of_generator() -> Tensor:
+        return loss.generator(critic(generator(z) + noise), critic(noise))
+
+    path = [(generator.theta.item(), critic.weight.item())]
+    for _ in range(steps):
+        if isinstance(game, games.VarianceReducedExtragradient):
+            game.snapshot([(of_critic, of_generator)])
+        game.step(of_critic, of_generator)
+        if recipe.clip:
+            with torch.no_grad():
+                critic.weight.clamp_(-recipe.clip, recipe.clip)
+        path.append((generator.theta.item(), critic.weight.item()))
+    return np.array(path)
+
+
+def quantiles(count: int) -> Tensor:
+    """`count` numbers of equal probability between them, of the standard normal distribution: [count, 1]."""
+    levels = (torch.arange(count, dtype=torch.float64) + 0.5) / count
+    return torch.special.ndtri(levels)[:, None]
+
+
+def verdict(path: np.ndarray) -> str:
+    """`converges`, `circles` or `diverges`: where the last tenth of a trajectory is, beside its start."""
+    distance = np.linalg.norm(path, axis=1)
+    late = distance[-max(1, len(path) // 10) :].mean()
+    if late < 0.02 * distance[0]:
+        return "converges"
+    return "circles" if late < 1.5 * distance[0] else "diverges"

@@ -1,0 +1,74 @@
+"""DiracGAN: what is known of which methods converge on it, and at which rate."""
+
+import numpy as np
+import pytest
+import torch
+
+from fastgan.toys import DIRAC_RECIPES, DiracRecipe, trajectory, verdict
+from fastgan.toys.dirac import quantiles
+
+# Mescheder et al. 2018, arXiv:1801.04406, figure 3 and section 4, for gradient descent; the game is locally bilinear,
+# so the optimisers of games have their rates of the bilinear game there. Follow-the-ridge needs a critic whose Hessian
+# is regular at the equilibrium, which R1 provides; the methods that follow the flow itself circle with it.
+CONVERGE = {
+    "instance noise", "R1", "R2", "relativistic pairing, R1 + R2", "consensus", "extragradient",
+    "extrapolation from the past", "optimistic", "variance-reduced extragradient", "lookahead", "symplectic adjustment",
+    "competitive descent", "follow-the-ridge, R1", "ODE-GAN: Runge-Kutta 2, regularised",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIRAC_RECIPES)
+def test_who_converges(name, generator):
+    found = verdict(trajectory(DIRAC_RECIPES[name]))
+    assert (found == "converges") == (name in CONVERGE), found
+
+
+def test_simultaneous_wgan_diverges_and_alternating_circles():
+    assert verdict(trajectory(DIRAC_RECIPES["WGAN, simultaneous"])) == "diverges"
+    assert verdict(trajectory(DIRAC_RECIPES["WGAN, alternating"])) == "circles"
+
+
+@pytest.mark.parametrize("optimizer", ["simultaneous", "alternating"])
+def test_wgan_by_hand(optimizer):
+    """V = psi theta: psi' = psi - lr theta, theta' = theta + lr psi."""
+    theta, psi, expected = 0.7, -0.4, [(0.7, -0.4)]
+    for _ in range(20):
+        before = psi
+        psi = psi - 0.3 * theta
+        theta = theta + 0.3 * (before if optimizer == "simultaneous" else psi)
+        expected.append((theta, psi))
+    found = trajectory(DiracRecipe("wasserstein", optimizer, lr=0.3), 20, start=(0.7, -0.4))
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("penalty", "weight"), [("r1", 0.4), ("r2", 0.4), ("r1", 2.0)])
+def test_the_rate_with_r1_is_the_eigenvalue_s(penalty, weight):
+    """Near 0: psi' = psi - lr (theta / 2 + weight psi), theta' = theta + lr psi' / 2."""
+    lr = 0.1
+    critic = np.array([[1, 0], [-lr / 2, 1 - lr * weight]])  # of (theta, psi)
+    generator = np.array([[1, lr / 2], [0, 1]])
+    expected = np.abs(np.linalg.eigvals(generator @ critic)).max()
+    path = trajectory(DiracRecipe(penalty=f"{penalty}:{weight}", lr=lr), 3000, start=(1e-3, 1e-3))
+    distance = np.linalg.norm(path, axis=1)
+    assert (distance[2500] / distance[500]) ** (1 / 2000) == pytest.approx(expected, abs=2e-4)
+
+
+def test_clipping(generator):
+    path = trajectory(DiracRecipe("wasserstein", clip=0.25))
+    assert np.abs(path[1:, 1]).max() == 0.25
+
+
+def test_quantiles_of_the_noise():
+    points = quantiles(64)
+    assert points.shape == (64, 1)
+    cdf = torch.special.ndtr(points[:, 0])
+    torch.testing.assert_close(cdf, (torch.arange(64, dtype=torch.float64) + 0.5) / 64)
+    assert quantiles(1).item() == pytest.approx(0, abs=1e-15)
+
+
+def test_verdicts():
+    t = np.linspace(0, 50, 500)[:, None]
+    circle = np.hstack([np.cos(t), np.sin(t)])
+    assert verdict(circle) == "circles"
+    assert verdict(np.exp(-t) * circle) == "converges"
+    assert verdict(np.exp(t / 10) * circle) == "diverges"
