@@ -11,7 +11,7 @@ import torch
 
 from fastgan.toys import DIRAC_RECIPES, trajectory, verdict
 
-COLORS = {"converges": "#1b7837", "circles": "#2166ac", "diverges": "#b2182b"}
+COLORS = {"converges": "#1b7837", "circles": "#2166ac", "diverges": "#b2182b", "stuck": "#8c510a"}
 COLUMNS = 6
 STEPS = 500
 

@@ -104,9 +104,17 @@ def quantiles(count: int) -> Tensor:
 
 
 def verdict(path: np.ndarray) -> str:
-    """`converges`, `circles` or `diverges`: where the last tenth of a trajectory is, beside its start."""
+    """What a trajectory comes to: `converges`, `diverges`, `circles` the equilibrium, or is `stuck` elsewhere.
+
+    It converges if its last tenth is on average within 2 % of the start's distance; it diverges if that is ten times as
+    far as the start, or farther and still growing; it circles if its last half goes round at least once.
+    """
     distance = np.linalg.norm(path, axis=1)
-    late = distance[-max(1, len(path) // 10) :].mean()
-    if late < 0.02 * distance[0]:
+    tenth, half = max(1, len(path) // 10), len(path) // 2
+    start, middle, late = distance[0], distance[half : half + tenth].mean(), distance[-tenth:].mean()
+    if late < 0.02 * start:
         return "converges"
-    return "circles" if late < 1.5 * distance[0] else "diverges"
+    if late > 10 * start or late > max(1.02 * middle, 1.5 * start):
+        return "diverges"
+    angle = np.unwrap(np.arctan2(path[half:, 1], path[half:, 0]))
+    return "circles" if abs(angle[-1] - angle[0]) >= 2 * np.pi else "stuck"

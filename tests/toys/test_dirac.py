@@ -17,15 +17,19 @@ CONVERGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", DIRAC_RECIPES)
-def test_who_converges(name, generator):
-    found = verdict(trajectory(DIRAC_RECIPES[name]))
-    assert (found == "converges") == (name in CONVERGE), found
+@pytest.mark.parametrize("name", sorted(CONVERGE))
+def test_who_converges(name):
+    assert verdict(trajectory(DIRAC_RECIPES[name])) == "converges"
 
 
-def test_simultaneous_wgan_diverges_and_alternating_circles():
-    assert verdict(trajectory(DIRAC_RECIPES["WGAN, simultaneous"])) == "diverges"
-    assert verdict(trajectory(DIRAC_RECIPES["WGAN, alternating"])) == "circles"
+def test_how_the_others_fail(generator):
+    """Simultaneous descent leaves, alternating circles. Stuck: far out where minimax saturates, at the kink of WGAN-GP's
+    penalty, and in least squares because D(0) = 0 is all that this critic can say of the data."""
+    found = {name: verdict(trajectory(recipe)) for name, recipe in DIRAC_RECIPES.items() if name not in CONVERGE}
+    assert found["WGAN, simultaneous"] == "diverges"
+    assert found["minimax, alternating"] == found["WGAN, alternating"] == found["WGAN, clipped"] == "circles"
+    assert "converges" not in found.values()
+    assert found["minimax, simultaneous"] == found["WGAN-GP"] == found["least squares"] == "stuck"
 
 
 @pytest.mark.parametrize("optimizer", ["simultaneous", "alternating"])
@@ -71,4 +75,5 @@ def test_verdicts():
     circle = np.hstack([np.cos(t), np.sin(t)])
     assert verdict(circle) == "circles"
     assert verdict(np.exp(-t) * circle) == "converges"
-    assert verdict(np.exp(t / 10) * circle) == "diverges"
+    assert verdict(np.exp(t / 20) * circle) == "diverges"
+    assert verdict(circle[:1] + np.exp(-t)) == "stuck"
