@@ -23,8 +23,8 @@ def test_who_converges(name):
 
 
 def test_how_the_others_fail(generator):
-    """Simultaneous descent leaves, alternating circles. Stuck: far out where minimax saturates, at the kink of WGAN-GP's
-    penalty, and in least squares because D(0) = 0 is all that this critic can say of the data."""
+    """Simultaneous descent leaves, alternating circles. Stuck are minimax, where it saturates, WGAN-GP at the kink of
+    its penalty, and least squares, as D(0) = 0 is all that this critic can say of the data."""
     found = {name: verdict(trajectory(recipe)) for name, recipe in DIRAC_RECIPES.items() if name not in CONVERGE}
     assert found["WGAN, simultaneous"] == "diverges"
     assert found["minimax, alternating"] == found["WGAN, alternating"] == found["WGAN, clipped"] == "circles"
