@@ -6,6 +6,7 @@ from fastgan.nn.mapping_network import MappingNetwork
 from fastgan.nn.minibatch_discrimination import MinibatchDiscrimination
 from fastgan.nn.minibatch_stddev import MinibatchStdDev
 from fastgan.nn.modulated_conv2d import ModulatedConv2d, NoiseInjection, StyledConv, ToRGB
+from fastgan.nn.packing import PackedCritic, pack, unpack
 from fastgan.nn.resample import Blur, Downsample, Upsample
 from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
@@ -21,11 +22,14 @@ __all__ = [
     "MinibatchStdDev",
     "ModulatedConv2d",
     "NoiseInjection",
+    "PackedCritic",
     "SpectralNorm",
     "SpectralNormGroup",
     "StyledConv",
     "ToRGB",
     "Upsample",
+    "pack",
     "spectral_norm",
     "spectral_norm_",
+    "unpack",
 ]
