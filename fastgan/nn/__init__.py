@@ -10,6 +10,7 @@ from fastgan.nn.packing import PackedCritic, pack, unpack
 from fastgan.nn.resample import Blur, Downsample, Upsample
 from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
+from fastgan.nn.virtual_batch_norm import VirtualBatchNorm, reference_batch, set_reference_batch
 
 __all__ = [
     "BiasAct",
@@ -28,7 +29,10 @@ __all__ = [
     "StyledConv",
     "ToRGB",
     "Upsample",
+    "VirtualBatchNorm",
     "pack",
+    "reference_batch",
+    "set_reference_batch",
     "spectral_norm",
     "spectral_norm_",
     "unpack",

@@ -1,17 +1,9 @@
-"""What the regularisers ask of their arguments."""
+"""What the regularisers ask of parameters."""
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
-
-
-def check_number(owner: str, name: str, value: Any, least: float = 0.0, above: bool = False) -> None:
-    """Raises ValueError for what is no finite number >= `least`, or > `least` if `above`."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < least or (above and value == least):
-        raise ValueError(f"{owner}: {name} is {value!r}, expected a finite number {'>' if above else '>='} {least:g}")
 
 
 def tensors(owner: str, name: str, value: Any) -> list[Tensor]:

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from fastgan.ops.checks import check_number
 from fastgan.ops.precision import compute_dtype
-from fastgan.regularisers.arguments import check_number
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
