@@ -1,5 +1,6 @@
 """Drop-in layers over fastgan.ops."""
 
+from fastgan.nn.batch_renorm import BatchRenorm1d, BatchRenorm2d
 from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.equalized import EqualizedConv2d, EqualizedLinear
 from fastgan.nn.mapping_network import MappingNetwork
@@ -13,6 +14,8 @@ from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
 from fastgan.nn.virtual_batch_norm import VirtualBatchNorm, reference_batch, set_reference_batch
 
 __all__ = [
+    "BatchRenorm1d",
+    "BatchRenorm2d",
     "BiasAct",
     "Blur",
     "Downsample",
