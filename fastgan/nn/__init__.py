@@ -1,16 +1,21 @@
 """Drop-in layers over fastgan.ops."""
 
+from fastgan.nn.batch_renorm import BatchRenorm1d, BatchRenorm2d
 from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.equalized import EqualizedConv2d, EqualizedLinear
 from fastgan.nn.mapping_network import MappingNetwork
 from fastgan.nn.minibatch_discrimination import MinibatchDiscrimination
 from fastgan.nn.minibatch_stddev import MinibatchStdDev
 from fastgan.nn.modulated_conv2d import ModulatedConv2d, NoiseInjection, StyledConv, ToRGB
+from fastgan.nn.packing import PackedCritic, pack, unpack
 from fastgan.nn.resample import Blur, Downsample, Upsample
 from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
+from fastgan.nn.virtual_batch_norm import VirtualBatchNorm, reference_batch, set_reference_batch
 
 __all__ = [
+    "BatchRenorm1d",
+    "BatchRenorm2d",
     "BiasAct",
     "Blur",
     "Downsample",
@@ -21,11 +26,17 @@ __all__ = [
     "MinibatchStdDev",
     "ModulatedConv2d",
     "NoiseInjection",
+    "PackedCritic",
     "SpectralNorm",
     "SpectralNormGroup",
     "StyledConv",
     "ToRGB",
     "Upsample",
+    "VirtualBatchNorm",
+    "pack",
+    "reference_batch",
+    "set_reference_batch",
     "spectral_norm",
     "spectral_norm_",
+    "unpack",
 ]

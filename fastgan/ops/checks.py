@@ -1,5 +1,6 @@
 """What every op and layer asks of its arguments."""
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -22,6 +23,13 @@ def check_count(owner: str, name: str, value: Any) -> None:
     """Raises ValueError for what is no integer of at least 1."""
     if not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{owner}: {name} is {value!r}, expected an integer of at least 1")
+
+
+def check_number(owner: str, name: str, value: Any, least: float = 0.0, above: bool = False) -> None:
+    """Raises ValueError for what is no finite number >= `least`, or > `least` if `above`."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < least or (above and value == least):
+        raise ValueError(f"{owner}: {name} is {value!r}, expected a finite number {'>' if above else '>='} {least:g}")
 
 
 def check_shape(owner: str, name: str, value: Any, expected: Sequence[int | str]) -> None:

@@ -1,0 +1,167 @@
+"""GANs of points in the plane: small perceptrons on a mixture of Gaussians."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam
+
+from fastgan import games
+from fastgan.losses import parse as parse_loss
+from fastgan.nn import MinibatchDiscrimination, PackedCritic
+from fastgan.penalties import critic_loss, differentiable_critic_loss, parse
+from fastgan.toys.mixtures import Mixture, ModeCoverage, mode_coverage
+
+LATENT_DIM, WIDTH = 8, 128
+
+
+@dataclass(frozen=True)
+class PlaneRecipe:
+    """How a GAN of points is trained.
+
+    Attributes:
+        loss, optimizer, penalty: as `fastgan.losses`, `fastgan.games` and `fastgan.penalties` parse them.
+        steps: updates of the generator.
+        lr: learning rate of both players, Adam's or SGD's (where the method is about steps of that form).
+        beta1, beta2: Adam's.
+        decay: whether the learning rate falls to zero, linearly over the steps.
+        ema: decay of the averaged generator that is judged; 0 for the last one.
+        minibatch: features of minibatch discrimination in the critic.
+        pack: samples that the critic judges together.
+        batch_size: points of data and of samples per update.
+    """
+
+    loss: str = "nonsaturating"
+    optimizer: str = "alternating"
+    penalty: str = ""
+    steps: int = 10_000
+    lr: float = 1e-3
+    beta1: float = 0.5
+    beta2: float = 0.99
+    decay: bool = False
+    ema: float = 0.0
+    minibatch: int = 0
+    pack: int = 1
+    batch_size: int = 256
+
+
+class PlaneGAN:
+    """A generator, a critic and the game between them, over one mixture.
+
+    Args:
+        mixture: the data; the networks see it at unit scale.
+        recipe: how it is trained.
+        seed: of the weights and of every draw. PyTorch's global generator is left alone.
+
+    Attributes:
+        step: steps taken.
+    """
+
+    def __init__(self, mixture: Mixture, recipe: PlaneRecipe, seed: int = 0) -> None:
+        self.mixture, self.recipe, self.step = mixture, recipe, 0
+        self._random = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            self.generator = perceptron(LATENT_DIM, 2, nn.ReLU())
+            self.critic = plane_critic(recipe)
+        self._average = copy.deepcopy(self.generator)
+        self.loss, self.penalties = parse_loss(recipe.loss), parse(recipe.penalty)
+        self.game = games.parse(recipe.optimizer)(*(self._optimizer(net) for net in (self.critic, self.generator)))
+
+    def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        recipe = self.recipe
+        if games.kind_of(recipe.optimizer).plain:
+            return SGD(network.parameters(), recipe.lr)
+        return Adam(network.parameters(), recipe.lr, (recipe.beta1, recipe.beta2), fused=True)
+
+    def train(self, steps: int, report: Callable[["PlaneGAN"], None] = lambda _: None) -> None:
+        """Takes steps, calling `report` after each."""
+        for _ in range(steps):
+            self._take_step()
+            report(self)
+
+    def _take_step(self) -> None:
+        recipe = self.recipe
+        if recipe.decay:
+            for player in self.game.players:
+                for group in player.optimizer.param_groups:
+                    group["lr"] = recipe.lr * max(0.0, 1 - self.step / recipe.steps)
+        with torch.random.fork_rng(devices=[]):  # where penalties draw their points
+            torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=self._random)))
+            self._play()
+        self.step += 1
+        with torch.no_grad():
+            for average, new in zip(self._average.parameters(), self.generator.parameters(), strict=True):
+                average.lerp_(new, 1 - recipe.ema)
+
+    def _play(self) -> None:
+        drawn: list[Tensor] = []
+        fresh = not (self.game.replays or self.game.second_order)
+
+        def of_critic() -> Tensor:
+            if fresh or not drawn:
+                drawn[:] = [self._data(), self._latents()]
+            real, fake = drawn[0], self.generator(drawn[1])
+            if not self.penalties:
+                return self.loss.critic(self.critic(real), self.critic(fake))
+            if self.game.second_order:
+                return differentiable_critic_loss(self.critic, real, fake, self.loss, self.penalties)
+            # In networks as small as these double backward costs less than the bookkeeping of one pass.
+            return critic_loss(
+                self.critic, real, fake, loss=self.loss, penalties=self.penalties, method="double_backward"
+            )
+
+        def of_generator() -> Tensor:
+            z = self._latents() if fresh else drawn[1]
+            real_logits = self.critic(drawn[0]) if self.loss.paired else None
+            return self.loss.generator(self.critic(self.generator(z)), real_logits)
+
+        if isinstance(self.game, games.VarianceReducedExtragradient) and self.step % SNAPSHOT_EVERY == 0:
+            self.game.snapshot(self._batch() for _ in range(SNAPSHOT_BATCHES))
+        self.game.step(of_critic, of_generator)
+
+    def _batch(self) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+        real, z = self._data(), self._latents()
+        return (
+            lambda: self.loss.critic(self.critic(real), self.critic(self.generator(z))),
+            lambda: self.loss.generator(self.critic(self.generator(z)), self.critic(real)),
+        )
+
+    def _data(self) -> Tensor:
+        return self.mixture.sample(self.recipe.batch_size, self._random) / self.mixture.scale
+
+    def _latents(self) -> Tensor:
+        return torch.randn(self.recipe.batch_size, LATENT_DIM, generator=self._random)
+
+    @torch.no_grad()
+    def samples(self, n: int, seed: int = 0) -> Tensor:
+        """n points of the averaged generator, [n, 2], on the scale of the mixture."""
+        z = torch.randn(n, LATENT_DIM, generator=torch.Generator().manual_seed(seed))
+        return self._average(z) * self.mixture.scale
+
+    def coverage(self, n: int = 2500, seed: int = 1) -> ModeCoverage:
+        """How much of the mixture n samples cover."""
+        return mode_coverage(self.mixture, self.samples(n, seed))
+
+
+SNAPSHOT_EVERY, SNAPSHOT_BATCHES = 50, 50
+"""Of variance-reduced extragradient: an epoch, were the data 50 batches."""
+
+
+def perceptron(inputs: int, outputs: int, activation: nn.Module) -> nn.Sequential:
+    """Three hidden layers."""
+    layers: list[nn.Module] = [nn.Linear(inputs, WIDTH), activation]
+    for _ in range(2):
+        layers += [nn.Linear(WIDTH, WIDTH), activation]
+    return nn.Sequential(*layers, nn.Linear(WIDTH, outputs))
+
+
+def plane_critic(recipe: PlaneRecipe) -> nn.Module:
+    """A perceptron, with minibatch discrimination before its last layer or packing where the recipe has them."""
+    critic: nn.Module = perceptron(2 * recipe.pack, 1, nn.LeakyReLU(0.2))
+    if recipe.minibatch:
+        similarities = MinibatchDiscrimination(WIDTH, recipe.minibatch, kernel_dims=8)
+        critic = nn.Sequential(*list(critic.children())[:-1], similarities, nn.Linear(WIDTH + recipe.minibatch, 1))
+    return PackedCritic(critic, recipe.pack) if recipe.pack > 1 else critic
