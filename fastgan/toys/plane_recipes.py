@@ -5,9 +5,7 @@ from dataclasses import replace
 from fastgan.toys.plane import PlaneRecipe
 
 PLAIN = PlaneRecipe()
-DEFAULT = PlaneRecipe(
-    "relativistic_pairing", penalty="r1:0.03,r2:0.03", steps=12_000, beta1=0.0, decay=True, ema=0.999
-)
+DEFAULT = PlaneRecipe("relativistic_pairing", penalty="r1:0.03,r2:0.03", steps=12_000, beta1=0.0, decay=True, ema=0.999)
 """What covers both mixtures: no momentum, learning rate down to zero, averaged weights."""
 
 PLANE_RECIPES: dict[str, PlaneRecipe] = {
