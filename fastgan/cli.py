@@ -1,4 +1,4 @@
-"""`fastgan train | sample | evaluate | bench | info`.
+"""`fastgan train | sample | evaluate | play | bench | info`.
 
 Each command imports what it needs when it runs, so that `fastgan info` and the help need typer and rich, but none of
 the training libraries.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastgan.metrics import DigitsReport, PatchReport
     from fastgan.train import TrainResult
 
-_EXTRAS = {"safetensors", "PIL", "sklearn", "scipy", "tensorboard", "torchmetrics"}
+_EXTRAS = {"safetensors", "PIL", "sklearn", "scipy", "tensorboard", "torchmetrics", "matplotlib"}
 
 
 class _Commands(TyperGroup):
@@ -41,7 +41,8 @@ class _Commands(TyperGroup):
         except ModuleNotFoundError as error:
             if (error.name or "").split(".")[0] not in _EXTRAS:
                 raise
-            _fail(f"this command needs {error.name}: pip install 'fastgan[train]'")
+            extra = "play" if error.name == "matplotlib" else "train"
+            _fail(f"this command needs {error.name}: pip install 'fastgan[{extra}]'")
 
 
 def _fail(message: str) -> None:
@@ -242,6 +243,38 @@ def _numbers(name: str, text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise UserError(f"{name} is {text!r}, expected a number, or several with commas between them") from None
+
+
+@app.command(no_args_is_help=True)
+def play(
+    game: Annotated[str, typer.Argument(help="dirac (the smallest GAN), ring (8 Gaussians) or grid (25).")],
+    method: Annotated[
+        str, typer.Option(help="A method by name; an unknown one lists them. (default: r1, or r1-r2-relativistic)")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="The GIF to write. (default: a window)")] = None,
+    loss: Annotated[str | None, typer.Option(help="Another objective, as for `train`.")] = None,
+    penalty: Annotated[str | None, typer.Option(help="Other gradient penalties, as for `train`.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Another optimiser of the game, as for `train`.")] = None,
+    lr: Annotated[float | None, typer.Option(min=0.0, help="Another learning rate.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the game. (default: the method's)")] = None,
+    frames: Annotated[int, typer.Option(min=2, max=1000, help="Pictures in the film.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and draws.")] = 0,
+) -> None:
+    """Show a small game as it is played, in a window or as a GIF; Ctrl-C ends the film there.
+
+    \b
+      fastgan play dirac --method non-saturating-alternating --out circle.gif
+      fastgan play ring --method plain --out ring.gif
+      fastgan play grid --out grid.gif
+    """
+    from fastgan.play import play as play_game
+
+    given = {"loss": loss, "penalty": penalty, "optimizer": optimizer, "lr": lr}
+    changes = {name: value for name, value in given.items() if value is not None}
+    chosen = method or ("r1" if game == "dirac" else "r1-r2-relativistic")
+    typer.echo(play_game(game, chosen, out, frames, steps, seed, **changes))
+    if out is not None:
+        typer.echo(f"wrote {out}")
 
 
 @app.command(no_args_is_help=True)

@@ -141,6 +141,12 @@ class PlaneGAN:
         z = torch.randn(n, LATENT_DIM, generator=torch.Generator().manual_seed(seed))
         return self._average(z) * self.mixture.scale
 
+    @torch.no_grad()
+    def judge(self, points: Tensor) -> Tensor:
+        """The critic's outputs at points [n, 2] on the scale of the mixture: [n]. A packed critic sees each m times."""
+        m = self.recipe.pack
+        return self.critic(points.repeat_interleave(m, dim=0) / self.mixture.scale).flatten()
+
     def coverage(self, n: int = 2500, seed: int = 1) -> ModeCoverage:
         """How much of the mixture n samples cover."""
         return mode_coverage(self.mixture, self.samples(n, seed))

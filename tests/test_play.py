@@ -1,0 +1,94 @@
+"""`fastgan play`: films that open, names that are refused, and Ctrl-C."""
+
+import os
+import signal
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fastgan.cli import app
+from fastgan.toys.dirac_recipes import DIRAC_RECIPES
+from fastgan.toys.plane_recipes import PLANE_RECIPES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def no_display(monkeypatch):
+    from matplotlib import pyplot
+
+    pyplot.switch_backend("agg")
+
+
+def call(*arguments):
+    result = CliRunner().invoke(app, ["play", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def test_a_film_of_dirac(tmp_path):
+    code, told = call("dirac", "--method", "non-saturating-alternating", "--frames", 3, "--out", tmp_path / "d.gif")
+    assert code == 0
+    assert told.startswith("circles, at a distance of 0.18 from the equilibrium")
+    with Image.open(tmp_path / "d.gif") as film:
+        assert film.n_frames == 3
+        pictures = []
+        for frame in range(3):
+            film.seek(frame)
+            pictures.append(film.convert("RGB").tobytes())
+    assert len(set(pictures)) == 3
+
+
+@pytest.mark.parametrize("game", ["ring", "grid"])
+def test_a_film_of_points_with_another_optimiser(game, tmp_path):
+    options = ("--optimizer", "optimistic", "--lr", 1e-4, "--steps", 4, "--frames", 2, "--out", tmp_path / "film.gif")
+    code, told = call(game, "--method", "packing", *options)
+    assert code == 0
+    assert "of high quality at step 4" in told
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 2
+
+
+def test_ctrl_c_ends_the_film_there(tmp_path, monkeypatch):
+    from fastgan.toys.plane import PlaneGAN
+
+    train = PlaneGAN.train
+
+    def interrupted(self, steps):
+        train(self, steps)
+        if self.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(PlaneGAN, "train", interrupted)
+    code, told = call("ring", "--method", "plain", "--steps", 9, "--frames", 10, "--out", tmp_path / "film.gif")
+    assert code == 0
+    assert "at step 2" in told
+    with Image.open(tmp_path / "film.gif") as film:
+        assert film.n_frames == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("chess",), "GAME is 'chess', expected one of dirac, ring, grid"),
+        (("dirac", "--method", "plain", "--out", "x.gif"), "--method is 'plain', expected one of minimax-simultaneous"),
+        (("ring", "--method", "r1", "--out", "x.gif"), "--method is 'r1', expected one of plain, minibatch-discr"),
+        (("ring", "--out", "x.png"), "--out is 'x.png', expected a file that ends in .gif"),
+        (("ring",), "there is no display to draw on, expected --out film.gif"),
+        (("dirac", "--loss", "bets", "--out", "x.gif"), "--loss is 'bets', expected one of nonsaturating"),
+        (("dirac", "--optimizer", "sgd", "--out", "x.gif"), "--optimizer is 'sgd', expected one of alternating"),
+        (("dirac", "--penalty", "r3", "--out", "x.gif"), "--penalty is 'r3': 'r3' is not a penalty"),
+        (("dirac", "--out", "/nowhere/x.gif"), "--out is '/nowhere/x.gif', which cannot be written"),
+    ],
+)
+def test_what_is_refused(arguments, message):
+    code, told = call(*arguments)
+    assert code == 2
+    assert message in told
+
+
+def test_names_are_unambiguous():
+    from fastgan.play import methods
+
+    assert len(methods("dirac")) == len(DIRAC_RECIPES)
+    assert len(methods("ring")) == len(PLANE_RECIPES)
