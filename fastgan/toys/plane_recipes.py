@@ -12,12 +12,14 @@ PLANE_RECIPES: dict[str, PlaneRecipe] = {
     "plain": PLAIN,
     "minibatch discrimination": replace(PLAIN, minibatch=16),
     "packing": replace(PLAIN, pack=4),
-    "WGAN-GP": PlaneRecipe("wasserstein", "alternating:5", "wgan-gp:1", beta1=0.0, beta2=0.9),
+    "WGAN-GP": PlaneRecipe("wasserstein", "alternating:5", "wgan-gp:1", steps=4000, beta1=0.0, beta2=0.9),
     "R1 + R2, relativistic": DEFAULT,
     "extragradient": replace(PLAIN, optimizer="extragradient"),
     "optimistic": replace(PLAIN, optimizer="optimistic"),
     "lookahead": replace(PLAIN, optimizer="lookahead:5:0.5"),
-    "consensus": replace(PLAIN, optimizer="consensus:0.1"),
-    "competitive descent": replace(PLAIN, loss="minimax", optimizer="competitive:1e-2:5", lr=0.1),
+    "consensus": replace(PLAIN, optimizer="consensus:0.1", steps=5000),
+    "competitive descent": replace(PLAIN, loss="minimax", optimizer="competitive:1e-2:5", steps=3000, lr=0.1),
 }
-"""Non-saturating loss, alternating Adam at a constant learning rate and the last weights, but for what is named."""
+"""Non-saturating loss, alternating Adam at a constant learning rate and the last weights, but for what is named.
+
+Methods whose steps take several gradients take fewer steps."""
