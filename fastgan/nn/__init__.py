@@ -2,6 +2,7 @@
 
 from fastgan.nn.batch_renorm import BatchRenorm1d, BatchRenorm2d
 from fastgan.nn.bias_act import BiasAct
+from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from fastgan.nn.equalized import EqualizedConv2d, EqualizedLinear
 from fastgan.nn.mapping_network import MappingNetwork
 from fastgan.nn.minibatch_discrimination import MinibatchDiscrimination
@@ -11,6 +12,7 @@ from fastgan.nn.packing import PackedCritic, pack, unpack
 from fastgan.nn.resample import Blur, Downsample, Upsample
 from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
+from fastgan.nn.split_batch_norm import SplitBatchNorm2d, fake_statistics
 from fastgan.nn.virtual_batch_norm import VirtualBatchNorm, reference_batch, set_reference_batch
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "BatchRenorm2d",
     "BiasAct",
     "Blur",
+    "ConditionalBatchNorm2d",
     "Downsample",
     "EqualizedConv2d",
     "EqualizedLinear",
@@ -29,10 +32,12 @@ __all__ = [
     "PackedCritic",
     "SpectralNorm",
     "SpectralNormGroup",
+    "SplitBatchNorm2d",
     "StyledConv",
     "ToRGB",
     "Upsample",
     "VirtualBatchNorm",
+    "fake_statistics",
     "pack",
     "reference_batch",
     "set_reference_batch",
