@@ -93,8 +93,8 @@ def generator_gradients(state: TrainState, loss: Loss, images: Tensor) -> Tensor
     """The generator learns to be taken for data by the critic as it is now; its parameters' `.grad` are set.
 
     Args:
-        images: the data that the critic's update saw, used by a paired loss alone: its samples are compared with them
-            (Huang et al. 2024, arXiv:2501.05441, do the same). They are constants to the generator.
+        images: the data that the critic's update saw, used by a loss that `needs_real` alone: its samples are compared
+            with them (Huang et al. 2024, arXiv:2501.05441, do the same). They are constants to the generator.
 
     Returns:
         Its loss, a detached scalar.
@@ -102,7 +102,7 @@ def generator_gradients(state: TrainState, loss: Loss, images: Tensor) -> Tensor
     state.critic.requires_grad_(False)
     fake_logits = state.critic(state.generator(state.next_latents()))
     real_logits = None
-    if loss.paired:
+    if loss.needs_real:
         with torch.no_grad():
             real_logits = state.critic(images)
     value = loss.generator(fake_logits, real_logits)
