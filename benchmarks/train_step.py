@@ -76,7 +76,7 @@ def gradients(
     with fastgan.backend(backend), torch.random.fork_rng():
         torch.manual_seed(0)  # the points between data and samples
         samples = generator(latents)
-        real_logits = critic(images).detach() if loss.paired else None
+        real_logits = critic(images).detach() if loss.needs_real else None
         values = {
             "critic": (critic_loss(critic, images, samples.detach(), loss=loss, penalties=penalties), critic),
             "generator": (loss.generator(critic(samples), real_logits), generator),

@@ -1,22 +1,33 @@
-"""Objectives: pure functions of the critic's logits, listed by name in `LOSSES`.
+"""Objectives: functions of the critic's outputs on data and on samples, listed by name in `LOSSES`.
 
-`fastgan.losses.hinge` and the others are `Loss`es; `fgan` makes the one of an f-divergence.
+`fastgan.losses.hinge` and the others are `Loss`es; `fgan`, `ebgan`, `began` and `mmd_with` make one with a parameter,
+`label_smoothing` and `semi_supervised` one of another. docs/objectives.md lists them all with their formulas.
 """
 
+from collections.abc import Callable
+
+from fastgan.losses import auxiliary_classifier, learned_moments
+from fastgan.losses.began import began
 from fastgan.losses.divergences import DIVERGENCES
+from fastgan.losses.ebgan import ebgan, pulling_away
 from fastgan.losses.fgan import fgan
 from fastgan.losses.hinge import HINGE
+from fastgan.losses.label_smoothing import label_smoothing
 from fastgan.losses.least_squares import LEAST_SQUARES
 from fastgan.losses.loss import Loss, Players
 from fastgan.losses.maximum_likelihood import MAXIMUM_LIKELIHOOD
 from fastgan.losses.minimax import MINIMAX
+from fastgan.losses.mmd import MMD, maximum_mean_discrepancy, mmd_with
 from fastgan.losses.nonsaturating import NONSATURATING
 from fastgan.losses.relativistic_pairing import RELATIVISTIC_PAIRING
+from fastgan.losses.semi_supervised import semi_supervised, supervised
+from fastgan.losses.sliced_wasserstein import SLICED_WASSERSTEIN, squared_sliced_wasserstein
 from fastgan.losses.wasserstein import WASSERSTEIN
 
 # What users call them; each is named as the module it stands in.
-hinge, least_squares, maximum_likelihood, minimax = HINGE, LEAST_SQUARES, MAXIMUM_LIKELIHOOD, MINIMAX
+hinge, least_squares, maximum_likelihood, minimax, mmd = HINGE, LEAST_SQUARES, MAXIMUM_LIKELIHOOD, MINIMAX, MMD
 nonsaturating, relativistic_pairing, wasserstein = NONSATURATING, RELATIVISTIC_PAIRING, WASSERSTEIN
+sliced_wasserstein = SLICED_WASSERSTEIN
 
 LOSSES: dict[str, Loss] = {
     loss.name: loss
@@ -28,32 +39,67 @@ LOSSES: dict[str, Loss] = {
         wasserstein,
         least_squares,
         relativistic_pairing,
+        mmd,
+        mmd_with("gaussian"),
+        sliced_wasserstein,
+        ebgan(),
+        began(),
         *(fgan(name) for name in DIVERGENCES),
     )
 }
-"""Every objective that `fastgan train` can be asked for, by name; those with a parameter have its default."""
+"""Every objective that `fastgan train` can be asked for, by name; those with a parameter have its default.
+
+began's k is that of this very object: take one of your own from `began()` or `parse("began")`."""
+
+_OF_A_NUMBER: dict[str, tuple[Callable[[float], Loss], str]] = {
+    "fgan:alpha": (lambda number: fgan(DIVERGENCES["alpha"](number)), "after the divergence, as in fgan:alpha:0.3"),
+    "fgan:weighted_jensen_shannon": (
+        lambda number: fgan(DIVERGENCES["weighted_jensen_shannon"](number)),
+        "after the divergence, as in fgan:weighted_jensen_shannon:0.3",
+    ),
+    "ebgan": (ebgan, "for the margin, as in ebgan:10"),
+    "began": (began, "for gamma, as in began:0.7"),
+}
 
 
 def parse(text: str) -> Loss:
-    """`hinge`, `fgan:kl`, or `fgan:alpha:0.5` and `fgan:weighted_jensen_shannon:0.3` with the divergence's parameter.
+    """What an objective is called, with its parameter if it has one.
+
+    `hinge`, `fgan:kl`, `mmd:gaussian`; with a number `fgan:alpha:0.5`, `fgan:weighted_jensen_shannon:0.3`, `ebgan:10`
+    (the margin), `began:0.7` (gamma); `label_smoothing:0.9:nonsaturating` of any classifier's objective.
+
+    Returns:
+        The `Loss`; one that has a state (began) is a fresh one at every call.
 
     Raises:
         ValueError: there is no such objective, or it has no such parameter.
     """
+    if text == "began":
+        return began()
     if text in LOSSES:
         return LOSSES[text]
     family, _, rest = text.partition(":")
-    name, _, parameter = rest.partition(":")
-    if family == "fgan" and name in ("alpha", "weighted_jensen_shannon"):
-        try:
-            number = float(parameter)
-        except ValueError:
-            raise ValueError(f"{text!r}, expected a number after the divergence, as in fgan:{name}:0.3") from None
-        return fgan(DIVERGENCES[name](number))
+    if family == "label_smoothing":
+        target, _, smoothed = rest.partition(":")
+        number = _number(text, target, "and an objective, as in label_smoothing:0.9:nonsaturating")
+        return label_smoothing(parse(smoothed), number)
+    name, _, parameter = text.rpartition(":")
+    if name in _OF_A_NUMBER:
+        make, example = _OF_A_NUMBER[name]
+        return make(_number(text, parameter, example))
     raise ValueError(f"{text!r}, expected one of {', '.join(LOSSES)}")
 
 
+def _number(text: str, part: str, example: str) -> float:
+    try:
+        return float(part)
+    except ValueError:
+        raise ValueError(f"{text!r}, expected a number {example}") from None
+
+
 __all__ = [
-    "DIVERGENCES", "LOSSES", "Loss", "Players", "fgan", "hinge", "least_squares", "maximum_likelihood", "minimax",
-    "nonsaturating", "parse", "relativistic_pairing", "wasserstein",
+    "DIVERGENCES", "LOSSES", "Loss", "Players", "auxiliary_classifier", "began", "ebgan", "fgan", "hinge",
+    "label_smoothing", "learned_moments", "least_squares", "maximum_likelihood", "maximum_mean_discrepancy",
+    "minimax", "mmd", "mmd_with", "nonsaturating", "parse", "pulling_away", "relativistic_pairing",
+    "semi_supervised", "sliced_wasserstein", "squared_sliced_wasserstein", "supervised", "wasserstein",
 ]  # fmt: skip

@@ -12,6 +12,9 @@ from torch import Tensor
 from fastgan.losses.divergences import DIVERGENCES, Divergence
 from fastgan.losses.loss import Loss
 
+CROSS_ENTROPIES = ("gan", "jensen_shannon")
+"""Whose critic's loss is the classifier's, up to a constant."""
+
 
 def critic(divergence: Divergence, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """-(E_p T - E_q f*(T)).
@@ -74,4 +77,5 @@ def fgan(divergence: str | Divergence = "jensen_shannon", saturating: bool = Fal
         update_wrapper(partial(critic, divergence), critic),
         update_wrapper(partial(of_generator, divergence), of_generator),
         "Nowozin et al. 2016, arXiv:1606.00709",
+        classifier=divergence.name in CROSS_ENTROPIES,
     )

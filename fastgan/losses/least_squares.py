@@ -38,4 +38,4 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     return (fake_logits - 1).square().mean() / 2
 
 
-LEAST_SQUARES = Loss("least_squares", critic, generator, "Mao et al. 2017, arXiv:1611.04076")
+LEAST_SQUARES = Loss("least_squares", critic, generator, "Mao et al. 2017, arXiv:1611.04076", classifier=True)

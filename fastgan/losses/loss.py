@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
+
+Output = Literal["logit", "features", "error", "class logits"]
+"""What a critic says of a sample: a number of any sign, a vector, how badly it is reconstructed, a logit per class."""
 
 
 class Players(NamedTuple):
@@ -16,26 +19,33 @@ class Players(NamedTuple):
 
 @dataclass(frozen=True)
 class Loss:
-    """An objective of the two players, as pure functions of the critic's logits.
+    """An objective of the two players, as pure functions of the critic's outputs.
 
         loss = fastgan.losses.hinge
         loss.critic(real_logits, fake_logits).backward()
 
     Attributes:
         name: how the Python API and the command line call it.
-        critic: (real_logits [B, 1], fake_logits [B, 1]) -> scalar that the critic minimises.
-        generator: (fake_logits [B, 1], real_logits [B, 1] or None) -> scalar that the generator minimises. Only a
-            paired loss looks at the real logits, which are constants to the generator.
+        critic: (real [B, ...], fake [B, ...]) -> scalar that the critic minimises, given its outputs on data and on
+            samples.
+        generator: (fake [B, ...], real [B, ...] or None) -> scalar that the generator minimises. Only a loss that
+            `needs_real` looks at the outputs on data, which are constants to the generator.
         paper: where the formula stands.
-        paired: whether the generator's loss needs the real logits.
+        needs_real: whether the generator's loss needs the critic's outputs on data.
+        output: what the critic's outputs are: `logit` [B, 1], `features` [B, F], `error` [B] or [B, 1], at least 0, or
+            `class logits` [B, n].
+        classifier: whether the critic's loss is, up to a constant, the cross entropy between the target 1 on data, 0 on
+            samples and s(D), or half the squared error between the targets and D. See `label_smoothing`.
     """
 
     name: str
     critic: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor, Tensor | None], Tensor]
     paper: str
-    paired: bool = False
+    needs_real: bool = False
+    output: Output = "logit"
+    classifier: bool = False
 
-    def __call__(self, real_logits: Tensor, fake_logits: Tensor) -> Players:
+    def __call__(self, real: Tensor, fake: Tensor) -> Players:
         """Both players' losses; each player differentiates its own."""
-        return Players(self.critic(real_logits, fake_logits), self.generator(fake_logits, real_logits))
+        return Players(self.critic(real, fake), self.generator(fake, real))

@@ -49,4 +49,4 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     return math.log(fake_logits.numel()) - largest - torch.logsumexp((fake_logits - largest).flatten(), 0)
 
 
-MAXIMUM_LIKELIHOOD = Loss("maximum_likelihood", critic, generator, "Goodfellow 2016, arXiv:1701.00160")
+MAXIMUM_LIKELIHOOD = Loss("maximum_likelihood", critic, generator, "Goodfellow 2016, arXiv:1701.00160", classifier=True)

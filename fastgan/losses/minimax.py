@@ -26,4 +26,4 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     return -softplus(fake_logits).mean()
 
 
-MINIMAX = Loss("minimax", critic, generator, "Goodfellow et al. 2014, arXiv:1406.2661")
+MINIMAX = Loss("minimax", critic, generator, "Goodfellow et al. 2014, arXiv:1406.2661", classifier=True)

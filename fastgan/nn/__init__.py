@@ -4,11 +4,13 @@ from fastgan.nn.batch_renorm import BatchRenorm1d, BatchRenorm2d
 from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from fastgan.nn.equalized import EqualizedConv2d, EqualizedLinear
+from fastgan.nn.instance_noise import InstanceNoise
 from fastgan.nn.mapping_network import MappingNetwork
 from fastgan.nn.minibatch_discrimination import MinibatchDiscrimination
 from fastgan.nn.minibatch_stddev import MinibatchStdDev
 from fastgan.nn.modulated_conv2d import ModulatedConv2d, NoiseInjection, StyledConv, ToRGB
 from fastgan.nn.packing import PackedCritic, pack, unpack
+from fastgan.nn.reconstruction_error import ReconstructionError
 from fastgan.nn.resample import Blur, Downsample, Upsample
 from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
@@ -24,12 +26,14 @@ __all__ = [
     "Downsample",
     "EqualizedConv2d",
     "EqualizedLinear",
+    "InstanceNoise",
     "MappingNetwork",
     "MinibatchDiscrimination",
     "MinibatchStdDev",
     "ModulatedConv2d",
     "NoiseInjection",
     "PackedCritic",
+    "ReconstructionError",
     "SpectralNorm",
     "SpectralNormGroup",
     "SplitBatchNorm2d",

@@ -115,7 +115,7 @@ class PlaneGAN:
 
         def of_generator() -> Tensor:
             z = self._latents() if fresh else drawn[1]
-            real_logits = self.critic(drawn[0]) if self.loss.paired else None
+            real_logits = self.critic(drawn[0]) if self.loss.needs_real else None
             return self.loss.generator(self.critic(self.generator(z)), real_logits)
 
         if isinstance(self.game, games.VarianceReducedExtragradient) and self.step % SNAPSHOT_EVERY == 0:

@@ -104,7 +104,7 @@ def generator_objective(state: TrainState, loss: Loss, images: Tensor, latents: 
     """What the generator minimises to be taken for data by the critic as it is now.
 
     Args:
-        images: the data of the critic's update, used by a paired loss alone: its samples are compared with them (Huang
+        images: the data of the critic's update, used by a loss that `needs_real` alone: its samples are compared with them (Huang
             et al. 2024, arXiv:2501.05441, do the same).
         latents: of the samples, [B, latent_dim].
 
@@ -112,5 +112,5 @@ def generator_objective(state: TrainState, loss: Loss, images: Tensor, latents: 
         A scalar to differentiate.
     """
     fake_logits = state.critic(state.generator(latents))
-    real_logits = state.critic(images) if loss.paired else None
+    real_logits = state.critic(images) if loss.needs_real else None
     return loss.generator(fake_logits, real_logits)

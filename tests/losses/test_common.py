@@ -7,9 +7,23 @@ import pytest
 import torch
 
 import fastgan
-from fastgan.losses import LOSSES, parse
+from fastgan.losses import LOSSES, began, ebgan, fgan, mmd_with, parse
 from tests.losses.f_divergences import TABLE
 
+
+def discrepancy(kernel):
+    """The unbiased MMD^2 of numbers, in loops."""
+
+    def value(x, y):
+        xx = [kernel((a - b) ** 2) for i, a in enumerate(x) for j, b in enumerate(x) if i != j]
+        yy = [kernel((a - b) ** 2) for i, a in enumerate(y) for j, b in enumerate(y) if i != j]
+        return np.mean(xx) + np.mean(yy) - 2 * np.mean([kernel((a - b) ** 2) for a in x for b in y])
+
+    return value
+
+
+RATIONAL = discrepancy(lambda d: sum((1 + d / (2 * a)) ** -a for a in (0.2, 0.5, 1, 2, 5)))
+GAUSSIAN = discrepancy(lambda d: sum(np.exp(-d / (2 * w**2)) for w in (1, 2, 4, 8, 16)))
 # The formulas once more, as numpy loops over float64 logits.
 TEXTBOOK = {
     "minimax": (
@@ -37,6 +51,17 @@ TEXTBOOK = {
         lambda real, fake: np.mean([np.logaddexp(0, y - x) for x, y in zip(real, fake, strict=True)]),
         lambda fake, real: np.mean([np.logaddexp(0, x - y) for x, y in zip(real, fake, strict=True)]),
     ),
+    "mmd": (lambda real, fake: -RATIONAL(real, fake), lambda fake, real: RATIONAL(real, fake)),
+    "mmd:gaussian": (lambda real, fake: -GAUSSIAN(real, fake), lambda fake, real: GAUSSIAN(real, fake)),
+    "sliced_wasserstein": (
+        lambda real, fake: np.mean([np.logaddexp(0, -x) for x in real]) + np.mean([np.logaddexp(0, y) for y in fake]),
+        lambda fake, real: np.mean((np.sort(real) - np.sort(fake)) ** 2),
+    ),
+    "ebgan": (
+        lambda real, fake: np.mean(real) + np.mean([max(0, 10 - y) for y in fake]),
+        lambda fake, real: np.mean(fake),
+    ),
+    "began": (lambda real, fake: np.mean(real), lambda fake, real: np.mean(fake)),  # k is 0 at first
 }
 for _name, _divergence in TABLE.items():
     TEXTBOOK[f"fgan:{_name}"] = (
@@ -46,6 +71,8 @@ for _name, _divergence in TABLE.items():
         lambda fake, real, d=_divergence: -np.mean([d.activation(y) for y in fake]),
     )
 EVERY = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+OF_LOGITS = {name: loss for name, loss in LOSSES.items() if loss.output == "logit"}
+EVERY_OF_LOGITS = pytest.mark.parametrize("loss", OF_LOGITS.values(), ids=OF_LOGITS)
 
 
 @pytest.fixture
@@ -55,12 +82,12 @@ def logits(generator):
 
 def test_each_is_callable_by_its_name_and_gives_both_players_losses(logits):
     real, fake = logits
+    made = {"ebgan": ebgan(), "began": began(), "mmd:gaussian": mmd_with("gaussian")}
+    made |= {name: fgan(name.removeprefix("fgan:")) for name in LOSSES if name.startswith("fgan:")}
     for name, loss in LOSSES.items():
-        family, _, divergence = name.partition(":")
-        named = getattr(fastgan.losses, family)
-        named = named(divergence) if divergence else named
-        assert named(real, fake) == (loss.critic(real, fake), loss.generator(fake, real))
-        assert parse(name) == loss
+        named = made[name] if name in made else getattr(fastgan.losses, name)
+        torch.testing.assert_close(tuple(named(real, fake)), (loss.critic(real, fake), loss.generator(fake, real)))
+        assert parse(name) is loss or name == "began"  # of which everybody needs one
 
 
 def slopes(value, *inputs):
@@ -71,7 +98,14 @@ def test_registry_names_itself():
     assert LOSSES.keys() == TEXTBOOK.keys()
     assert all(name == loss.name for name, loss in LOSSES.items())
     assert all("arXiv:" in loss.paper for loss in LOSSES.values())
-    assert [name for name, loss in LOSSES.items() if loss.paired] == ["relativistic_pairing"]
+    needing = ["relativistic_pairing", "mmd", "mmd:gaussian", "sliced_wasserstein"]
+    assert [name for name, loss in LOSSES.items() if loss.needs_real] == needing
+    classifiers = ["nonsaturating", "minimax", "maximum_likelihood", "least_squares"]
+    classifiers += ["fgan:jensen_shannon", "fgan:gan"]
+    assert [name for name, loss in LOSSES.items() if loss.classifier] == classifiers
+    outputs = {"mmd": "features", "mmd:gaussian": "features", "sliced_wasserstein": "features"}
+    outputs |= {"ebgan": "error", "began": "error"}
+    assert {name: loss.output for name, loss in LOSSES.items() if loss.output != "logit"} == outputs
 
 
 @EVERY
@@ -91,7 +125,7 @@ def test_docstrings_state_the_paper(loss):
         assert loss.paper.split()[-1] in inspect.getdoc(function)
 
 
-@EVERY
+@EVERY_OF_LOGITS
 def test_scalars_of_the_dtype_and_any_shape(loss, logits):
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         real, fake = logits.to(dtype)
@@ -113,7 +147,7 @@ def test_first_and_second_derivatives(loss, logits):
     assert torch.autograd.gradgradcheck(lambda y: loss.generator(y, fixed), (fake,))
 
 
-@EVERY
+@EVERY_OF_LOGITS
 def test_the_players_pull_in_opposite_directions(loss):
     """Near an undecided critic, the critic raises D(x) and lowers D(G(z)), and the generator raises D(G(z))."""
     real = torch.full((4, 1), 0.25, dtype=torch.float64, requires_grad=True)
@@ -125,7 +159,7 @@ def test_the_players_pull_in_opposite_directions(loss):
     assert (pull < 0).all()
 
 
-@EVERY
+@EVERY_OF_LOGITS
 @pytest.mark.parametrize("size", [1e3, 1e4])
 @pytest.mark.parametrize("signs", [(1, 1), (1, -1), (-1, 1), (-1, -1)])
 def test_large_logits_are_as_right_in_float32_as_in_float64(loss, size, signs):
@@ -141,9 +175,13 @@ def test_large_logits_are_as_right_in_float32_as_in_float64(loss, size, signs):
 
 
 @EVERY
-def test_only_a_paired_loss_looks_at_the_real_logits(loss, logits):
+def test_only_a_loss_that_needs_it_looks_at_the_real_output(loss, logits):
     real, fake = logits
-    if loss.paired:
+    if loss.needs_real:
         assert loss.generator(fake, real) != loss.generator(fake, real + 1)
+        with pytest.raises(
+            ValueError, match=f"{loss.name.split(':')[0]}: real_.* is None, expected the critic's output"
+        ):
+            loss.generator(fake, None)
     else:
         assert loss.generator(fake, None) == loss.generator(fake, real) == loss.generator(fake, real[:3])

@@ -105,7 +105,7 @@ def test_the_generator_is_compared_with_the_images_of_the_critics_update(state):
         pairs.append(real_logits)
         return fake_logits.mean()
 
-    paired = Loss("paired", lambda real, fake: (real - fake).mean(), generator, "", paired=True)
+    paired = Loss("paired", lambda real, fake: (real - fake).mean(), generator, "", needs_real=True)
     trained = state(lr_critic=1e-30)  # the critic stays what it is
     images, critic = trained.next_images(), copy.deepcopy(trained.critic)
     trained.next_images = lambda: images

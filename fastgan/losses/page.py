@@ -1,0 +1,156 @@
+"""The page of all objectives, made of the first lines of their docstrings.
+
+python -m fastgan.losses.page > docs/objectives.md
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from fastgan.losses import (
+    DIVERGENCES,
+    LOSSES,
+    auxiliary_classifier,
+    label_smoothing,
+    learned_moments,
+    pulling_away,
+    semi_supervised,
+    supervised,
+)
+
+PAPER = re.compile(r"[^\s.;(][^.;(]*(?:et al\. |& \w+ )?\d{4}, arXiv:\d{4}\.\d{4,5}")
+REMARK = re.compile(r", (?=[a-z]{3,} )")
+
+HEAD = """\
+# Objectives
+
+Each is a `Loss`: two functions of the critic's outputs, of which the critic and the generator minimise one each.
+
+```python
+loss = fastgan.losses.hinge
+loss.critic(critic(real), critic(fake)).backward()
+loss.generator(critic(generator(z)), None).backward()
+```
+
+`fastgan.losses.<name>` or `fastgan.losses.parse("<name>")` gives it, `fastgan train --loss <name>` trains with it. D is
+the critic's output on one sample: a *logit* of any sign, *features*, or an *error* of reconstruction. p is the data, q
+are the samples, s the sigmoid. Where the generator's column names x, it needs the critic's output on data as well
+(`loss.needs_real`).
+
+"""
+
+DIVERGENCE_HEAD = """
+## f-divergences
+
+Games over D_f(p, q) = E_q f(p / q), all of them of logits, with T = g(D) the divergence's output activation
+(Nowozin et al. 2016, arXiv:1606.00709): `fastgan.losses.fgan("kl")`, `fgan:kl`.
+
+"""
+
+PARAMETERS = """
+## Parameters
+
+| name | parameter | in Python |
+| --- | --- | --- |
+| `ebgan:10` | the margin m | `ebgan(10.0)` |
+| `began:0.7` | gamma; k follows by `loss.update(real_errors, fake_errors)` | `began(0.7, lambda_k=0.001)` |
+| `fgan:alpha:0.5` | alpha, any number but 0 and 1 | `fgan(divergences.alpha(0.5))` |
+| `fgan:weighted_jensen_shannon:0.3` | pi | `fgan(divergences.weighted_jensen_shannon(0.3))` |
+| `mmd:gaussian` | the kernel | `mmd_with("gaussian")` |
+| `label_smoothing:0.9:nonsaturating` | the target of data; for classifiers | `label_smoothing(nonsaturating, 0.9)` |
+
+The critics of `ebgan` and `began` are autoencoders in `fastgan.nn.ReconstructionError(autoencoder, power=2)`; that of
+`sliced_wasserstein` returns a logit and then its features in one vector. `mmd` needs two samples or more of each.
+"""
+
+MODIFIER_HEAD = """
+## What is added to an objective
+
+"""
+
+TAIL = """
+**Class-conditional** training needs no objective of its own: both players see the label. `fastgan.critic_loss(critic,
+real, fake, labels=real_labels, fake_labels=labels_of_samples)` calls `critic(x, labels)`; the generator is called with
+the labels it is to draw. How a critic uses its label, by a projection or as further channels, is up to the network.
+
+*Written by `python -m fastgan.losses.page > docs/objectives.md`.*
+"""
+
+
+def summary(described: Any) -> str:
+    """The first sentence or formula of a docstring, as one line."""
+    paragraph = (inspect.getdoc(described) or "").split("\n\n")[0]
+    return " ".join(paragraph.split()).removesuffix(".")
+
+
+def papers(*described: Any) -> str:
+    """The papers that docstrings end with, each once."""
+    texts = [" ".join((inspect.getdoc(one) or "").split("\n\n")[-1].split()) for one in described]
+    return "; ".join(dict.fromkeys(paper for text in texts for paper in PAPER.findall(text)))
+
+
+def formula(described: Any) -> str:
+    """A docstring's first line within a table: its formula as code, what follows in words."""
+    code, *words = REMARK.split(summary(described).replace("|", r"\|"), maxsplit=1)
+    return ", ".join([f"`{code}`", *words])
+
+
+def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    titles = list(titles)
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def objectives() -> Iterable[tuple[str, ...]]:
+    """A row for each of `LOSSES` but the games over f-divergences."""
+    for name, loss in LOSSES.items():
+        if not name.startswith("fgan:"):
+            yield f"`{name}`", loss.output, formula(loss.critic), formula(loss.generator), loss.paper
+
+
+def divergences() -> Iterable[tuple[str, ...]]:
+    """A row for each game over an f-divergence."""
+    for name, make in DIVERGENCES.items():
+        yield f"`fgan:{name}`", summary(make).replace("|", r"\|")
+
+
+def modifiers() -> Iterable[tuple[str, ...]]:
+    """A row for each function that changes an objective or stands beside it."""
+    described: dict[str, Callable[..., Any]] = {
+        "label_smoothing(loss, real)": label_smoothing,
+        "semi_supervised(loss)": semi_supervised,
+        "supervised(class_logits, labels)": supervised,
+        "auxiliary_classifier.critic": auxiliary_classifier.critic,
+        "auxiliary_classifier.generator": auxiliary_classifier.generator,
+        "pulling_away(features)": pulling_away,
+        "learned_moments.critic": learned_moments.critic,
+        "learned_moments.generator": learned_moments.generator,
+    }
+    for name, function in described.items():
+        yield f"`{name}`", summary(function).replace("|", r"\|"), papers(function)
+    noise = "Gaussian noise on both inputs of the critic, annealed"
+    yield "`fastgan.nn.InstanceNoise(std, steps)`", noise, "Sønderby et al. 2017, arXiv:1610.04490"
+
+
+def page() -> str:
+    """The whole page, as it is committed."""
+    games = LOSSES["fgan:kl"]
+    return "".join(
+        (
+            HEAD,
+            table(("name", "D is", "critic", "generator", "paper"), objectives()),
+            DIVERGENCE_HEAD,
+            f"The critic minimises {formula(games.critic)}, the generator {formula(games.generator)}\n\n",
+            table(("name", "f(u)"), divergences()),
+            PARAMETERS,
+            MODIFIER_HEAD,
+            table(("`fastgan.losses.`", "what it is", "paper"), modifiers()),
+            TAIL,
+        )
+    )
+
+
+if __name__ == "__main__":
+    print(page(), end="")
