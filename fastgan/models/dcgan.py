@@ -60,8 +60,9 @@ class DCGANCritic(nn.Module):
         similarities, kernel_dims: the minibatch discrimination's B and C.
         dropout: share of the activations dropped after each strided convolution.
         noise: standard deviation of the Gaussian noise on its input, in training only.
+        outputs: numbers that it gives for an image: a logit, or features.
 
-    Shape: [B, channels, resolution, resolution] -> [B, 1]
+    Shape: [B, channels, resolution, resolution] -> [B, outputs]
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class DCGANCritic(nn.Module):
         kernel_dims: int,
         dropout: float,
         noise: float,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [
@@ -91,7 +93,7 @@ class DCGANCritic(nn.Module):
         layers += [nn.Flatten(), nn.Linear(4 * width, features, bias=False), BiasAct(features)]
         self.features = nn.Sequential(*layers)
         self.head = nn.Sequential(
-            MinibatchDiscrimination(features, similarities, kernel_dims), nn.Linear(features + similarities, 1)
+            MinibatchDiscrimination(features, similarities, kernel_dims), nn.Linear(features + similarities, outputs)
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class Preset:
         latent_dim: numbers in a latent vector.
         generator: makes a module, float32 [B, latent_dim] -> [B, channels, height, width] in about [-1, 1]; the
             keywords `channels` and `resolution` ask for other images than the preset's.
-        critic: makes a module, images -> logits [B, 1]; keywords likewise.
+        critic: makes a module, images -> logits [B, 1]; keywords likewise, and `outputs` for features [B, outputs].
         recipe: the settings that it was tuned with.
         styled: whether the generator is a StyleGAN's, with w latents to truncate, to mix and to regularise.
     """

@@ -101,11 +101,12 @@ class ResNetCritic(nn.Module):
     Args:
         channels, resolution: of the images; the resolution is a power of two, at least 8.
         width: channels of the first layer; each lower resolution has twice as many.
+        outputs: numbers that it gives for an image: a logit, or features.
 
-    Shape: [B, channels, resolution, resolution] -> [B, 1]
+    Shape: [B, channels, resolution, resolution] -> [B, outputs]
     """
 
-    def __init__(self, channels: int, resolution: int, width: int) -> None:
+    def __init__(self, channels: int, resolution: int, width: int, outputs: int = 1) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
         for _ in range(doublings(resolution) + 1):
@@ -113,7 +114,7 @@ class ResNetCritic(nn.Module):
             width *= 2
         layers.append(BiasAct(width))
         self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(width, 1)
+        self.head = nn.Linear(width, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images).mean((2, 3)))

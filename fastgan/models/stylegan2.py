@@ -159,8 +159,9 @@ class StyleGAN2Critic(nn.Module):
         resolution, channels, width, max_width, clamp: as in `StyleGAN2Generator`.
         group_size: samples whose standard deviation the critic sees, as in `MinibatchStdDev`; 0 leaves it out, so that
             the critic is piecewise affine in each image and its gradient penalties take one pass.
+        outputs: numbers that it gives for an image: a logit, or features.
 
-    Shape: [B, channels, *resolution] -> [B, 1]
+    Shape: [B, channels, *resolution] -> [B, outputs]
     """
 
     def __init__(
@@ -171,9 +172,10 @@ class StyleGAN2Critic(nn.Module):
         max_width: int = 512,
         group_size: int = 4,
         clamp: float | None = None,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in {"channels": channels, "width": width, "max_width": max_width}.items():
+        for name, value in {"channels": channels, "width": width, "max_width": max_width, "outputs": outputs}.items():
             check_count("StyleGAN2Critic", name, value)
         sizes = levels(resolution)[::-1]
         self.shape = (channels, *sizes[0])
@@ -185,7 +187,7 @@ class StyleGAN2Critic(nn.Module):
         self.minibatch_stddev = MinibatchStdDev(group_size) if group_size else None
         self.conv = EqualizedConv2d(last + (1 if group_size else 0), last, 3, act="lrelu", clamp=clamp)
         self.fc = EqualizedLinear(last * height * width_, last, act="lrelu")
-        self.out = EqualizedLinear(last, 1)
+        self.out = EqualizedLinear(last, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         check_shape("StyleGAN2Critic", "images", images, ("batch", *self.shape))

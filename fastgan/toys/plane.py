@@ -13,6 +13,8 @@ from fastgan.losses import parse as parse_loss
 from fastgan.nn import MinibatchDiscrimination, PackedCritic
 from fastgan.penalties import critic_loss, differentiable_critic_loss, parse
 from fastgan.toys.mixtures import Mixture, ModeCoverage, mode_coverage
+from fastgan.unrolling import Adam as InnerAdam
+from fastgan.unrolling import unrolled_generator_loss
 
 LATENT_DIM, WIDTH = 8, 128
 
@@ -30,6 +32,7 @@ class PlaneRecipe:
         ema: decay of the averaged generator that is judged; 0 for the last one.
         minibatch: features of minibatch discrimination in the critic.
         pack: samples that the critic judges together.
+        unroll: steps of the critic through which the generator looks ahead.
         batch_size: points of data and of samples per update.
     """
 
@@ -44,6 +47,7 @@ class PlaneRecipe:
     ema: float = 0.0
     minibatch: int = 0
     pack: int = 1
+    unroll: int = 0
     batch_size: int = 256
 
 
@@ -115,12 +119,23 @@ class PlaneGAN:
 
         def of_generator() -> Tensor:
             z = self._latents() if fresh else drawn[1]
+            if self.recipe.unroll:
+                return self._unrolled(drawn[0], self.generator(z))
             real_logits = self.critic(drawn[0]) if self.loss.needs_real else None
             return self.loss.generator(self.critic(self.generator(z)), real_logits)
 
         if isinstance(self.game, games.VarianceReducedExtragradient) and self.step % SNAPSHOT_EVERY == 0:
             self.game.snapshot(self._batch() for _ in range(SNAPSHOT_BATCHES))
         self.game.step(of_critic, of_generator)
+
+    def _unrolled(self, real: Tensor, fake: Tensor) -> Tensor:
+        return unrolled_generator_loss(
+            self.critic,
+            lambda critic: self.loss.critic(critic(real), critic(fake)),
+            lambda critic: self.loss.generator(critic(fake), critic(real)),
+            self.recipe.unroll,
+            InnerAdam(self.recipe.lr, (self.recipe.beta1, self.recipe.beta2)),
+        )
 
     def _batch(self) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
         real, z = self._data(), self._latents()

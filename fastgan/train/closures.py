@@ -87,8 +87,9 @@ def critic_objective(
     """
     samples = state.generator(latents)
     if not penalties:
-        value = loss.critic(state.critic(images), state.critic(samples))
-        return value, Step({"critic": value.detach()})
+        real, fake = state.critic(images), state.critic(samples)
+        value = loss.critic(real, fake)
+        return value, Step({"critic": value.detach()}, outputs=(real.detach(), fake.detach()))
     counted = [penalty.times(times) for penalty in penalties]
     if state.game.second_order:
         total = differentiable_critic_loss(state.critic, images, samples, loss, counted)
@@ -97,15 +98,17 @@ def critic_objective(
         total = critic_loss(state.critic, images, samples, loss=loss, penalties=counted)
         method = method_of(total)
     values = {name: value / times for name, value in total.penalties.items()}
-    return total, Step({"critic": total.loss}, values, total.gradient_norms, method)
+    assert total.fake_logits is not None
+    outputs = total.real_logits, total.fake_logits
+    return total, Step({"critic": total.loss}, values, total.gradient_norms, method, outputs)
 
 
 def generator_objective(state: TrainState, loss: Loss, images: Tensor, latents: Tensor) -> Tensor:
     """What the generator minimises to be taken for data by the critic as it is now.
 
     Args:
-        images: the data of the critic's update, used by a loss that `needs_real` alone: its samples are compared with them (Huang
-            et al. 2024, arXiv:2501.05441, do the same).
+        images: the data of the critic's update, used by a loss that `needs_real` alone: its samples are compared with
+            them (Huang et al. 2024, arXiv:2501.05441, do the same).
         latents: of the samples, [B, latent_dim].
 
     Returns:

@@ -15,12 +15,16 @@ from fastgan.games import Method, kind_of
 from fastgan.games import parse as parse_method
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
+from fastgan.losses.began import Began
 from fastgan.models import PRESETS
+from fastgan.nn import ReconstructionError
 from fastgan.penalties import Penalty, parse
 from fastgan.train.regularisation import Regularisation
 
 CHANGEABLE = frozenset({"out", "steps", "device", "log_every", "sample_every", "save_every", "keep"})
 """What may differ when a run is resumed; anything else would make it another run."""
+FEATURES = 16
+"""Of a critic whose features are compared: as in Binkowski et al. 2018, arXiv:1801.01401, section 4."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class TrainConfig:
         _one_of("preset", self.preset, PRESETS)
         _ = self.objective
         _ = self.method
+        self._check_objective()
         positive = ("steps", "batch_size", "penalty_every", "path_length_every", "log_every", "sample_every")
         for name in (*positive, "save_every", "keep"):
             if getattr(self, name) < 1:
@@ -120,6 +125,16 @@ class TrainConfig:
         if not 0 <= self.seed < 2**63:
             raise _wrong("seed", self.seed, "0 to 2^63 - 1")
         _penalties(self.penalty)
+
+    def _check_objective(self) -> None:
+        output, penalties = self.objective.output, _penalties(self.penalty)
+        if output == "class logits":
+            raise _wrong("loss", self.loss, "an objective without class labels, which training has none of")
+        if output == "error" and PRESETS[self.preset].styled:
+            raise _wrong("loss", self.loss, f"an objective of logits or features: {self.preset} makes no autoencoder")
+        if output == "features" and penalties:
+            reason = f"none: {self.loss} compares features, and a penalty is of the gradient of one number"
+            raise _wrong("penalty", self.penalty, f"{reason}; --spectral-norm bounds the critic")
 
     @property
     def objective(self) -> Loss:
@@ -166,14 +181,27 @@ class TrainConfig:
     def networks(self) -> tuple[nn.Module, nn.Module]:
         """A generator and a critic as the settings describe them, with fresh weights.
 
+        The critic is the preset's, with a logit or features as the objective wants them; for objectives of a
+        reconstruction error it is an autoencoder made of the preset's two networks.
+
         Raises:
             UserError: the preset's networks cannot have this resolution.
         """
         channels, (height, width) = self.image_shape
         shape = {"channels": channels, "resolution": height if height == width else (height, width)}
         preset = PRESETS[self.preset]
+        loss = self.objective
         try:
-            return preset.generator(**shape), preset.critic(**shape)
+            generator = preset.generator(**shape)
+            if loss.output == "features":
+                return generator, preset.critic(**shape, outputs=FEATURES)
+            if loss.output == "error":
+                # The critic's body encodes, a generator's decodes: what BEGAN does, and near enough to EBGAN.
+                autoencoder = nn.Sequential(
+                    preset.critic(**shape, outputs=preset.latent_dim), preset.generator(**shape)
+                )
+                return generator, ReconstructionError(autoencoder, power=1 if isinstance(loss, Began) else 2)
+            return generator, preset.critic(**shape)
         except ValueError as error:
             raise UserError(f"{option('resolution')} is {self.resolution!r}: {error}") from None
 

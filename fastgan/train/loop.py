@@ -35,11 +35,11 @@ def train_until(
     Raises:
         UserError: a loss is no longer finite. It is never saved.
     """
-    loss, regularisation = config.objective, config.regularisation
+    regularisation = config.regularisation
     last: Step | None = None
     saved_at, noted = None, False
     while state.step < config.steps and stop.signal is None:
-        taken = train_step(state, loss, regularisation)
+        taken = train_step(state, state.loss, regularisation)
         if taken.method is not None and not noted:
             progress.note(f"gradient of {config.penalty}: {taken.method}")
             noted = True

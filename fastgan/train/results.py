@@ -16,12 +16,14 @@ class Step:
         penalties: each penalty's value by its name, `path_length` among them.
         gradient_norms: the norm of the critic's gradient at each point of each penalty, [B], by the penalty's name.
         method: how the gradient of the penalties was computed, in words; None without penalties.
+        outputs: the critic's on data and on samples, detached; None before its update.
     """
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     penalties: dict[str, Tensor] = field(default_factory=dict)
     gradient_norms: dict[str, Tensor] = field(default_factory=dict)
     method: str | None = None
+    outputs: tuple[Tensor, Tensor] | None = None
 
     def after(self, previous: "Step") -> "Step":
         """This step, with what it left out of the regularisation as it was last."""
@@ -38,6 +40,7 @@ class Step:
             {**first.penalties, **self.penalties, **first.penalties},
             {**first.gradient_norms, **self.gradient_norms, **first.gradient_norms},
             first.method or self.method,
+            first.outputs or self.outputs,
         )
 
     def scalars(self) -> dict[str, Tensor]:

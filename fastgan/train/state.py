@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.data import EpochOrder, Images
+from fastgan.losses.began import Began
 from fastgan.models import PRESETS
 from fastgan.nn import spectral_norm_
 from fastgan.train.average import MovingAverage
@@ -28,6 +29,7 @@ class TrainState:
     Attributes:
         generator, critic, generator_optimizer, critic_optimizer, average: see their types.
         game: the game's optimiser, over those of the players.
+        loss: what the players minimise, with its state if it has one.
         latent_dim: numbers in a latent vector.
         step: steps taken.
         path_length: the moving average of the generator's path lengths, a scalar; None without that regularisation.
@@ -46,6 +48,7 @@ class TrainState:
         self.critic_optimizer = config.optimizer_of(self.critic, config.lr_critic)
         self.generator_optimizer = config.optimizer_of(self.generator, config.lr)
         self.game = config.method(self.critic_optimizer, self.generator_optimizer)
+        self.loss = config.objective
         self.average = MovingAverage(self.generator, config.ema)
         self.path_length = torch.zeros([], device=device) if config.path_length else None
         self.step = 0
@@ -102,6 +105,8 @@ class TrainState:
         named |= {"random.latents": self._latents.get_state(), "random.layers": torch.get_rng_state()}
         for name, values in self.game.memory.items():
             named |= {f"game.{name}.{index}": value for index, value in enumerate(values)}
+        if isinstance(self.loss, Began):
+            named |= {f"loss.{name}": value for name, value in self.loss.state_dict().items()}
         if self.path_length is not None:
             named["path_length"] = self.path_length
         if self._device.type == "cuda":
@@ -132,6 +137,8 @@ class TrainState:
         torch.set_rng_state(named["random.layers"])
         if self._device.type == "cuda" and "random.layers_cuda" in named:
             torch.cuda.set_rng_state(named["random.layers_cuda"], self._device)
+        if isinstance(self.loss, Began):
+            self.loss.load_state_dict(below(named, "loss"))
         if self.path_length is not None:
             self.path_length.copy_(named["path_length"])
         self.step = int(named["step"])

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fastgan.games import VarianceReducedExtragradient
 from fastgan.games.player import Closure
 from fastgan.losses import Loss
+from fastgan.losses.began import Began
 from fastgan.train.closures import Closures
 from fastgan.train.regularisation import NO_REGULARISATION, Regularisation
 from fastgan.train.results import Step
@@ -17,6 +18,8 @@ def train_step(state: TrainState, loss: Loss, regularisation: Regularisation = N
         state.game.snapshot(_epoch(state, loss, regularisation))
     taken = Closures(state, loss, regularisation)
     state.game.step(taken.critic, taken.generator)
+    if isinstance(loss, Began) and taken.step.outputs is not None:
+        loss.update(*taken.step.outputs)
     state.step += 1
     state.average.update(state.generator, state.step)
     return taken.step
