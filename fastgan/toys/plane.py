@@ -129,6 +129,7 @@ class PlaneGAN:
         self.game.step(of_critic, of_generator)
 
     def _unrolled(self, real: Tensor, fake: Tensor) -> Tensor:
+        self.critic.requires_grad_(True)  # the game holds it constant; the unrolled copies are what moves here
         return unrolled_generator_loss(
             self.critic,
             lambda critic: self.loss.critic(critic(real), critic(fake)),

@@ -1,0 +1,83 @@
+"""Runs with objectives of features and of reconstruction errors, and with the ones that have a state."""
+
+import pytest
+import torch
+
+from fastgan.data import load
+from fastgan.errors import UserError
+from fastgan.losses import LOSSES
+from fastgan.nn import ReconstructionError
+from fastgan.train import TrainConfig, resume, train
+from fastgan.train.checkpoint import find_checkpoint, read_checkpoint
+from fastgan.train.config import FEATURES
+from fastgan.train.state import TrainState
+from fastgan.train.step import train_step
+
+OTHERS = [name for name, loss in LOSSES.items() if loss.output != "logit"] + ["label_smoothing:0.9:nonsaturating"]
+
+
+@pytest.fixture
+def state(tiny):
+    def make(**changes):
+        config = tiny(**{"preset": "digits-resnet", "penalty": "none", "batch_size": 8, **changes})
+        return TrainState(config, load("digits", 8, 1), torch.device("cpu"))
+
+    return make
+
+
+@pytest.mark.parametrize("preset", ["digits-dcgan", "digits-resnet"])
+@pytest.mark.parametrize("loss", OTHERS)
+def test_both_players_learn(loss, preset, state):
+    made = state(loss=loss, preset=preset)
+    before = [p.detach().clone() for p in (*made.critic.parameters(), *made.generator.parameters())]
+    for _ in range(2):
+        step = train_step(made, made.loss)
+    assert all(value.isfinite() for value in step.losses.values())
+    moved = [
+        (p != q).any() for p, q in zip((*made.critic.parameters(), *made.generator.parameters()), before, strict=True)
+    ]
+    # The bias of features or of a Wasserstein critic's logits may cancel.
+    assert sum(moved) >= len(moved) - 1
+
+
+def test_what_critics_give(state):
+    images = state().next_images()
+    assert state(loss="mmd").critic(images).shape == (8, FEATURES)
+    critic = state(loss="began").critic
+    assert isinstance(critic, ReconstructionError)
+    assert critic.power == 1
+    assert critic(images).shape == (8,)
+    assert state(loss="ebgan:1").critic.power == 2
+
+
+def test_k_of_began_follows_the_errors_and_goes_through_a_checkpoint(tiny, state):
+    made = state(loss="began")
+    images, latents = made.next_images(), made.next_latents()
+    made.next_images, made.next_latents = lambda: images, lambda: latents
+    with torch.no_grad():
+        real, fake = made.critic.eval()(images).mean(), made.critic(made.generator.eval()(latents)).mean()
+    train_step(made, made.loss)
+    assert made.loss.k.item() == pytest.approx(max(0.0, (0.001 * (0.5 * real - fake)).item()), abs=1e-7)
+
+    chosen = {"preset": "digits-resnet", "penalty": "none", "batch_size": 8, "loss": "began:1"}
+    whole = train(tiny("whole", steps=4, **chosen), quiet=True)
+    first = train(tiny("parts", steps=2, **chosen), quiet=True)
+    resume(first.run, quiet=True, steps=4)
+    expected, found = (read_checkpoint(find_checkpoint(run.run, "--out"))[0] for run in (whole, first))
+    assert "loss.k" in expected
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss": "mmd", "penalty": "r1:1"}, "--penalty is 'r1:1', expected none: mmd compares features"),
+        ({"loss": "ebgan", "preset": "stylegan2-small"}, "--loss is 'ebgan', expected an objective of logits or feat"),
+        ({"loss": "label_smoothing:0.9:hinge"}, "--loss is label_smoothing: loss is hinge, whose critic has no target"),
+        ({"loss": "began:2"}, "--loss is began: gamma is 2.0, expected a number above 0"),
+    ],
+)
+def test_what_is_refused(changes, message, tmp_path):
+    with pytest.raises(UserError, match=message):
+        TrainConfig.for_preset(**{"preset": "digits-dcgan", "out": tmp_path / "run", **changes})
