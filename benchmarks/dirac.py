@@ -1,6 +1,6 @@
 """DiracGAN's table: which methods converge, which circle, which diverge, and their trajectories as a picture.
 
-python -m benchmarks.dirac --png docs/images/dirac.png
+python -m benchmarks.dirac --png docs/images/dirac.png --table docs/choosing.md
 """
 
 import argparse
@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.markdown import between, head, line
 from fastgan.toys import DIRAC_RECIPES, trajectory, verdict
 
 COLORS = {"converges": "#1b7837", "circles": "#2166ac", "diverges": "#b2182b", "stuck": "#8c510a"}
 COLUMNS = 6
 STEPS = 500
+BEGIN, END = "<!-- dirac:begin -->", "<!-- dirac:end -->"
 
 
 def draw(paths: dict[str, np.ndarray], png: Path) -> None:
@@ -44,19 +46,21 @@ def draw(paths: dict[str, np.ndarray], png: Path) -> None:
 
 def table(paths: dict[str, np.ndarray]) -> str:
     """Markdown."""
-    lines = [f"| method | after {STEPS} steps | distance from (0, 0) |", "|---|---|---:|"]
-    for name, path in paths.items():
-        lines.append(f"| {name} | {verdict(path)} | {np.linalg.norm(path[-1]):.2g} |")
+    lines = head(("method", f"after {STEPS} steps", "distance from (0, 0)"))
+    lines += [line([name, verdict(path), f"{np.linalg.norm(path[-1]):.2g}"]) for name, path in paths.items()]
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--png", type=Path, help="Also draw the trajectories.")
+    parser.add_argument("--table", type=Path, help="Also write the table between the marks of this Markdown file.")
     arguments = parser.parse_args()
     torch.manual_seed(0)  # where DRAGAN and WGAN-GP take their penalties, which does not matter here
     paths = {name: trajectory(recipe, STEPS) for name, recipe in DIRAC_RECIPES.items()}
     print(table(paths))
+    if arguments.table is not None:
+        arguments.table.write_text(between(arguments.table.read_text(), BEGIN, END, [table(paths)]))
     if arguments.png is not None:
         draw(paths, arguments.png)
         print(f"wrote {arguments.png}")
