@@ -137,8 +137,8 @@ class Began(Loss):
             return convergence_measure(self.gamma, real_errors, fake_errors)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """{"k": a copy of it}."""
-        return {"k": self.k.clone()}
+        """{"k": k}, which later updates leave as it is."""
+        return {"k": self.k}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes k from what `state_dict` returned.

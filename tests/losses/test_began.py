@@ -22,7 +22,9 @@ def test_the_formulas(errors):
     k = torch.tensor(0.3, dtype=torch.float64)
     assert critic(k, real, fake).item() == pytest.approx(x - 0.3 * y, rel=1e-12)
     assert next_k(k, 0.7, 0.1, real, fake).item() == pytest.approx(0.3 + 0.1 * (0.7 * x - y), rel=1e-12)
-    assert convergence_measure(0.7, real, fake).item() == pytest.approx(x + abs(0.7 * x - y), rel=1e-12)
+    for scale in (0.1, 10.0):  # on either side of the balance
+        expected = x + abs(0.7 * x - scale * y)
+        assert convergence_measure(0.7, real, scale * fake).item() == pytest.approx(expected, rel=1e-12)
     assert next_k(k, 0.5, 100.0, real, fake * 0).item() == 1
     assert next_k(k, 0.5, 100.0, real, fake + 1).item() == 0
     leaves = [side.clone().requires_grad_() for side in errors]

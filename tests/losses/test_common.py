@@ -113,7 +113,7 @@ def test_values_are_the_textbook_formulas(loss, logits):
     real, fake = logits
     critic, generator = TEXTBOOK[loss.name]
     x, y = real.flatten().tolist(), fake.flatten().tolist()
-    # The conjugates of the f-divergences are maxima found numerically, some activations finite differences.
+    # The conjugates of the f-divergences are maxima found numerically.
     rel = 1e-7 if loss.name.startswith("fgan") else 1e-12
     assert loss.critic(real, fake).item() == pytest.approx(critic(x, y), rel=rel, abs=rel)
     assert loss.generator(fake, real).item() == pytest.approx(generator(y, x), rel=rel)

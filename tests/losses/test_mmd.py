@@ -128,6 +128,18 @@ def test_it_is_unbiased(kernel, shift, generator):
     assert values.mean().item() == pytest.approx(of_normals(kernel, shift), abs=5.5 * error)
 
 
+def test_distances_that_rounding_makes_negative_have_their_second_derivative(generator):
+    """The Hessian of ||x - y||^2 in x is 2 I, also where it comes out below 0."""
+    y = torch.randn(200, 5, dtype=torch.float64, generator=generator)
+    x = y.clone().requires_grad_()
+    direction = torch.randn(200, 5, dtype=torch.float64, generator=generator)
+    d = squared_distances(x, y).diagonal()
+    assert (d >= 0).all()
+    (slope,) = torch.autograd.grad(d.sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad((slope * direction).sum(), x)
+    torch.testing.assert_close(second, 2 * direction, rtol=1e-12, atol=1e-12)
+
+
 def test_constants_added_and_order_do_not_matter(generator):
     x, y = samples(generator)
     expected = maximum_mean_discrepancy(x, y)

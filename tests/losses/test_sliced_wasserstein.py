@@ -113,6 +113,14 @@ def test_float32_is_as_right_as_float64(size, generator):
     assert single.item() == pytest.approx(exact.item(), rel=1e-4)
 
 
+def test_projections_are_not_rounded_far_from_the_origin(generator):
+    """Around 1e5 a float32 projection has steps of 0.008; of points moved to their centre, which is exact, 1e-7."""
+    x, y = draw(generator, 16, 8, torch.float32) + 1e5
+    directions = random_directions(8, 20, x)
+    exact = squared_sliced_wasserstein(x.double(), y.double(), directions=directions)
+    assert squared_sliced_wasserstein(x, y, directions=directions).item() == pytest.approx(exact.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(dtype, generator):
     x, y = (points.to(dtype) for points in draw(generator, 8, 4))
