@@ -45,8 +45,7 @@ class CompetitiveGradientDescent(Game):
         field = Field(self.critic, self.generator, critic, generator)
         x, y = self.critic.parameters, self.generator.parameters
         rate_x, rate_y = self.critic.learning_rates, self.generator.learning_rates
-        x_of_critic, y_of_critic = field.of_critic(x), field.of_critic(y)
-        y_of_generator, x_of_generator = field.of_generator(y), field.of_generator(x)
+        x_of_critic, y_of_critic, x_of_generator, y_of_generator = field.gradients()
 
         def scaled_mixed(u: Vector) -> Vector:  # lr_x D_xy L_x lr_y D_yx L_y u
             answer = times(pulled_back(x_of_generator, u, y), rate_y)

@@ -29,8 +29,7 @@ class DriftCorrection(Game):
     def step(self, critic: Closure, generator: Closure) -> Players:
         field = Field(self.critic, self.generator, critic, generator)
         x, y = self.critic.parameters, self.generator.parameters
-        x_of_critic, y_of_critic = field.of_critic(x), field.of_critic(y)
-        y_of_generator, x_of_generator = field.of_generator(y), field.of_generator(x)
+        x_of_critic, y_of_critic, x_of_generator, y_of_generator = field.gradients()
         v_x, v_y = ([g.detach() for g in gradients] for gradients in (x_of_critic, y_of_generator))
         drift_x = pulled_back(y_of_critic, times(v_y, self.generator.learning_rates), x)
         drift_y = pulled_back(x_of_generator, times(v_x, self.critic.learning_rates), y)

@@ -46,6 +46,11 @@ class Field:
         """v, the critic's part first, differentiable."""
         return self.of_critic(self.critic.parameters) + self.of_generator(self.generator.parameters)
 
+    def gradients(self) -> tuple[Vector, Vector, Vector, Vector]:
+        """Those of the critic's loss by the critic x and by the generator y, then those of the generator's loss."""
+        x, y = self.critic.parameters, self.generator.parameters
+        return self.of_critic(x), self.of_critic(y), self.of_generator(x), self.of_generator(y)
+
     @staticmethod
     def _gradient(loss: Tensor, parameters: Vector) -> Vector:
         with torch.enable_grad():

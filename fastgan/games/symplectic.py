@@ -43,8 +43,7 @@ class SymplecticAdjustment(Game):
     def step(self, critic: Closure, generator: Closure) -> Players:
         field = Field(self.critic, self.generator, critic, generator)
         x, y = self.critic.parameters, self.generator.parameters
-        x_of_critic, y_of_critic = field.of_critic(x), field.of_critic(y)
-        y_of_generator, x_of_generator = field.of_generator(y), field.of_generator(x)
+        x_of_critic, y_of_critic, x_of_generator, y_of_generator = field.gradients()
         v_x, v_y = ([g.detach() for g in gradients] for gradients in (x_of_critic, y_of_generator))
         v = v_x + v_y
         # The Hessians of the two losses are symmetric: only what each player does to the other is left of A^T v.

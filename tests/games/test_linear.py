@@ -114,6 +114,14 @@ def test_one_step_is_the_papers_matrix(made, expected, rng):
     assert radius(found) == pytest.approx(radius(truth), abs=1e-4)  # of a matrix that need not be normal
 
 
+def test_competitive_steps_so_large_that_the_players_answers_matter(rng):
+    """The system is far from the identity: its transpose must be the right one."""
+    q, lrs = random_quadratic(rng), (0.9, 0.7)
+    found = step_matrix(method("competitive", 1e-13, 200, lrs=lrs)(q), q)
+    truth = competitive(q, rates(q, lrs))
+    np.testing.assert_allclose(found, truth, rtol=0, atol=1e-6 * np.abs(truth).max())
+
+
 def test_two_steps_of_methods_with_a_memory(rng):
     q = random_quadratic(rng)
     P, identity = rates(q), np.eye(q.n + q.m)
@@ -195,8 +203,12 @@ def test_runge_kutta_4_follows_the_circle_of_the_flow():
     assert 1 - 1e-6 < found < 1
 
 
-def test_alignment_of_the_symplectic_adjustment(rng):
-    """Against the formula of the paper written out, at random points of random games, of both signs."""
+@pytest.mark.parametrize("product", [None, -0.4])
+def test_alignment_of_the_symplectic_adjustment(product, rng):
+    """Against the formula of the paper written out, at random points of random games, of both signs.
+
+    Also where the product of the two alignments is -0.4: divided by the 7 parameters it is above -1/10.
+    """
     signs = set()
     for _ in range(40):
         q = random_quadratic(rng)
@@ -206,9 +218,14 @@ def test_alignment_of_the_symplectic_adjustment(rng):
         J = q.J
         xi, adjustment = J @ w, (J - J.T).T / 2 @ J @ w
         h = J.T @ xi
+        if product is not None:
+            if (xi @ h) * (adjustment @ h) >= 0:
+                continue
+            factor = (product / ((xi @ h) * (adjustment @ h))) ** 0.25
+            q.w, w, xi, adjustment, h = (factor * part for part in (w, w, xi, adjustment, h))
         sign = np.sign((xi @ h) * (adjustment @ h) / len(w) + 0.1)
         signs.add(sign)
         method("symplectic", 0.7)(q)().step(q.critic, q.generator)
         expected = w - rates(q) @ (xi + 0.7 * sign * adjustment)
         np.testing.assert_allclose(q.w, expected, rtol=1e-9, atol=1e-9)
-    assert signs == {-1.0, 1.0}
+    assert signs == ({-1.0, 1.0} if product is None else {1.0})
