@@ -119,6 +119,13 @@ def train(
     path_length_every: Annotated[
         int | None, typer.Option(help="Steps between two with it.", rich_help_panel=_RECIPE)
     ] = None,
+    clip_weights: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest size of the critic's weights, clipped after each of its updates (WGAN: 0.01); 0 for none.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     spectral_norm: Annotated[
         bool | None,
         typer.Option(

@@ -47,6 +47,7 @@ class TrainConfig:
         penalty_every: steps between two with the penalties, which then weigh as many times as much.
         path_length: weight of the generator's path-length regularisation, for StyleGAN2 only; 0 for none.
         path_length_every: steps between two with it, which then weighs as many times as much.
+        clip_weights: largest size of the critic's weights, to which its updates are clipped; 0 for no clipping.
         spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
         data: `digits`, `textures` or a folder of images.
         resolution: of the images, `64` or height x width as `64x32`; empty for the preset's.
@@ -75,6 +76,7 @@ class TrainConfig:
     penalty_every: int = 1
     path_length: float = 0.0
     path_length_every: int = 4
+    clip_weights: float = 0.0
     spectral_norm: bool = False
     data: str = DIGITS
     resolution: str = ""
@@ -112,8 +114,11 @@ class TrainConfig:
         for name in ("beta1", "beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise _wrong(name, getattr(self, name), "at least 0 and below 1")
-        if not 0 <= self.path_length < float("inf"):
-            raise _wrong("path_length", self.path_length, "a number of at least 0")
+        for name in ("path_length", "clip_weights"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise _wrong(name, getattr(self, name), "a number of at least 0")
+        if self.clip_weights and self.spectral_norm:
+            raise _wrong("clip_weights", self.clip_weights, "0: --spectral-norm bounds the same weights")
         if self.path_length and not PRESETS[self.preset].styled:
             raise _wrong("path_length", self.path_length, f"0: the generator of {self.preset} has no styles")
         if self.path_length and kind_of(self.optimizer).second_order:

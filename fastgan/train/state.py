@@ -1,6 +1,6 @@
 """Everything that a training step reads and changes, as one flat dictionary of tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -11,6 +11,7 @@ from fastgan.data import EpochOrder, Images
 from fastgan.losses.began import Began
 from fastgan.models import PRESETS
 from fastgan.nn import spectral_norm_
+from fastgan.regularisers import clip_weights_
 from fastgan.train.average import MovingAverage
 from fastgan.train.config import TrainConfig
 
@@ -47,6 +48,9 @@ class TrainState:
             self.critic.to(device)
         self.critic_optimizer = config.optimizer_of(self.critic, config.lr_critic)
         self.generator_optimizer = config.optimizer_of(self.generator, config.lr)
+        if config.clip_weights:
+            clip: Callable[..., None] = lambda *_: clip_weights_(self.critic, config.clip_weights)  # noqa: E731
+            self.critic_optimizer.register_step_post_hook(clip)
         self.game = config.method(self.critic_optimizer, self.generator_optimizer)
         self.loss = config.objective
         self.average = MovingAverage(self.generator, config.ema)

@@ -106,6 +106,16 @@ def test_steps_of_the_critic(state):
     assert made._order._read == 3  # fresh images for each
 
 
+@pytest.mark.parametrize("optimizer", ["alternating:2", "lookahead:2:0.5"])
+def test_weights_are_clipped_after_every_update_of_the_critic(optimizer, state):
+    made, seen = state(optimizer=optimizer, clip_weights=0.01, loss="wasserstein"), []
+    made.critic.register_forward_pre_hook(lambda *_: seen.append(max(p.abs().max() for p in made.critic.parameters())))
+    for _ in range(2):
+        train_step(made, made.loss)
+    assert seen[0] > 0.01  # before the first update
+    assert all(size <= 0.01 for size in seen[2:])
+
+
 def test_a_snapshot_at_the_start_of_every_epoch(state):
     made, taken = state(optimizer="variance-reduced", batch_size=600), []
     snapshot = made.game.snapshot
@@ -118,6 +128,8 @@ def test_a_snapshot_at_the_start_of_every_epoch(state):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"clip_weights": -1.0}, "--clip-weights is -1.0, expected a number of at least 0"),
+        ({"clip_weights": 0.1, "spectral_norm": True}, "--clip-weights is 0.1, expected 0: --spectral-norm bounds"),
         ({"optimizer": "sgd"}, "--optimizer is 'sgd', expected one of alternating, simultaneous"),
         (
             {"optimizer": "consensus:x"},
