@@ -32,6 +32,9 @@ def _load() -> tuple[ModuleType | None, str | None]:
 _extension, reason_missing = _load()
 """The extension module (None when it cannot be loaded), and the reason (None when it can)."""
 
+fused_multiply_add: bool = _extension is not None and _extension.instruction_set != "baseline"
+"""Whether the chosen kernels multiply and add in one instruction, with one rounding."""
+
 
 def extension() -> ModuleType:
     """The module `fastgan._C`; the callers have checked that the backend that needs it is there."""

@@ -72,7 +72,7 @@ def test_ctrl_c_ends_the_film_there(tmp_path, monkeypatch):
     [
         (("chess",), "GAME is 'chess', expected one of dirac, ring, grid"),
         (("dirac", "--method", "plain", "--out", "x.gif"), "--method is 'plain', expected one of minimax-simultaneous"),
-        (("ring", "--method", "r1", "--out", "x.gif"), "--method is 'r1', expected one of plain, minibatch-discr"),
+        (("ring", "--method", "r1", "--out", "x.gif"), "--method is 'r1', expected one of plain, unrolled-5-steps"),
         (("ring", "--out", "x.png"), "--out is 'x.png', expected a file that ends in .gif"),
         (("ring",), "there is no display to draw on, expected --out film.gif"),
         (("dirac", "--loss", "bets", "--out", "x.gif"), "--loss is 'bets', expected one of nonsaturating"),

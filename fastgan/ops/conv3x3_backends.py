@@ -31,7 +31,7 @@ def pays(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair) -> bool:
 def fits(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair) -> bool:
     """Whether the kernel takes these tensors, w of 3x3 filters. x is on the CPU."""
     return (
-        minimal_filtering.tensors_fit(x, w, bias, w.shape[1], w.shape[0])
+        minimal_filtering.kernels_fit(x, w, bias, w.shape[1], w.shape[0])
         and all(0 <= p <= 2 for p in padding)
         and min(output_size(x, padding)) > 0
     )

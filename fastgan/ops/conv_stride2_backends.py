@@ -32,7 +32,7 @@ def pays(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair) -> bool:
 def fits(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair) -> bool:
     """Whether the kernel takes these tensors, w of 3x3 or 4x4 filters. x is on the CPU."""
     return (
-        minimal_filtering.tensors_fit(x, w, bias, w.shape[1], w.shape[0])
+        minimal_filtering.kernels_fit(x, w, bias, w.shape[1], w.shape[0])
         and padding[0] == padding[1] >= 0
         and min(output_size(x, w, padding[0])) > 0
     )
@@ -42,7 +42,7 @@ def transposed_pays(y: Tensor, w: Tensor, bias: Tensor | None, padding: Pair, ou
     """The same for the transpose."""
     return (
         minimal_filtering.available(y)
-        and minimal_filtering.tensors_fit(y, w, bias, w.shape[0], w.shape[1])
+        and minimal_filtering.kernels_fit(y, w, bias, w.shape[0], w.shape[1])
         and padding[0] == padding[1] >= 0
         and all(0 <= end <= 1 for end in output_padding)
         and min(transposed_size(y, w, padding[0], output_padding)) > 0

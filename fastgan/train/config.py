@@ -102,8 +102,6 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _one_of("preset", self.preset, PRESETS)
         _ = self.objective
-        _ = self.method
-        self._check_objective()
         positive = ("steps", "batch_size", "penalty_every", "path_length_every", "log_every", "sample_every")
         for name in (*positive, "save_every", "keep"):
             if getattr(self, name) < 1:
@@ -121,17 +119,19 @@ class TrainConfig:
             raise _wrong("clip_weights", self.clip_weights, "0: --spectral-norm bounds the same weights")
         if self.path_length and not PRESETS[self.preset].styled:
             raise _wrong("path_length", self.path_length, f"0: the generator of {self.preset} has no styles")
-        if self.path_length and kind_of(self.optimizer).second_order:
-            reason = f"0: {self.optimizer} differentiates the generator's loss twice, and path lengths are derivatives"
-            raise _wrong("path_length", self.path_length, reason)
         if self.channels not in (0, 1, 3):
             raise _wrong("channels", self.channels, "1 or 3")
         _ = self.image_shape
         if not 0 <= self.seed < 2**63:
             raise _wrong("seed", self.seed, "0 to 2^63 - 1")
         _penalties(self.penalty)
+        _ = self.method
+        self._check_objective()
 
     def _check_objective(self) -> None:
+        if self.path_length and kind_of(self.optimizer).second_order:
+            reason = f"0: {self.optimizer} differentiates the generator's loss twice, and path lengths are derivatives"
+            raise _wrong("path_length", self.path_length, reason)
         output, penalties = self.objective.output, _penalties(self.penalty)
         if output == "class logits":
             raise _wrong("loss", self.loss, "an objective without class labels, which training has none of")
@@ -157,7 +157,7 @@ class TrainConfig:
         except ValueError as error:
             raise UserError(f"{option('optimizer')} is {error}") from None
         try:
-            method(*(self.optimizer_of(nn.Linear(1, 1), lr) for lr in (self.lr_critic, self.lr)))
+            method(*(self.optimizer_of(nn.ParameterList([torch.zeros(1)]), lr) for lr in (self.lr_critic, self.lr)))
         except ValueError as error:  # of a setting
             raise UserError(f"{option('optimizer')} is {self.optimizer!r}: {error}") from None
         return method
