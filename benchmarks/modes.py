@@ -58,9 +58,15 @@ def one(mixture: str, method: str, seed: int) -> Run:
     }
 
 
+def up_to_date(runs: list[Run]) -> list[Run]:
+    """The runs of recipes that are still what their methods name."""
+    recipes = {method: asdict(recipe) for method, recipe in PLANE_RECIPES.items()}
+    return [r for r in runs if recipes.get(r["method"]) == r["recipe"]]
+
+
 def missing(runs: list[Run], methods: list[str], mixtures: list[str], seeds: int) -> list[tuple[str, str, int]]:
     """What has not been run, seed by seed, so that an early stop leaves all methods equally far."""
-    done = {(r["mixture"], r["method"], r["seed"]) for r in runs if r["recipe"] == asdict(PLANE_RECIPES[r["method"]])}
+    done = {(r["mixture"], r["method"], r["seed"]) for r in up_to_date(runs)}
     wanted = [(mixture, method, seed) for seed in range(seeds) for method in methods for mixture in mixtures]
     return [key for key in wanted if key not in done]
 
@@ -93,10 +99,12 @@ def table(runs: list[Run], mixture: str) -> str:
 
 
 def spread(values: list[float], digits: int, unit: str = "") -> str:
-    """Mean ± standard deviation; a dash where a value is infinite."""
+    """Mean ± standard deviation, or the only value; a dash where one is infinite."""
     if not all(map(math.isfinite, values)):
         return "-"
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}{unit}"
+    deviation = statistics.stdev(values)
     return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}{unit}"
 
 
@@ -118,10 +126,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=FOLDER / "modes" / "plane.json")
     parser.add_argument("--table", type=Path, help="Only write the tables of this Markdown file.")
     arguments = parser.parse_args()
-    runs = read(arguments.json)
+    runs = up_to_date(read(arguments.json))
     if arguments.table is None:
         ahead = missing(runs, arguments.methods, arguments.mixtures, arguments.seeds)
-        runs = [r for r in runs if (r["mixture"], r["method"], r["seed"]) not in ahead]
         with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
             for i, future in enumerate(as_completed([pool.submit(one, *key) for key in ahead]), 1):
                 r = future.result()

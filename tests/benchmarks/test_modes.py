@@ -39,5 +39,6 @@ def test_the_table(recipes):
     lines = modes.table(rows, "ring").splitlines()
     assert lines[0].startswith("| ring, 8 modes | modes | worst seed")
     assert lines[2] == "| one | 7.0 ± 1.4 | 6 | 60.0 ± 14.1 % | - | 2 | 3 |"
+    assert "| one | 8.0 | 8 | 50.0 % | 0.250 | 1 | 3 |" in modes.table(rows[:1], "ring")
     assert "| VEEGAN, published | 8 |  | 52.9 % |  |  |  |" in lines
     assert not any("two" in row for row in lines)
