@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch.optim import Optimizer
 
-from fastgan.games.checks import at_least
+from fastgan.games.checks import count
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
 from fastgan.losses import Players
@@ -29,7 +29,7 @@ class Alternating(Game):
 
     def __init__(self, critic: Optimizer, generator: Optimizer, critic_steps: int = 1) -> None:
         super().__init__(critic, generator)
-        self.critic_steps = at_least("Alternating", "critic_steps", critic_steps, 1)
+        self.critic_steps = count("Alternating", "critic_steps", critic_steps)
 
     def step(self, critic: Closure, generator: Closure) -> Players:
         first = self.critic.differentiate(critic, self.generator)

@@ -3,10 +3,10 @@
 import math
 
 
-def at_least(method: str, name: str, value: float, least: int) -> int:
-    """An integer of at least `least`."""
-    if isinstance(value, bool) or value != int(value) or value < least:
-        raise ValueError(f"{method}: {name} is {value!r}, expected an integer of at least {least}")
+def count(method: str, name: str, value: float) -> int:
+    """An integer of at least 1; also as a float, which is what the command line reads."""
+    if isinstance(value, bool) or value % 1 != 0 or value < 1:
+        raise ValueError(f"{method}: {name} is {value!r}, expected an integer of at least 1")
     return int(value)
 
 

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch.optim import Optimizer
 
-from fastgan.games.checks import at_least, within
+from fastgan.games.checks import count, within
 from fastgan.games.field import Field, pulled_back
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
@@ -39,7 +39,7 @@ class CompetitiveGradientDescent(Game):
     ) -> None:
         super().__init__(critic, generator)
         self.tolerance = within("CompetitiveGradientDescent", "tolerance", tolerance, 0)
-        self.max_iterations = at_least("CompetitiveGradientDescent", "max_iterations", max_iterations, 1)
+        self.max_iterations = count("CompetitiveGradientDescent", "max_iterations", max_iterations)
 
     def step(self, critic: Closure, generator: Closure) -> Players:
         field = Field(self.critic, self.generator, critic, generator)

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch.optim import Optimizer
 
-from fastgan.games.checks import at_least, within
+from fastgan.games.checks import count, within
 from fastgan.games.field import Field, pulled_back
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
@@ -42,7 +42,7 @@ class FollowTheRidge(Game):
         super().__init__(critic, generator)
         self.damping = within("FollowTheRidge", "damping", damping, 0)
         self.tolerance = within("FollowTheRidge", "tolerance", tolerance, 0)
-        self.max_iterations = at_least("FollowTheRidge", "max_iterations", max_iterations, 1)
+        self.max_iterations = count("FollowTheRidge", "max_iterations", max_iterations)
 
     def step(self, critic: Closure, generator: Closure) -> Players:
         field = Field(self.critic, self.generator, critic, generator)

@@ -6,7 +6,7 @@ import torch
 from torch.optim import Optimizer
 
 from fastgan.games.alternating import Alternating
-from fastgan.games.checks import at_least, within
+from fastgan.games.checks import count, within
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
 from fastgan.losses import Players
@@ -34,7 +34,7 @@ class Lookahead(Game):
         self, critic: Optimizer, generator: Optimizer, k: int = 5, alpha: float = 0.5, inner: Any = Alternating
     ) -> None:
         super().__init__(critic, generator)
-        self.k = at_least("Lookahead", "k", k, 1)
+        self.k = count("Lookahead", "k", k)
         self.alpha = within("Lookahead", "alpha", alpha, 0, 1)
         self.inner: Game = inner(critic, generator)
         self.second_order, self.replays = self.inner.second_order, self.inner.replays

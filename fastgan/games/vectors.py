@@ -30,11 +30,17 @@ class Solution:
     Attributes:
         x: the solution.
         iterations: how many it took.
-        residual: ||operator x - b|| / ||b||.
     """
 
-    def __init__(self, x: Vector, iterations: int, residual: float) -> None:
-        self.x, self.iterations, self.residual = x, iterations, residual
+    def __init__(self, x: Vector, iterations: int, left: Vector, b: Vector) -> None:
+        self.x, self.iterations = x, iterations
+        self._left, self._b = left, b
+
+    @property
+    def residual(self) -> float:
+        """||operator x - b|| / ||b||, computed when it is asked for."""
+        size = dot(self._b, self._b).item()
+        return (dot(self._left, self._left).item() / size) ** 0.5 if size else 0.0
 
 
 def solve_normal_equations(
@@ -63,11 +69,12 @@ def solve_normal_equations(
     gradient = transposed(residual)  # minus half of the function's
     direction = gradient
     squared = first = dot(gradient, gradient).item()
-    size = dot(b, b).item()
     taken = 0
     while taken < max_iterations and squared > tolerance**2 * first:
         image = operator(direction)
-        curvature = dot(image, image).item() + damping * dot(direction, direction).item()
+        curvature = dot(image, image).item()
+        if damping:
+            curvature += damping * dot(direction, direction).item()
         if curvature <= 0:  # no direction is left that the operator sees
             break
         along = squared / curvature
@@ -77,4 +84,4 @@ def solve_normal_equations(
         squared, before = dot(gradient, gradient).item(), squared
         direction = plus(gradient, direction, squared / before)
         taken += 1
-    return Solution(x, taken, (dot(residual, residual).item() / size) ** 0.5 if size else 0.0)
+    return Solution(x, taken, residual, b)

@@ -178,6 +178,8 @@ def test_optimizers_are_checked(pair):
     [
         ("alternating", {"critic_steps": 0}, "critic_steps is 0, expected an integer of at least 1"),
         ("alternating", {"critic_steps": 1.5}, "critic_steps is 1.5, expected an integer"),
+        ("alternating", {"critic_steps": float("nan")}, "critic_steps is nan, expected an integer of at least 1"),
+        ("lookahead", {"k": float("inf")}, "k is inf, expected an integer of at least 1"),
         ("lookahead", {"k": 0}, "k is 0, expected an integer of at least 1"),
         ("lookahead", {"alpha": 1.5}, "alpha is 1.5, expected a number of at least 0 and at most 1"),
         ("consensus", {"gamma": -1}, "gamma is -1, expected a number of at least 0"),
