@@ -107,7 +107,7 @@ def measure(states: dict[str, TrainState], objective: Objective, rounds: int, de
             with fastgan.backend(side):
                 _wait(device)
                 start = time.perf_counter()
-                train_step(states[side], *objective)
+                train_step(states[side], objective[1])
                 _wait(device)
             if turn >= WARM_UP:
                 times[side].append(1000 * (time.perf_counter() - start))
@@ -128,11 +128,11 @@ def peak_memory(config: TrainConfig, side: str, device: torch.device, threads: i
     torch.set_num_threads(threads)
     channels, size = config.image_shape
     state = TrainState(config, _images(size, channels, config.batch_size), device)
-    objective = config.objective, config.regularisation
+    regularisation = config.regularisation
 
     def steps() -> None:
-        for _ in range(max(objective[1].penalty_every, objective[1].path_length_every)):
-            train_step(state, *objective)
+        for _ in range(max(regularisation.penalty_every, regularisation.path_length_every)):
+            train_step(state, regularisation)
 
     with fastgan.backend(side):
         if device.type == "cpu":

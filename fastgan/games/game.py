@@ -58,6 +58,12 @@ class Game(ABC):
         """What a method carries from one step to the next besides the optimisers' own state, by name."""
 
     @property
+    def one_batch(self) -> bool:
+        """Whether a step's closures should all be of one batch of data and latents: several gradients of one line and a
+        Jacobian are of one game."""
+        return self.replays or self.second_order
+
+    @property
     def players(self) -> tuple[Player, Player]:
         return self.critic, self.generator
 

@@ -102,7 +102,7 @@ class PlaneGAN:
 
     def _play(self) -> None:
         drawn: list[Tensor] = []
-        fresh = not (self.game.replays or self.game.second_order)
+        fresh = not self.game.one_batch
 
         def of_critic() -> Tensor:
             if fresh or not drawn:

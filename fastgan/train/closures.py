@@ -17,25 +17,21 @@ class Closures:
     for that.
 
     Args:
-        state: the networks and where data and latents come from.
-        loss, regularisation: what the players minimise.
+        state: the networks, their objective, and where data and latents come from.
+        regularisation: what is added to it.
         images: data to keep to, [B, C, H, W]; None for those that the state draws.
 
     Attributes:
         step: what the first call of each closure came to.
     """
 
-    def __init__(
-        self, state: TrainState, loss: Loss, regularisation: Regularisation, images: Tensor | None = None
-    ) -> None:
-        self.state, self.loss, self.regularisation = state, loss, regularisation
+    def __init__(self, state: TrainState, regularisation: Regularisation, images: Tensor | None = None) -> None:
+        self.state, self.regularisation = state, regularisation
         self.step = Step()
         self._given = images
         self._images: Tensor | None = None
         self._latents: Tensor | None = None
-        game = state.game
-        # A Jacobian and a line of several gradients are of one game: that of one batch.
-        self._one_batch = game.replays or game.second_order or images is not None
+        self._one_batch = state.game.one_batch or images is not None
 
     def critic(self) -> Tensor:
         """The critic's loss with its penalties, in a step that has them."""
@@ -45,7 +41,7 @@ class Closures:
         assert self._latents is not None
         every = self.regularisation.penalty_every
         penalties = self.regularisation.penalties if self.state.step % every == 0 else ()
-        total, step = critic_objective(self.state, self.loss, self._images, self._latents, penalties, every)
+        total, step = critic_objective(self.state, self.state.loss, self._images, self._latents, penalties, every)
         self.step = step.with_defaults(self.step)
         return total
 
@@ -59,7 +55,7 @@ class Closures:
         if self.regularisation.path_length and self.state.step % every == 0:
             # First, so that its graph is gone before the other is built.
             step.penalties["path_length"] = path_length_gradients(self.state, self.regularisation.path_length, every)
-        value = generator_objective(self.state, self.loss, self._images, self._latents)
+        value = generator_objective(self.state, self.state.loss, self._images, self._latents)
         step.losses["generator"] = value.detach()
         self.step = step.with_defaults(self.step)
         return value

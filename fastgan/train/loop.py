@@ -39,7 +39,7 @@ def train_until(
     last: Step | None = None
     saved_at, noted = None, False
     while state.step < config.steps and stop.signal is None:
-        taken = train_step(state, state.loss, regularisation)
+        taken = train_step(state, regularisation)
         if taken.method is not None and not noted:
             progress.note(f"gradient of {config.penalty}: {taken.method}")
             noted = True

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from fastgan.games import VarianceReducedExtragradient
 from fastgan.games.player import Closure
-from fastgan.losses import Loss
 from fastgan.losses.began import Began
 from fastgan.train.closures import Closures
 from fastgan.train.regularisation import NO_REGULARISATION, Regularisation
@@ -12,20 +11,20 @@ from fastgan.train.results import Step
 from fastgan.train.state import TrainState
 
 
-def train_step(state: TrainState, loss: Loss, regularisation: Regularisation = NO_REGULARISATION) -> Step:
+def train_step(state: TrainState, regularisation: Regularisation = NO_REGULARISATION) -> Step:
     """One step of the game's optimiser; by default algorithm 1 of Goodfellow et al. 2014 with k = 1."""
     if isinstance(state.game, VarianceReducedExtragradient) and (state.epoch_begins or not state.game.memory):
-        state.game.snapshot(_epoch(state, loss, regularisation))
-    taken = Closures(state, loss, regularisation)
+        state.game.snapshot(_epoch(state, regularisation))
+    taken = Closures(state, regularisation)
     state.game.step(taken.critic, taken.generator)
-    if isinstance(loss, Began) and taken.step.outputs is not None:
-        loss.update(*taken.step.outputs)
+    if isinstance(state.loss, Began) and taken.step.outputs is not None:
+        state.loss.update(*taken.step.outputs)
     state.step += 1
     state.average.update(state.generator, state.step)
     return taken.step
 
 
-def _epoch(state: TrainState, loss: Loss, regularisation: Regularisation) -> Iterator[tuple[Closure, Closure]]:
+def _epoch(state: TrainState, regularisation: Regularisation) -> Iterator[tuple[Closure, Closure]]:
     for images in state.every_batch():
-        of_batch = Closures(state, loss, regularisation, images)
+        of_batch = Closures(state, regularisation, images)
         yield of_batch.critic, of_batch.generator

@@ -68,11 +68,11 @@ def test_what_the_critic_minimises_is_the_same_for_methods_of_either_order(state
 
 def test_consensus_descends_along_v_and_its_pull(state):
     """One step of a run, against the gradient of 1/2 ||v||^2 by autograd on the whole."""
-    made, textbook = state(optimizer="consensus:0.1"), state(optimizer="consensus:0.1")
+    made, textbook = (state(optimizer="consensus:0.1", loss="nonsaturating") for _ in range(2))
     steps = []
     for player in made.game.players:
         player.optimizer.step = lambda p=player: steps.append([q.grad.clone() for q in p.parameters])
-    train_step(made, LOSSES["nonsaturating"])
+    train_step(made)
 
     images, z = textbook.next_images(), textbook.next_latents()
     x, y = list(textbook.critic.parameters()), list(textbook.generator.parameters())
@@ -89,8 +89,8 @@ def test_consensus_descends_along_v_and_its_pull(state):
 def test_what_the_closures_draw(state):
     """Anew at every call, or once where the method wants to see the same."""
     for optimizer, same in (("extragradient", False), ("runge-kutta", True), ("consensus", True)):
-        made = state(optimizer=optimizer)
-        closures = Closures(made, LOSSES["hinge"], NO_REGULARISATION)
+        made = state(optimizer=optimizer, loss="hinge")
+        closures = Closures(made, NO_REGULARISATION)
         seen = []
         made.generator.register_forward_pre_hook(lambda _, arguments, seen=seen: seen.append(arguments[0]))
         closures.critic(), closures.generator(), closures.critic()
@@ -98,10 +98,10 @@ def test_what_the_closures_draw(state):
 
 
 def test_steps_of_the_critic(state):
-    made = state(optimizer="alternating:3")
+    made = state(optimizer="alternating:3", loss="hinge")
     calls = []
     made.critic.register_forward_pre_hook(lambda *_: calls.append(0))
-    train_step(made, LOSSES["hinge"])
+    train_step(made)
     assert len(calls) == 3 * 2 + 1
     assert made._order._read == 3  # fresh images for each
 
@@ -111,17 +111,17 @@ def test_weights_are_clipped_after_every_update_of_the_critic(optimizer, state):
     made, seen = state(optimizer=optimizer, clip_weights=0.01, loss="wasserstein"), []
     made.critic.register_forward_pre_hook(lambda *_: seen.append(max(p.abs().max() for p in made.critic.parameters())))
     for _ in range(2):
-        train_step(made, made.loss)
+        train_step(made)
     assert seen[0] > 0.01  # before the first update
     assert all(size <= 0.01 for size in seen[2:])
 
 
 def test_a_snapshot_at_the_start_of_every_epoch(state):
-    made, taken = state(optimizer="variance-reduced", batch_size=600), []
+    made, taken = state(optimizer="variance-reduced", batch_size=600, loss="hinge"), []
     snapshot = made.game.snapshot
     made.game.snapshot = lambda batches: (taken.append(made.step), snapshot(batches))
     for _ in range(4):
-        train_step(made, LOSSES["hinge"])
+        train_step(made)
     assert taken == [0, 2]  # two batches of 600 in 1,797 images
 
 

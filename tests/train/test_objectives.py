@@ -31,7 +31,7 @@ def test_both_players_learn(loss, preset, state):
     made = state(loss=loss, preset=preset)
     before = [p.detach().clone() for p in (*made.critic.parameters(), *made.generator.parameters())]
     for _ in range(2):
-        step = train_step(made, made.loss)
+        step = train_step(made)
     assert all(value.isfinite() for value in step.losses.values())
     moved = [
         (p != q).any() for p, q in zip((*made.critic.parameters(), *made.generator.parameters()), before, strict=True)
@@ -56,7 +56,7 @@ def test_k_of_began_follows_the_errors_and_goes_through_a_checkpoint(tiny, state
     made.next_images, made.next_latents = lambda: images, lambda: latents
     with torch.no_grad():
         real, fake = made.critic.eval()(images).mean(), made.critic(made.generator.eval()(latents)).mean()
-    train_step(made, made.loss)
+    train_step(made)
     assert made.loss.k.item() == pytest.approx(max(0.0, (0.001 * (0.5 * real - fake)).item()), abs=1e-7)
 
     chosen = {"preset": "digits-resnet", "penalty": "none", "batch_size": 8, "loss": "began:1"}

@@ -109,8 +109,10 @@ def test_the_generator_is_compared_with_the_images_of_the_critics_update(state):
     trained = state(lr_critic=1e-30)  # the critic stays what it is
     images, critic = trained.next_images(), copy.deepcopy(trained.critic)
     trained.next_images = lambda: images
-    train_step(trained, paired)
-    train_step(trained, Loss("unpaired", paired.critic, generator, ""))
+    trained.loss = paired
+    train_step(trained)
+    trained.loss = Loss("unpaired", paired.critic, generator, "")
+    train_step(trained)
     torch.testing.assert_close(pairs[0], critic(images))
     assert not pairs[0].requires_grad
     assert pairs[1] is None
@@ -119,7 +121,7 @@ def test_the_generator_is_compared_with_the_images_of_the_critics_update(state):
 def test_without_penalties_nothing_looks_at_the_critics_gradient(state, monkeypatch):
     """The plain step is what it was before there were penalties."""
     monkeypatch.setattr("fastgan.train.closures.critic_loss", None)
-    step = train_step(state(), LOSSES["nonsaturating"])
+    step = train_step(state(loss="nonsaturating", penalty="none"))
     assert step.scalars().keys() == {"critic", "generator"}
 
 

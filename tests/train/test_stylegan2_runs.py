@@ -53,9 +53,9 @@ def test_a_lazy_penalty_counts_as_often_as_it_is_left_out(state):
 
 
 def test_each_regulariser_comes_at_its_interval(state):
-    made = state(**LAZY)
-    loss, regularisation = LOSSES["nonsaturating"], Regularisation(parse("r1:3"), 4, 2.0, 3)
-    seen = [sorted(train_step(made, loss, regularisation).penalties) for _ in range(7)]
+    made = state(**LAZY, loss="nonsaturating")
+    regularisation = Regularisation(parse("r1:3"), 4, 2.0, 3)
+    seen = [sorted(train_step(made, regularisation).penalties) for _ in range(7)]
     assert seen == [["path_length", "r1"], [], [], ["path_length"], ["r1"], [], ["path_length"]]
 
 
