@@ -12,6 +12,14 @@ if os.environ.get("TRITON_INTERPRET") == "1":
     round_to_nearest()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """FASTGAN_TEST_SEED repeats what hypothesis draws as well (`seed` is about the others); tryfirst: before it asks."""
+    given = os.environ.get("FASTGAN_TEST_SEED")
+    if given is not None and config.getoption("--hypothesis-seed") is None:
+        config.option.hypothesis_seed = given
+
+
 def pytest_collection_modifyitems(config, items):
     """Without a CUDA device the tests marked gpu are left out, as `-m "not gpu"` would."""
     if torch.cuda.is_available():

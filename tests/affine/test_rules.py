@@ -226,6 +226,22 @@ def test_every_rule_is_reached_and_right(name, monkeypatch, seed):
     assert reached
 
 
+ONE_SIZE = {
+    "valid": lambda h, p: F.conv2d(h, weight(4, 4, 3, 3), p, padding="valid"),
+    "valid, stride 2": lambda h, p: F.conv2d(h, weight(4, 4, 4, 4), p, stride=2, padding="valid"),
+    "valid, 1x1": lambda h, p: F.conv2d(h, weight(4, 4, 1, 1), p, padding="valid"),
+    "valid, in one dimension": lambda h, p: F.conv1d(h.flatten(2), weight(4, 4, 3), p, padding="valid"),
+    "all": lambda h, p: torch.convolution(h, weight(4, 4, 3, 3), p, [1], [1], [1], False, [0], 1),
+    "all, transposed": lambda h, p: torch.convolution(h, weight(4, 4, 3, 3), p, [2], [1], [1], True, [1], 1),
+}
+
+
+@pytest.mark.parametrize("sizes", ONE_SIZE)
+def test_a_convolution_with_one_size_for_all_dimensions(sizes, seed):
+    torch.manual_seed(seed)
+    check(ONE_SIZE[sizes])
+
+
 @pytest.mark.parametrize("name", sorted(map(str, IN_PLACE)))
 def test_every_operation_in_place_is_right_or_refused(name):
     operation = next(op for op in IN_PLACE if str(op) == name)

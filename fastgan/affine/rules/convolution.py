@@ -95,8 +95,9 @@ def convolution(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     x, weight, bias = given["input"], given["weight"], given["bias"]
     stride, padding, dilation, transposed, output_padding, groups = (given[name] for name in names[3:])
-    sizes = tuple(stride), tuple(padding), tuple(dilation)
-    config = Config(*sizes, transposed, tuple(output_padding), groups)
+    n = weight.ndim - 2  # F.conv2d hands on padding="valid" as [0], one number for all dimensions
+    sizes = [tuple(of) * n if len(of) == 1 else tuple(of) for of in (stride, padding, dilation, output_padding)]
+    config = Config(sizes[0], sizes[1], sizes[2], transposed, sizes[3], groups)
     return _record(recorder, func, args, kwargs, (x, weight, bias), config.chosen(x, weight, bias))
 
 
