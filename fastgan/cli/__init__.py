@@ -1,0 +1,17 @@
+"""`fastgan train | sample | evaluate | play | bench | info`.
+
+Each command imports what it needs when it runs, so that `fastgan info` and the help need typer and rich, but none of
+the training libraries.
+"""
+
+from fastgan.cli.application import app
+
+from fastgan.cli import train, sample, play, evaluate, bench, info  # isort: skip  # in the order of the help
+
+
+def main() -> None:
+    """The `fastgan` command."""
+    app(prog_name="fastgan")
+
+
+__all__ = ["app", "bench", "evaluate", "info", "main", "play", "sample", "train"]

@@ -1,0 +1,40 @@
+"""`fastgan play`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastgan.cli.application import app
+
+
+@app.command(no_args_is_help=True)
+def play(
+    game: Annotated[str, typer.Argument(help="dirac (the smallest GAN), ring (8 Gaussians) or grid (25).")],
+    method: Annotated[
+        str, typer.Option(help="A method by name; an unknown one lists them. (default: r1, or r1-r2-relativistic)")
+    ] = "",
+    out: Annotated[Path | None, typer.Option(help="The GIF to write. (default: a window)")] = None,
+    loss: Annotated[str | None, typer.Option(help="Another objective, as for `train`.")] = None,
+    penalty: Annotated[str | None, typer.Option(help="Other gradient penalties, as for `train`.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="Another optimiser of the game, as for `train`.")] = None,
+    lr: Annotated[float | None, typer.Option(min=0.0, help="Another learning rate.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of the game. (default: the method's)")] = None,
+    frames: Annotated[int, typer.Option(min=2, max=1000, help="Pictures in the film.")] = 60,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and draws.")] = 0,
+) -> None:
+    """Show a small game as it is played, in a window or as a GIF; Ctrl-C ends the film there.
+
+    \b
+      fastgan play dirac --method non-saturating-alternating --out circle.gif
+      fastgan play ring --method plain --out ring.gif
+      fastgan play grid --out grid.gif
+    """
+    from fastgan.play import play as play_game
+
+    given = {"loss": loss, "penalty": penalty, "optimizer": optimizer, "lr": lr}
+    changes = {name: value for name, value in given.items() if value is not None}
+    chosen = method or ("r1" if game == "dirac" else "r1-r2-relativistic")
+    typer.echo(play_game(game, chosen, out, frames, steps, seed, **changes))
+    if out is not None:
+        typer.echo(f"wrote {out}")

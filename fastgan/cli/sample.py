@@ -1,0 +1,73 @@
+"""`fastgan sample`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastgan.cli.application import Checkpoint, Device, app
+from fastgan.errors import UserError
+
+
+@app.command(no_args_is_help=True)
+def sample(
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option(help="The PNG to write; with --interpolate a GIF if it ends in .gif.")] = Path(
+        "grid.png"
+    ),
+    n: Annotated[
+        int | None, typer.Option(min=1, max=4096, help="How many images, or of each kind. (default: 64, or 8)")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
+    psi: Annotated[
+        str, typer.Option(help="Truncation of a StyleGAN2: 1 for none, 0 for the mean; several for a row of each.")
+    ] = "1",
+    mix: Annotated[bool, typer.Option("--mix", help="Cross the coarse styles of n images with the fine of n.")] = False,
+    interpolate: Annotated[
+        bool, typer.Option("--interpolate", help="A tour from each of n images to the next: a strip, or a film.")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Draw images from the averaged generator and write them as one grid.
+
+    \b
+      fastgan sample runs/digits --n 64 --seed 0 --out grid.png
+      fastgan sample runs/textures --psi 0.4,0.7,1 --out psi.png
+      fastgan sample runs/textures --mix --n 6 --out mixing.png
+      fastgan sample runs/textures --interpolate --n 4 --out tour.gif
+    """
+    from fastgan.train import load_generator, pictures
+    from fastgan.train.grid import image_grid, write_png
+
+    psis = _numbers("--psi", psi)
+    if (mix or interpolate) and (len(psis) > 1 or (mix and interpolate)):
+        raise UserError("--mix and --interpolate each make a picture of their own, at one --psi; expected one of them")
+    generator = load_generator(checkpoint, device)
+    each, written = n or 8, ""
+    try:
+        if interpolate:
+            film = out.suffix.lower() == ".gif"
+            images = pictures.interpolation(generator, each, seed, psis[0], steps=16 if film else 4)
+            if film:
+                pictures.write_gif(images, out)
+            else:
+                write_png(image_grid(images, columns=len(images) if len(images) <= 16 else 16), out)
+        elif mix:
+            write_png(pictures.mixing_grid(generator, each, seed, psis[0]), out)
+        elif len(psis) > 1:
+            write_png(pictures.truncation_grid(generator, each, seed, psis), out)
+        else:
+            images = generator.sample(n or 64, seed, psis[0])
+            write_png(image_grid(images), out)
+            written = f"{len(images)} images to "
+    except OSError as error:
+        raise UserError(f"--out is {str(out)!r}, which cannot be written: {error.strerror or error}") from error
+    typer.echo(f"wrote {written}{out}")
+
+
+def _numbers(name: str, text: str) -> list[float]:
+    """0.5,0.7 -> [0.5, 0.7]."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{name} is {text!r}, expected a number, or several with commas between them") from None
