@@ -3,26 +3,44 @@
 from rich.console import Console
 from rich.table import Table
 
-from fastgan.data import DIGITS, load
+from fastgan.data import DIGITS, STACKED_DIGITS, load
 from fastgan.errors import UserError
-from fastgan.metrics import DigitsReport, PatchDistance, PatchReport, evaluate_digits, evaluate_patches
+from fastgan.metrics import (
+    DigitsReport,
+    PatchDistance,
+    PatchReport,
+    StackedDigitsReport,
+    evaluate_digits,
+    evaluate_patches,
+    evaluate_stacked_digits,
+)
 from fastgan.metrics.coverage import CONFIDENT, COVERED
 from fastgan.metrics.digits import HALF
 from fastgan.metrics.patches import REPEATS
 from fastgan.metrics.pyramid import SMALLEST
+from fastgan.metrics.stacked_digits import MODES, SAMPLES
 from fastgan.train import TrainedGenerator
 
+Report = DigitsReport | StackedDigitsReport | PatchReport
 
-def measure(generator: TrainedGenerator, n: int, seed: int) -> DigitsReport | PatchReport:
+
+def usual_samples(generator: TrainedGenerator) -> int:
+    """How many samples are compared unless others are asked for: 2,000, or 26,000 where 1,000 modes are counted."""
+    return SAMPLES if generator.config.data == STACKED_DIGITS else 2000
+
+
+def measure(generator: TrainedGenerator, n: int, seed: int) -> Report:
     """Compares n samples with the images that the generator was trained on.
 
-    Digits of 1×8×8 are judged by a classifier, all other images from 16×16 on by their patches.
+    Digits of 1×8×8 and stacks of three are judged by a classifier, all other images from 16×16 on by their patches.
 
     Raises:
         UserError: the images are smaller, cannot be read again or are a single one, or n is too small for the digits.
     """
     data = generator.config.data
     channels, height, width = generator.sample(1).shape[1:]
+    if data == STACKED_DIGITS:
+        return evaluate_stacked_digits(generator.sample(n, seed))
     if data == DIGITS and (channels, height, width) == (1, 8, 8):
         if n < HALF:
             raise UserError(f"--n is {n}, expected at least {HALF}, half of the digits")
@@ -41,9 +59,11 @@ def measure(generator: TrainedGenerator, n: int, seed: int) -> DigitsReport | Pa
     return evaluate_patches(generator.sample(n, seed), images)
 
 
-def show(report: DigitsReport | PatchReport, title: str) -> None:
+def show(report: Report, title: str) -> None:
     """Prints a report as tables."""
-    if isinstance(report, DigitsReport):
+    if isinstance(report, StackedDigitsReport):
+        _show_stacked_digits(report, title)
+    elif isinstance(report, DigitsReport):
         _show_digits(report, title)
     else:
         _show_patches(report, title)
@@ -73,6 +93,22 @@ def _show_digits(report: DigitsReport, title: str) -> None:
         f"Covered: at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more).\n"
         "Fréchet distances compare only at equal numbers of images: the floor of the\n"
         "second row is the third, random halves of the data against each other.",
+        highlight=False,
+    )
+
+
+def _show_stacked_digits(report: StackedDigitsReport, title: str) -> None:
+    console = Console()
+    console.print(f"classifier: {report.test_accuracy:.1%} of the held-out digits right", highlight=False)
+    table = Table("", "samples", "data", title=title)
+    counts = (report.samples, report.data)
+    table.add_row("modes", *(f"{count.modes} of {MODES}" for count in counts))
+    table.add_row("confident", *(f"{count.confident:.1%}" for count in counts))
+    table.add_row("KL to the data's modes", *(f"{count.kl:.4f}" for count in counts))
+    console.print(table)
+    console.print(
+        f"{report.images} images each. Confident: all three digits have a probability of {CONFIDENT} or more.\n"
+        "The KL of real images is what so many of them cannot be expected to beat.",
         highlight=False,
     )
 

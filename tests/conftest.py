@@ -14,7 +14,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
-    """FASTGAN_TEST_SEED repeats what hypothesis draws as well (`seed` is about the others); tryfirst: before it asks."""
+    """FASTGAN_TEST_SEED repeats what hypothesis draws as well, which reads its option after this."""
     given = os.environ.get("FASTGAN_TEST_SEED")
     if given is not None and config.getoption("--hypothesis-seed") is None:
         config.option.hypothesis_seed = given

@@ -212,7 +212,7 @@ def test_bad_input_is_one_line_and_status_2(run, tmp_path):
         f"--data is '{missing}', which does not exist; expected 'digits', 'textures' or a folder of images",
     )
     assert_refused(
-        call("train", *new, "--preset", "dcgan"), f"--preset is 'dcgan', expected one of {', '.join(PRESETS)}"
+        call("train", *new, "--preset", "biggan"), f"--preset is 'biggan', expected one of {', '.join(PRESETS)}"
     )
     assert_refused(
         call("train", *new, "--loss", "hinged"),

@@ -11,13 +11,20 @@ from fastgan.cli.application import Checkpoint, Device, app
 from fastgan.errors import UserError
 
 if TYPE_CHECKING:
-    from fastgan.metrics import DigitsReport, PatchReport
+    from fastgan.evaluation import Report
 
 
 @app.command(no_args_is_help=True)
 def evaluate(
     checkpoint: Checkpoint,
-    n: Annotated[int, typer.Option(min=2, max=100_000, help="How many samples; of digits at least 898.")] = 2000,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=100_000,
+            help="How many samples; of digits at least 898. (default: 2000; of stacked digits 26000)",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
     device: Device = "auto",
@@ -26,6 +33,8 @@ def evaluate(
 
     Digits at 8x8: Fréchet and kernel distance on a small classifier's features, and classes covered, how evenly.
 
+    Stacked digits: how many of their 1,000 modes are covered, and how evenly.
+
     The classifier is trained in seconds on the first use and then kept in the user's cache.
 
     Other images, from 16x16 on: sliced Wasserstein distances between their patches, from fine details to coarse.
@@ -33,17 +42,18 @@ def evaluate(
     \b
       fastgan evaluate runs/digits --n 2000 --out report.json
     """
-    from fastgan.evaluation import measure, show
+    from fastgan.evaluation import measure, show, usual_samples
     from fastgan.train import load_generator
 
     generator = load_generator(checkpoint, device)
+    n = usual_samples(generator) if n is None else n
     report = measure(generator, n, seed)
     show(report, f"{checkpoint} at step {generator.step}")
     if out is not None:
         _write_json(report, out, {"checkpoint": str(checkpoint), "step": generator.step, "n": n, "seed": seed})
 
 
-def _write_json(report: "DigitsReport | PatchReport", out: Path, about: dict[str, Any]) -> None:
+def _write_json(report: "Report", out: Path, about: dict[str, Any]) -> None:
     try:
         out.write_text(json.dumps({**about, **dataclasses.asdict(report)}, indent=2) + "\n")
     except OSError as error:

@@ -29,8 +29,9 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="'digits' (1,797 real 8x8 images, enlarged if need be), 'textures' (patches of two photographs), "
-            "both built in, or a folder of images. (default: digits)"
+            help="'digits' (1,797 real 8x8 images, enlarged if need be), 'stacked-digits' (three of them as channels: "
+            "1,000 modes), 'textures' (patches of two photographs), all built in, or a folder of images. "
+            "(default: digits)"
         ),
     ] = None,
     resolution: Annotated[

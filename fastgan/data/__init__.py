@@ -1,20 +1,25 @@
-"""Training images: the built-in digits and textures or a folder, and the order in which they are read."""
+"""Training images: the built-in sets or a folder, and the order in which they are read."""
 
 from collections.abc import Callable
 
 from fastgan.data.digits import digit_labels, digits
 from fastgan.data.folder import folder
 from fastgan.data.images import EpochOrder, Images, Resolution
+from fastgan.data.stacked_digits import STACKED_DIGITS, stacked_digits, stacked_labels
 from fastgan.data.textures import textures
 
 DIGITS = "digits"
 """The name of the data set that is trained on by default."""
-BUILT_IN: dict[str, Callable[[Resolution, int], Images]] = {DIGITS: digits, "textures": textures}
+BUILT_IN: dict[str, Callable[[Resolution, int], Images]] = {
+    DIGITS: digits,
+    STACKED_DIGITS: stacked_digits,
+    "textures": textures,
+}
 """What `--data` may name beside the path of a folder, and what makes it at a resolution and number of channels."""
 
 
 def load(name: str, resolution: Resolution, channels: int) -> Images:
-    """The data set that `--data` names: `digits`, `textures`, or else the path of a folder of images.
+    """The data set that `--data` names: `digits`, `stacked-digits`, `textures`, or else the path of a folder of images.
 
     Args:
         name: a key of `BUILT_IN` or a path.
@@ -32,6 +37,7 @@ def load(name: str, resolution: Resolution, channels: int) -> Images:
 __all__ = [
     "BUILT_IN",
     "DIGITS",
+    "STACKED_DIGITS",
     "EpochOrder",
     "Images",
     "Resolution",
@@ -39,5 +45,7 @@ __all__ = [
     "digits",
     "folder",
     "load",
+    "stacked_digits",
+    "stacked_labels",
     "textures",
 ]

@@ -7,6 +7,7 @@ from fastgan.metrics.distances import frechet_distance, kernel_distance
 from fastgan.metrics.patches import PatchDistance, PatchReport, evaluate_patches
 from fastgan.metrics.pyramid import laplacian_pyramid
 from fastgan.metrics.sliced_wasserstein import sliced_wasserstein
+from fastgan.metrics.stacked_digits import ModeCount, StackedDigitsReport, evaluate_stacked_digits
 
 __all__ = [
     "ClassCoverage",
@@ -14,12 +15,15 @@ __all__ = [
     "DigitClassifier",
     "DigitsReport",
     "Judge",
+    "ModeCount",
     "PatchDistance",
     "PatchReport",
+    "StackedDigitsReport",
     "class_coverage",
     "digit_judge",
     "evaluate_digits",
     "evaluate_patches",
+    "evaluate_stacked_digits",
     "frechet_distance",
     "kernel_distance",
     "laplacian_pyramid",

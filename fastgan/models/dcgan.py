@@ -1,7 +1,8 @@
-"""The DCGAN pair (Radford et al. 2016, arXiv:1511.06434): strided convolutions, batch norm in the generator only.
+"""The DCGAN pair (Radford et al. 2016, arXiv:1511.06434): strided convolutions, batch norm in the generator.
 
-Convolutions carry no bias: `fastgan.nn.BiasAct` adds it in the same pass as the activation. The critic ends in
-minibatch discrimination (Salimans et al. 2016), so that it notices samples that all look alike.
+Convolutions carry no bias: `fastgan.nn.BiasAct` adds it in the same pass as the activation. There are two critics: one
+with batch norm, as in the paper, and one without it that ends in minibatch discrimination (Salimans et al. 2016), so
+that it notices samples that all look alike.
 """
 
 import torch
@@ -95,6 +96,37 @@ class DCGANCritic(nn.Module):
         self.head = nn.Sequential(
             MinibatchDiscrimination(features, similarities, kernel_dims), nn.Linear(features + similarities, outputs)
         )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+class BatchNormCritic(nn.Module):
+    """Images to logits by strided convolutions with batch norm, but for the first layer, as in the paper.
+
+    Batch norm compares the images of a batch, so data and samples are best judged in batches of their own, as training
+    does.
+
+    Args:
+        channels, resolution: of the images; the resolution is a power of two, at least 8.
+        width: channels of the first layer; each lower resolution has twice as many.
+        outputs: numbers that it gives for an image: a logit, or features.
+
+    Shape: [B, channels, resolution, resolution] -> [B, outputs]
+    """
+
+    def __init__(self, channels: int, resolution: int, width: int, outputs: int = 1) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False), BiasAct(width)]
+        for _ in range(doublings(resolution)):
+            layers += [
+                nn.Conv2d(width, 2 * width, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(2 * width),
+                BiasAct(2 * width),
+            ]
+            width *= 2
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        self.head = nn.Linear(16 * width, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.features(images))

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from fastgan.models.dcgan import DCGANCritic, DCGANGenerator
+from fastgan.models.dcgan import BatchNormCritic, DCGANCritic, DCGANGenerator
 from fastgan.models.preset import Preset, Recipe
 from fastgan.models.resnet import ResNetCritic, ResNetGenerator
 from fastgan.models.stylegan2 import StyleGAN2Critic, StyleGAN2Generator
@@ -35,6 +35,26 @@ DIGITS_DCGAN = Preset(
         beta1=0.5,
         beta2=0.99,
         ema=0.998,
+    ),
+)
+
+DCGAN = Preset(
+    name="dcgan",
+    about="the plain DCGAN: batch norm in both players, no penalty, the paper's Adam, 64x64 unless asked",
+    channels=3,
+    resolution=64,
+    latent_dim=100,
+    generator=partial(DCGANGenerator, latent_dim=100, channels=3, resolution=64, width=64),
+    critic=partial(BatchNormCritic, channels=3, resolution=64, width=64),
+    recipe=Recipe(  # arXiv:1511.06434, section 4; the averaged generator is of later years
+        loss="nonsaturating",
+        steps=25_000,
+        batch_size=128,
+        lr=2e-4,
+        lr_critic=2e-4,
+        beta1=0.5,
+        beta2=0.999,
+        ema=0.999,
     ),
 )
 
@@ -123,6 +143,6 @@ STYLEGAN2_SMALL = Preset(
 )
 
 PRESETS: dict[str, Preset] = {
-    preset.name: preset for preset in (DIGITS_DCGAN, DIGITS_RESNET, STYLEGAN2, STYLEGAN2_SMALL)
+    preset.name: preset for preset in (DIGITS_DCGAN, DIGITS_RESNET, DCGAN, STYLEGAN2, STYLEGAN2_SMALL)
 }
 """Every preset by name."""

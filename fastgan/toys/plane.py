@@ -129,13 +129,16 @@ class PlaneGAN:
         self.game.step(of_critic, of_generator)
 
     def _unrolled(self, real: Tensor, fake: Tensor) -> Tensor:
+        optimizer = self.game.players[0].optimizer
+        assert isinstance(optimizer, Adam), "the recipes that unroll step by Adam"
         self.critic.requires_grad_(True)  # the game holds it constant; the unrolled copies are what moves here
         return unrolled_generator_loss(
             self.critic,
             lambda critic: self.loss.critic(critic(real), critic(fake)),
             lambda critic: self.loss.generator(critic(fake), critic(real)),
             self.recipe.unroll,
-            InnerAdam(self.recipe.lr, (self.recipe.beta1, self.recipe.beta2)),
+            # From fresh averages Adam steps by signs, whose derivative is 0 or next to infinite.
+            InnerAdam.continuing(optimizer, self.critic),
         )
 
     def _batch(self) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:

@@ -49,7 +49,7 @@ class TrainConfig:
         path_length_every: steps between two with it, which then weighs as many times as much.
         clip_weights: largest size of the critic's weights, to which its updates are clipped; 0 for no clipping.
         spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
-        data: `digits`, `textures` or a folder of images.
+        data: `digits`, `stacked-digits`, `textures` or a folder of images.
         resolution: of the images, `64` or height x width as `64x32`; empty for the preset's.
         channels: of the images, 1 or 3; 0 for the preset's.
         seed: of every random stream: weights, data order, latents, dropout.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import fastgan
-from fastgan.models import PRESETS, DCGANCritic, DCGANGenerator
+from fastgan.models import PRESETS, BatchNormCritic, DCGANCritic, DCGANGenerator
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -31,6 +31,23 @@ def test_sizes(resolution):
         channels=3, resolution=resolution, width=4, features=7, similarities=2, kernel_dims=3, dropout=0.0, noise=0.0
     )
     assert critic(generator(torch.randn(2, 5))).shape == (2, 1)
+
+
+@pytest.mark.parametrize("resolution", [8, 32])
+def test_batch_norm_critic(resolution):
+    """Its first layer is without; the others make it blind to the scale of the weights before them."""
+    critic = BatchNormCritic(channels=3, resolution=resolution, width=4, outputs=7).double()
+    images = torch.randn(6, 3, resolution, resolution).double()
+    logits = critic(images)
+    assert logits.shape == (6, 7)
+    norms = [layer for layer in critic.features if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert [norm.num_features for norm in norms] == [4 * 2**i for i in range(1, resolution.bit_length() - 2)]
+    convolutions = [layer for layer in critic.features if isinstance(layer, torch.nn.Conv2d)]
+    with torch.no_grad():
+        convolutions[-1].weight *= 3
+    torch.testing.assert_close(critic(images), logits, rtol=1e-4, atol=1e-4)  # but for the norm's epsilon
+    first = critic.features[:2]
+    torch.testing.assert_close(first(3 * images), 3 * first(images))
 
 
 @pytest.mark.parametrize("resolution", [0, 4, 12, 33])

@@ -1,0 +1,109 @@
+"""Stacked digits, 1,000 modes: how many a plain DCGAN and the regularised default cover, how evenly, in what time.
+
+    python -m benchmarks.stacked                     # both, one after the other, on all cores
+    python -m benchmarks.stacked --methods dcgan --steps 500 --json /tmp/stacked.json
+    python -m benchmarks.stacked --table docs/choosing.md
+
+Runs are those of `fastgan train`, judged as `fastgan evaluate` does. A finished run is written to the JSON file at once
+and not repeated. With --table the table between the marks of a Markdown file is written from it.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.markdown import between, head, line
+from benchmarks.results import FOLDER
+from fastgan.metrics import evaluate_stacked_digits
+from fastgan.metrics.stacked_digits import MODES, SAMPLES
+from fastgan.train import TrainConfig, load_generator, train
+
+BEGIN, END = "<!-- stacked:begin -->", "<!-- stacked:end -->"
+STEPS = 10_000
+METHODS: dict[str, dict[str, Any]] = {
+    "dcgan": {"preset": "dcgan", "batch_size": 64},
+    "R1 + R2, relativistic": {"preset": "digits-resnet"},
+}
+# Stacked MNIST, of 28x28 pixels and other networks: beside, not against.
+PUBLISHED = (
+    ("DCGAN, published (VEEGAN, table 2)", "99", "3.4"),
+    ("ALI, published (VEEGAN, table 2)", "16", "5.4"),
+    ("unrolled GAN, published (VEEGAN, table 2)", "48.7", "4.32"),
+    ("VEEGAN, published (table 2)", "150", "2.95"),
+    ("PacDCGAN4, published (PacGAN, table 3)", "1000", "0.07"),
+    ("R3GAN, published (table 1)", "1000", "0.029"),
+)
+
+Run = dict[str, Any]
+
+
+def one(method: str, steps: int, seed: int) -> Run:
+    """Trains once, with all of PyTorch's threads, and judges the averaged generator."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig.for_preset(
+            out=Path(folder) / "run", data="stacked-digits", resolution="8", channels=3, steps=steps, seed=seed,
+            sample_every=steps, save_every=steps, log_every=max(1, steps // 20), **METHODS[method],
+        )  # fmt: skip
+        start = time.perf_counter()
+        result = train(config)
+        seconds = time.perf_counter() - start
+        if result.signal is not None:
+            raise KeyboardInterrupt
+        report = evaluate_stacked_digits(load_generator(result.run).sample(SAMPLES, seed + 1))
+    settings = {name: getattr(config, name) for name in ("preset", "loss", "penalty", "steps", "batch_size")}
+    about = {"method": method, "seed": seed, "seconds": round(seconds, 1), "threads": torch.get_num_threads()}
+    return {**about, **settings, **asdict(report)}
+
+
+def table(runs: list[Run]) -> str:
+    """Markdown: a row per run, and what others published."""
+    lines = head((f"{MODES} modes", "modes", "KL", "confident", "steps", "minutes"))
+    for run in sorted(runs, key=lambda r: (list(METHODS).index(r["method"]), r["steps"], r["seed"])):
+        of = run["samples"]
+        figures = [str(of["modes"]), f"{of['kl']:.3f}", f"{of['confident']:.1%}", f"{run['steps']:,}"]
+        lines.append(line([run["method"], *figures, f"{run['seconds'] / 60:.1f}"]))
+    if runs:
+        of = runs[-1]["data"]
+        lines.append(line(["real digits", str(of["modes"]), f"{of['kl']:.3f}", f"{of['confident']:.1%}", "", ""]))
+    lines += [line([name, modes, kl, "", "", ""]) for name, modes, kl in PUBLISHED]
+    return "\n".join(lines)
+
+
+def read(path: Path) -> list[Run]:
+    return json.loads(path.read_text())["runs"] if path.exists() else []
+
+
+def write(path: Path, runs: list[Run]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"torch": torch.__version__, "runs": runs}, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--json", type=Path, default=FOLDER / "modes" / "stacked.json")
+    parser.add_argument("--table", type=Path, help="Only write the table of this Markdown file.")
+    arguments = parser.parse_args()
+    runs = read(arguments.json)
+    if arguments.table is None:
+        done = {(r["method"], r["steps"], r["seed"]) for r in runs}
+        wanted = [(method, arguments.steps, seed) for seed in range(arguments.seeds) for method in arguments.methods]
+        for key in wanted:
+            if key not in done:
+                runs.append(one(*key))
+                write(arguments.json, runs)
+    print(table(runs))
+    if arguments.table is not None:
+        arguments.table.write_text(between(arguments.table.read_text(), BEGIN, END, [table(runs)]))
+
+
+if __name__ == "__main__":
+    main()
