@@ -24,7 +24,7 @@ import torch
 from benchmarks.markdown import between, head, line
 from benchmarks.results import FOLDER
 from fastgan.toys.mixtures import MIXTURES
-from fastgan.toys.plane import PlaneGAN
+from fastgan.toys.plane import PlaneGAN, PlaneRecipe
 from fastgan.toys.plane_recipes import PLANE_RECIPES
 
 SAMPLES, SEEDS = 2500, 5
@@ -61,7 +61,7 @@ def one(mixture: str, method: str, seed: int) -> Run:
 def up_to_date(runs: list[Run]) -> list[Run]:
     """The runs of recipes that are still what their methods name."""
     recipes = {method: asdict(recipe) for method, recipe in PLANE_RECIPES.items()}
-    return [r for r in runs if recipes.get(r["method"]) == r["recipe"]]
+    return [r for r in runs if recipes.get(r["method"]) == asdict(PlaneRecipe(**r["recipe"]))]
 
 
 def missing(runs: list[Run], methods: list[str], mixtures: list[str], seeds: int) -> list[tuple[str, str, int]]:

@@ -27,6 +27,7 @@ class PlaneRecipe:
         loss, optimizer, penalty: as `fastgan.losses`, `fastgan.games` and `fastgan.penalties` parse them.
         steps: updates of the generator.
         lr: learning rate of both players, Adam's or SGD's (where the method is about steps of that form).
+        lr_critic: the critic's, if it is another.
         beta1, beta2: Adam's.
         decay: whether the learning rate falls to zero, linearly over the steps.
         ema: decay of the averaged generator that is judged; 0 for the last one.
@@ -41,6 +42,7 @@ class PlaneRecipe:
     penalty: str = ""
     steps: int = 10_000
     lr: float = 1e-3
+    lr_critic: float | None = None
     beta1: float = 0.5
     beta2: float = 0.99
     decay: bool = False
@@ -72,13 +74,16 @@ class PlaneGAN:
             self.critic = plane_critic(recipe)
         self._average = copy.deepcopy(self.generator)
         self.loss, self.penalties = parse_loss(recipe.loss), parse(recipe.penalty)
-        self.game = games.parse(recipe.optimizer)(*(self._optimizer(net) for net in (self.critic, self.generator)))
+        self.game = games.parse(recipe.optimizer)(
+            self._optimizer(self.critic, recipe.lr if recipe.lr_critic is None else recipe.lr_critic),
+            self._optimizer(self.generator, recipe.lr),
+        )
 
-    def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+    def _optimizer(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
         recipe = self.recipe
         if games.kind_of(recipe.optimizer).plain:
-            return SGD(network.parameters(), recipe.lr)
-        return Adam(network.parameters(), recipe.lr, (recipe.beta1, recipe.beta2), fused=True)
+            return SGD(network.parameters(), lr)
+        return Adam(network.parameters(), lr, (recipe.beta1, recipe.beta2), fused=True)
 
     def train(self, steps: int, report: Callable[["PlaneGAN"], None] = lambda _: None) -> None:
         """Takes steps, calling `report` after each."""
@@ -91,7 +96,7 @@ class PlaneGAN:
         if recipe.decay:
             for player in self.game.players:
                 for group in player.optimizer.param_groups:
-                    group["lr"] = recipe.lr * max(0.0, 1 - self.step / recipe.steps)
+                    group["lr"] = group.setdefault("initial_lr", group["lr"]) * max(0.0, 1 - self.step / recipe.steps)
         with torch.random.fork_rng(devices=[]):  # where penalties draw their points
             torch.default_generator.manual_seed(int(torch.randint(2**62, (1,), generator=self._random)))
             self._play()

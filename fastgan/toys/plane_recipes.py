@@ -10,7 +10,7 @@ DEFAULT = PlaneRecipe("relativistic_pairing", penalty="r1:0.03,r2:0.03", steps=1
 
 PLANE_RECIPES: dict[str, PlaneRecipe] = {
     "plain": PLAIN,
-    "unrolled, 5 steps": replace(PLAIN, unroll=5, steps=4000, lr=3e-4),
+    "unrolled, 5 steps": replace(PLAIN, loss="minimax", unroll=5, steps=4000, lr_critic=1e-4),
     "minibatch discrimination": replace(PLAIN, minibatch=16),
     "packing": replace(PLAIN, pack=4),
     "WGAN-GP": PlaneRecipe("wasserstein", "alternating:5", "wgan-gp:1", steps=4000, beta1=0.0, beta2=0.9),
