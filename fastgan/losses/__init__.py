@@ -17,7 +17,7 @@ from fastgan.losses.least_squares import LEAST_SQUARES
 from fastgan.losses.loss import Loss, Players
 from fastgan.losses.maximum_likelihood import MAXIMUM_LIKELIHOOD
 from fastgan.losses.minimax import MINIMAX
-from fastgan.losses.mmd import MMD, maximum_mean_discrepancy, mmd_with
+from fastgan.losses.mmd import MMD, maximum_mean_discrepancy, mmd_with, witness_function
 from fastgan.losses.nonsaturating import NONSATURATING
 from fastgan.losses.relativistic_pairing import RELATIVISTIC_PAIRING
 from fastgan.losses.semi_supervised import semi_supervised, supervised
@@ -102,4 +102,5 @@ __all__ = [
     "label_smoothing", "learned_moments", "least_squares", "maximum_likelihood", "maximum_mean_discrepancy",
     "minimax", "mmd", "mmd_with", "nonsaturating", "parse", "pulling_away", "relativistic_pairing",
     "semi_supervised", "sliced_wasserstein", "squared_sliced_wasserstein", "supervised", "wasserstein",
+    "witness_function",
 ]  # fmt: skip

@@ -34,6 +34,9 @@ class Loss:
         needs_real: whether the generator's loss needs the critic's outputs on data.
         output: what the critic's outputs are: `logit` [B, 1], `features` [B, F], `error` [B] or [B, 1], at least 0, or
             `class logits` [B, n].
+        witness: of a critic that gives features, the one number per sample whose gradient penalties bound:
+            (features of the points [P, ...], of data [B, ...], of samples [B', ...]) -> [P]. None for all others, whose
+            output is that number, and for features that stand for none.
         classifier: whether the critic's loss is, up to a constant, the cross entropy between the target 1 on data, 0 on
             samples and s(D), or half the squared error between the targets and D. See `label_smoothing`.
     """
@@ -45,6 +48,7 @@ class Loss:
     needs_real: bool = False
     output: Output = "logit"
     classifier: bool = False
+    witness: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
     def __call__(self, real: Tensor, fake: Tensor) -> Players:
         """Both players' losses; each player differentiates its own."""
