@@ -137,7 +137,7 @@ class TrainConfig:
             raise _wrong("loss", self.loss, "an objective without class labels, which training has none of")
         if output == "error" and PRESETS[self.preset].styled:
             raise _wrong("loss", self.loss, f"an objective of logits or features: {self.preset} makes no autoencoder")
-        if output == "features" and penalties:
+        if output == "features" and penalties and self.objective.witness is None:
             reason = f"none: {self.loss} compares features, and a penalty is of the gradient of one number"
             raise _wrong("penalty", self.penalty, f"{reason}; --spectral-norm bounds the critic")
 
