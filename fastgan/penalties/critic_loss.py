@@ -52,7 +52,7 @@ def critic_loss(
         critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel.
         real, fake: samples, of any dtype the critic takes.
         loss: a name as `fastgan.losses.parse` reads it, a `Loss`, or a function (real_logits, fake_logits) -> scalar.
-            One of features, as mmd, has the penalties of its witness function's gradient, by double backward.
+            One of features has the penalties of its witness function's gradient (`Loss.witness`), by double backward.
         penalties: any of `fastgan.penalties`, e.g. (R1(10.0), R2(10.0)) or (WGANGP(10.0),); () for none.
         labels: passed on as critic(x, labels) if given; a tuple is passed on as further arguments.
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
@@ -268,7 +268,7 @@ def _of_witness(
     rest: tuple,
     fake_rest: tuple,
 ) -> CriticLoss:
-    reason = "the loss is of features, and its witness function is not affine in them"
+    reason = "the loss is of features, and its penalties are of a function of them"
     if method == "one_pass":
         raise NotAffineError(f"one_pass cannot differentiate these penalties: {reason}")
     of_real, of_fake, gradients = witness_gradients(network, real, fake, witness, penalised, rest, fake_rest)

@@ -44,7 +44,7 @@ def test_how_the_gradient_is_computed_is_said_once(tiny, capsys):
     assert "MinibatchDiscrimination" in out.splitlines()[0]
     assert out.count("gradient of") == 1
     train(tiny("features", preset="digits-resnet", loss="mmd", penalty="wgan-gp:1", steps=3))
-    said = "gradient of wgan-gp:1: double backward, because the loss is of features, and its witness function is not"
+    said = "gradient of wgan-gp:1: double backward, because the loss is of features, and its penalties are of a"
     assert capsys.readouterr().out.startswith(said)
     train(tiny("none", preset="digits-resnet", penalty="none", steps=3))
     assert "gradient of" not in capsys.readouterr().out
