@@ -46,7 +46,13 @@ def train(
     steps: Annotated[
         int | None, typer.Option(help="Updates of each player, from the start of the run.", rich_help_panel=_RECIPE)
     ] = None,
-    loss: Annotated[str | None, typer.Option(help=f"The objective: {_LOSSES}.", rich_help_panel=_RECIPE)] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help=f"The objective: {_LOSSES}; also feature_matching:hinge, label_smoothing:0.9:minimax.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     optimizer: Annotated[
         str | None,
         typer.Option(

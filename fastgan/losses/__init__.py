@@ -1,7 +1,8 @@
 """Objectives: functions of the critic's outputs on data and on samples, listed by name in `LOSSES`.
 
 `fastgan.losses.hinge` and the others are `Loss`es; `fgan`, `ebgan`, `began` and `mmd_with` make one with a parameter,
-`label_smoothing` and `semi_supervised` one of another. docs/objectives.md lists them all with their formulas.
+`label_smoothing`, `feature_matching_with` and `semi_supervised` one of another. docs/objectives.md lists them all with
+their formulas.
 """
 
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from fastgan.losses import auxiliary_classifier, learned_moments
 from fastgan.losses.began import began
 from fastgan.losses.divergences import DIVERGENCES
 from fastgan.losses.ebgan import ebgan, pulling_away
+from fastgan.losses.feature_matching import feature_matching, feature_matching_with
 from fastgan.losses.fgan import fgan
 from fastgan.losses.hinge import HINGE
 from fastgan.losses.label_smoothing import label_smoothing
@@ -17,7 +19,7 @@ from fastgan.losses.least_squares import LEAST_SQUARES
 from fastgan.losses.loss import Loss, Players
 from fastgan.losses.maximum_likelihood import MAXIMUM_LIKELIHOOD
 from fastgan.losses.minimax import MINIMAX
-from fastgan.losses.mmd import MMD, maximum_mean_discrepancy, mmd_with
+from fastgan.losses.mmd import MMD, maximum_mean_discrepancy, mmd_with, witness_function
 from fastgan.losses.nonsaturating import NONSATURATING
 from fastgan.losses.relativistic_pairing import RELATIVISTIC_PAIRING
 from fastgan.losses.semi_supervised import semi_supervised, supervised
@@ -66,7 +68,8 @@ def parse(text: str) -> Loss:
     """What an objective is called, with its parameter if it has one.
 
     `hinge`, `fgan:kl`, `mmd:gaussian`; with a number `fgan:alpha:0.5`, `fgan:weighted_jensen_shannon:0.3`, `ebgan:10`
-    (the margin), `began:0.7` (gamma); `label_smoothing:0.9:nonsaturating` of any classifier's objective.
+    (the margin), `began:0.7` (gamma); `label_smoothing:0.9:nonsaturating` of any classifier's objective,
+    `feature_matching:nonsaturating` of any of logits.
 
     Returns:
         The `Loss`; one that has a state (began) is a fresh one at every call.
@@ -83,6 +86,8 @@ def parse(text: str) -> Loss:
         target, _, smoothed = rest.partition(":")
         number = _number(text, target, "and an objective, as in label_smoothing:0.9:nonsaturating")
         return label_smoothing(parse(smoothed), number)
+    if family == "feature_matching":
+        return feature_matching_with(parse(rest or "nonsaturating"))
     name, _, parameter = text.rpartition(":")
     if name in _OF_A_NUMBER:
         make, example = _OF_A_NUMBER[name]
@@ -98,8 +103,9 @@ def _number(text: str, part: str, example: str) -> float:
 
 
 __all__ = [
-    "DIVERGENCES", "LOSSES", "Loss", "Players", "auxiliary_classifier", "began", "ebgan", "fgan", "hinge",
-    "label_smoothing", "learned_moments", "least_squares", "maximum_likelihood", "maximum_mean_discrepancy",
-    "minimax", "mmd", "mmd_with", "nonsaturating", "parse", "pulling_away", "relativistic_pairing",
-    "semi_supervised", "sliced_wasserstein", "squared_sliced_wasserstein", "supervised", "wasserstein",
+    "DIVERGENCES", "LOSSES", "Loss", "Players", "auxiliary_classifier", "began", "ebgan", "feature_matching",
+    "feature_matching_with", "fgan", "hinge", "label_smoothing", "learned_moments", "least_squares",
+    "maximum_likelihood", "maximum_mean_discrepancy", "minimax", "mmd", "mmd_with", "nonsaturating", "parse",
+    "pulling_away", "relativistic_pairing", "semi_supervised", "sliced_wasserstein", "squared_sliced_wasserstein",
+    "supervised", "wasserstein", "witness_function",
 ]  # fmt: skip

@@ -6,8 +6,9 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor
 
-Output = Literal["logit", "features", "error", "class logits"]
-"""What a critic says of a sample: a number of any sign, a vector, how badly it is reconstructed, a logit per class."""
+Output = Literal["logit", "features", "logit and features", "error", "class logits"]
+"""What a critic says of a sample: a number of any sign, a vector, the one and then the other, how badly it is
+reconstructed, a logit per class."""
 
 
 class Players(NamedTuple):
@@ -32,8 +33,11 @@ class Loss:
             `needs_real` looks at the outputs on data, which are constants to the generator.
         paper: where the formula stands.
         needs_real: whether the generator's loss needs the critic's outputs on data.
-        output: what the critic's outputs are: `logit` [B, 1], `features` [B, F], `error` [B] or [B, 1], at least 0, or
-            `class logits` [B, n].
+        output: what the critic's outputs are: `logit` [B, 1], `features` [B, F], `logit and features` [B, 1 + F],
+            `error` [B] or [B, 1], at least 0, or `class logits` [B, n].
+        witness: of a critic that gives features, the one number per sample whose gradient penalties bound:
+            (features of the points [P, ...], of data [B, ...], of samples [B', ...]) -> [P]. None for all others, whose
+            output is that number, and for features that stand for none.
         classifier: whether the critic's loss is, up to a constant, the cross entropy between the target 1 on data, 0 on
             samples and s(D), or half the squared error between the targets and D. See `label_smoothing`.
     """
@@ -45,6 +49,7 @@ class Loss:
     needs_real: bool = False
     output: Output = "logit"
     classifier: bool = False
+    witness: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
     def __call__(self, real: Tensor, fake: Tensor) -> Players:
         """Both players' losses; each player differentiates its own."""

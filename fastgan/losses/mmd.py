@@ -4,7 +4,8 @@
 
 of features of the critic, which vanishes only for equal distributions of them. Its estimate is unbiased, and so is its
 gradient, for any batch size (Bińkowski et al. 2018, arXiv:1801.01401, section 3); it may be below 0. A bounded kernel
-does not bound the critic's slope: train it with a gradient penalty, clipped weights or spectral normalisation.
+does not bound the critic's slope: train it with a gradient penalty, which is of the witness function, clipped weights
+or spectral normalisation.
 """
 
 from functools import partial, update_wrapper
@@ -53,6 +54,38 @@ def maximum_mean_discrepancy(x: Tensor, y: Tensor, kernel: Kernel = rational_qua
     with without_autocast(x):
         x, y = wide(x), wide(y)
         return _mean_of_pairs(x, kernel) + _mean_of_pairs(y, kernel) - 2 * kernel(squared_distances(x, y)).mean()
+
+
+def witness_function(points: Tensor, x: Tensor, y: Tensor, kernel: Kernel = rational_quadratic) -> Tensor:
+    """1/N sum_i k(p, x_i) - 1/M sum_j k(p, y_j) at each point p.
+
+    The function that tells the two distributions apart, as a critic of one number does in other games: in the kernel's
+    space the best one of any given norm is a multiple of it, and gradient penalties are of its slope. A point that is
+    one of the x_i is not left out of their mean, as k(p, p) has no slope.
+
+    Args:
+        points: [P, F], floating point. Half precision is computed in float32, under torch.autocast too.
+        x, y: two samples, [N, F] and [M, F], at least a point each.
+        kernel: a function of the squared distances, as for `maximum_mean_discrepancy`.
+
+    Returns:
+        [P], in float32 (float64 for float64): above 0 where x is denser than y. As smooth as the kernel in all three.
+
+    Raises:
+        TypeError: an argument is no floating-point tensor.
+        ValueError: the shapes are not those, or a sample is empty.
+
+    Gretton et al. 2012, A kernel two-sample test, section 2.3; Bińkowski et al. 2018, arXiv:1801.01401, section 4.
+    """
+    owner = "witness_function"
+    check_shape(owner, "points", points, ["P", "F"])
+    for name, sample, size in (("x", x, "N"), ("y", y, "M")):
+        check_shape(owner, name, sample, [size, points.shape[1]])
+        if not len(sample):
+            raise ValueError(f"{owner}: {name} has shape {list(sample.shape)}, expected at least one point")
+    with without_autocast(points):
+        points, x, y = wide(points), wide(x), wide(y)
+        return kernel(squared_distances(points, x)).mean(1) - kernel(squared_distances(points, y)).mean(1)
 
 
 def check_features(owner: str, x: Tensor, y: Tensor) -> None:
@@ -117,6 +150,10 @@ def _discrepancy(real_features: Tensor, fake_features: Tensor, kernel: Kernel) -
     return maximum_mean_discrepancy(vectors(real_features), vectors(fake_features), kernel)
 
 
+def _witness(kernel: Kernel, features: Tensor, real_features: Tensor, fake_features: Tensor) -> Tensor:
+    return witness_function(vectors(features), vectors(real_features), vectors(fake_features), kernel)
+
+
 def mmd_with(kernel: str) -> Loss:
     """The game with a kernel.
 
@@ -139,6 +176,7 @@ def mmd_with(kernel: str) -> Loss:
         papers[kernel],
         needs_real=True,
         output="features",
+        witness=partial(_witness, KERNELS[kernel]),
     )
 
 

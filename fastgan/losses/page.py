@@ -12,11 +12,14 @@ from fastgan.losses import (
     DIVERGENCES,
     LOSSES,
     auxiliary_classifier,
+    feature_matching,
+    feature_matching_with,
     label_smoothing,
     learned_moments,
     pulling_away,
     semi_supervised,
     supervised,
+    witness_function,
 )
 
 PAPER = re.compile(r"[^\s.;(][^.;(]*(?:et al\. |& \w+ )?\d{4}, arXiv:\d{4}\.\d{4,5}")
@@ -59,9 +62,14 @@ PARAMETERS = """
 | `fgan:weighted_jensen_shannon:0.3` | pi | `fgan(divergences.weighted_jensen_shannon(0.3))` |
 | `mmd:gaussian` | the kernel | `mmd_with("gaussian")` |
 | `label_smoothing:0.9:nonsaturating` | the target of data; for classifiers | `label_smoothing(nonsaturating, 0.9)` |
+| `feature_matching:hinge` | the critic's game, any of logits | `feature_matching_with(hinge)` |
 
-The critics of `ebgan` and `began` are autoencoders in `fastgan.nn.ReconstructionError(autoencoder, power=2)`; that of
-`sliced_wasserstein` returns a logit and then its features in one vector. `mmd` needs two samples or more of each.
+The critics of `ebgan` and `began` are autoencoders in `fastgan.nn.ReconstructionError(autoencoder, power=2)`; those of
+`sliced_wasserstein` and `feature_matching` return a logit and then their features in one vector, as
+`fastgan.nn.LogitAndFeatures(critic, layer)` does. `mmd` needs two samples or more of each.
+
+Gradient penalties are of the gradient of D, with `feature_matching` of its logit, with `mmd` of the witness function of
+its features (`loss.witness`). `sliced_wasserstein` takes none.
 """
 
 MODIFIER_HEAD = """
@@ -120,6 +128,9 @@ def modifiers() -> Iterable[tuple[str, ...]]:
     """A row for each function that changes an objective or stands beside it."""
     described: dict[str, Callable[..., Any]] = {
         "label_smoothing(loss, real)": label_smoothing,
+        "feature_matching_with(loss)": feature_matching_with,
+        "feature_matching(real, fake)": feature_matching,
+        "witness_function(points, x, y)": witness_function,
         "semi_supervised(loss)": semi_supervised,
         "supervised(class_logits, labels)": supervised,
         "auxiliary_classifier.critic": auxiliary_classifier.critic,

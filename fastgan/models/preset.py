@@ -51,6 +51,7 @@ class Preset:
             keywords `channels` and `resolution` ask for other images than the preset's.
         critic: makes a module, images -> logits [B, 1]; keywords likewise, and `outputs` for features [B, outputs].
         recipe: the settings that it was tuned with.
+        features: the critic's submodule whose outputs are matched by an objective of a logit and features.
         styled: whether the generator is a StyleGAN's, with w latents to truncate, to mix and to regularise.
     """
 
@@ -62,4 +63,5 @@ class Preset:
     generator: Callable[..., nn.Module]
     critic: Callable[..., nn.Module]
     recipe: Recipe
+    features: str = "features"
     styled: bool = False

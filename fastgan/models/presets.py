@@ -106,6 +106,7 @@ STYLEGAN2 = Preset(
         beta2=0.99,
         ema=0.9978,  # half of it lasts 10,000 images
     ),
+    features="fc",
     styled=True,
 )
 
@@ -139,6 +140,7 @@ STYLEGAN2_SMALL = Preset(
         beta2=0.99,
         ema=0.995,
     ),
+    features="fc",
     styled=True,
 )
 

@@ -5,6 +5,7 @@ from fastgan.nn.bias_act import BiasAct
 from fastgan.nn.conditional_batch_norm import ConditionalBatchNorm2d
 from fastgan.nn.equalized import EqualizedConv2d, EqualizedLinear
 from fastgan.nn.instance_noise import InstanceNoise
+from fastgan.nn.logit_and_features import LogitAndFeatures
 from fastgan.nn.mapping_network import MappingNetwork
 from fastgan.nn.minibatch_discrimination import MinibatchDiscrimination
 from fastgan.nn.minibatch_stddev import MinibatchStdDev
@@ -27,6 +28,7 @@ __all__ = [
     "EqualizedConv2d",
     "EqualizedLinear",
     "InstanceNoise",
+    "LogitAndFeatures",
     "MappingNetwork",
     "MinibatchDiscrimination",
     "MinibatchStdDev",

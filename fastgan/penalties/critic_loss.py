@@ -17,6 +17,8 @@ from fastgan.penalties.compiled import Compiled, ordinary
 from fastgan.penalties.eligibility import forget, verdict
 from fastgan.penalties.penalty import R1, Penalty
 from fastgan.penalties.result import CriticLoss, GeneratorSide, named, with_parts
+from fastgan.penalties.witness import Witness
+from fastgan.penalties.witness import gradients as witness_gradients
 from fastgan.penalties.wrappers import inside, unwrap
 
 METHODS = ("auto", "one_pass", "double_backward")
@@ -50,6 +52,7 @@ def critic_loss(
         critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel.
         real, fake: samples, of any dtype the critic takes.
         loss: a name as `fastgan.losses.parse` reads it, a `Loss`, or a function (real_logits, fake_logits) -> scalar.
+            One of features has the penalties of its witness function's gradient (`Loss.witness`), by double backward.
         penalties: any of `fastgan.penalties`, e.g. (R1(10.0), R2(10.0)) or (WGANGP(10.0),); () for none.
         labels: passed on as critic(x, labels) if given; a tuple is passed on as further arguments.
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
@@ -66,7 +69,7 @@ def critic_loss(
         NotAffineError: method is `one_pass` and the critic does not qualify; says which operation of which module.
         ValueError, TypeError: an argument is not what is described here.
     """
-    objective = _objective(loss)
+    objective, witness = _objective(loss)
     _check_samples(real=real, fake=fake)
     _check_method(method)
     rest = _arguments(labels)
@@ -75,6 +78,8 @@ def critic_loss(
     network = unwrap(critic)
 
     def body(*_: Any) -> CriticLoss:
+        if witness is not None and penalised:
+            return _of_witness(method, network, real, fake, objective, witness, penalised, rest, fake_rest)
         return _either(
             method,
             network,
@@ -252,6 +257,30 @@ def _double_backward(
     return _total(loss, outputs["real"], outputs["fake"], terms, side)
 
 
+def _of_witness(
+    method: str,
+    network: Callable[..., Tensor],
+    real: Tensor,
+    fake: Tensor,
+    objective: Callable[[Tensor, Tensor], Tensor],
+    witness: Witness,
+    penalised: dict[str, Penalty],
+    rest: tuple,
+    fake_rest: tuple,
+) -> CriticLoss:
+    reason = "the loss is of features, and its penalties are of a function of them"
+    if method == "one_pass":
+        raise NotAffineError(f"one_pass cannot differentiate these penalties: {reason}")
+    of_real, of_fake, gradients = witness_gradients(network, real, fake, witness, penalised, rest, fake_rest)
+    with torch.enable_grad():
+        loss = objective(of_real, of_fake)
+        _check_scalar(loss)
+    side = GeneratorSide(fake, None, objective) if fake.requires_grad else None
+    result = _total(loss, of_real, of_fake, {name: (p, gradients[name]) for name, p in penalised.items()}, side)
+    result.method, result.reason = "double_backward", reason if method == "auto" else None
+    return result
+
+
 def _total(
     loss: Tensor | None,
     real_logits: Tensor,
@@ -297,17 +326,17 @@ def _result(
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def _objective(loss: Objective) -> Callable[[Tensor, Tensor], Tensor]:
+def _objective(loss: Objective) -> tuple[Callable[[Tensor, Tensor], Tensor], Witness | None]:
     if isinstance(loss, str):
         try:
-            return parse_loss(loss).critic
+            loss = parse_loss(loss)
         except ValueError as error:
             raise ValueError(f"critic_loss: loss is {error}, or a function") from None
     if isinstance(loss, Loss):
-        return loss.critic
+        return loss.critic, loss.witness
     if not callable(loss):
         raise TypeError(f"critic_loss: loss is {type(loss).__name__}, expected a name, a Loss or a function")
-    return loss
+    return loss, None
 
 
 def _check_samples(**tensors: Tensor) -> None:

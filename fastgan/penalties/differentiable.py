@@ -28,7 +28,7 @@ def differentiable_critic_loss(
     Args:
         critic: an nn.Module, or any function of a batch.
         real, fake: data, and samples that are not detached.
-        loss: the objective.
+        loss: the objective; of features, penalties are of its witness function's gradient.
         penalties: any of `fastgan.penalties`.
 
     Returns:
@@ -39,11 +39,12 @@ def differentiable_critic_loss(
         plain = loss.critic(real_logits, fake_logits)
         total = plain
         values, norms = {}, {}
+        watched = critic if loss.witness is None else lambda x: loss.witness(critic(x), real_logits, fake_logits)
         at = {"real": real, "fake": fake.detach()}
         for name, penalty in named(penalties).items():
             points = at[penalty.at] if penalty.at in at else penalty.points(real, fake.detach())
             with backend("reference"):
-                found = gradient_penalty(critic, points, penalty, method="double_backward")
+                found = gradient_penalty(watched, points, penalty, method="double_backward")
             total = total + found
             (values[name],), (norms[name],) = found.penalties.values(), found.gradient_norms.values()
     return with_parts(

@@ -52,7 +52,10 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
             "generator_loss_from: fake was detached in the call of critic_loss, expected the generator's output"
         )
     if side.gradient is None:
-        raise ValueError("generator_loss_from: no penalty was on the fakes, expected one such as R2 in critic_loss")
+        raise ValueError(
+            "generator_loss_from: no penalty was on the fakes, expected one such as R2 in critic_loss, and a loss of "
+            "logits: of features, its gradient is the witness function's"
+        )
     chosen = side.objective if loss is None else loss
     if isinstance(chosen, str):
         try:

@@ -17,7 +17,7 @@ from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
 from fastgan.losses.began import Began
 from fastgan.models import PRESETS
-from fastgan.nn import ReconstructionError
+from fastgan.nn import LogitAndFeatures, ReconstructionError
 from fastgan.penalties import Penalty, parse
 from fastgan.train.regularisation import Regularisation
 
@@ -137,7 +137,7 @@ class TrainConfig:
             raise _wrong("loss", self.loss, "an objective without class labels, which training has none of")
         if output == "error" and PRESETS[self.preset].styled:
             raise _wrong("loss", self.loss, f"an objective of logits or features: {self.preset} makes no autoencoder")
-        if output == "features" and penalties:
+        if output == "features" and penalties and self.objective.witness is None:
             reason = f"none: {self.loss} compares features, and a penalty is of the gradient of one number"
             raise _wrong("penalty", self.penalty, f"{reason}; --spectral-norm bounds the critic")
 
@@ -186,7 +186,7 @@ class TrainConfig:
     def networks(self) -> tuple[nn.Module, nn.Module]:
         """A generator and a critic as the settings describe them, with fresh weights.
 
-        The critic is the preset's, with a logit or features as the objective wants them; for objectives of a
+        The critic is the preset's, with a logit, features or both as the objective wants them; for objectives of a
         reconstruction error it is an autoencoder made of the preset's two networks.
 
         Raises:
@@ -200,6 +200,8 @@ class TrainConfig:
             generator = preset.generator(**shape)
             if loss.output == "features":
                 return generator, preset.critic(**shape, outputs=FEATURES)
+            if loss.output == "logit and features":
+                return generator, LogitAndFeatures(preset.critic(**shape), preset.features)
             if loss.output == "error":
                 # The critic's body encodes, a generator's decodes: what BEGAN does, and near enough to EBGAN.
                 autoencoder = nn.Sequential(

@@ -6,14 +6,17 @@ import torch
 from fastgan.data import load
 from fastgan.errors import UserError
 from fastgan.losses import LOSSES
+from fastgan.models import PRESETS
 from fastgan.nn import ReconstructionError
 from fastgan.train import TrainConfig, resume, train
 from fastgan.train.checkpoint import find_checkpoint, read_checkpoint
+from fastgan.train.closures import critic_objective, generator_objective
 from fastgan.train.config import FEATURES
 from fastgan.train.state import TrainState
 from fastgan.train.step import train_step
 
-OTHERS = [name for name, loss in LOSSES.items() if loss.output != "logit"] + ["label_smoothing:0.9:nonsaturating"]
+OTHERS = [name for name, loss in LOSSES.items() if loss.output != "logit"]
+OTHERS += ["label_smoothing:0.9:nonsaturating", "feature_matching:hinge"]
 
 
 @pytest.fixture
@@ -50,6 +53,45 @@ def test_what_critics_give(state):
     assert state(loss="ebgan:1").critic.power == 2
 
 
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_has_features_to_match(preset, tmp_path):
+    config = TrainConfig.for_preset(preset, tmp_path, loss="feature_matching", penalty="none", resolution="8")
+    _, critic = config.networks()
+    images = torch.randn(4, config.image_shape[0], 8, 8)
+    critic.eval()
+    found = critic(images)
+    assert torch.equal(found[:, :1], critic.critic(images))
+    assert found.shape[1] > FEATURES
+
+
+def test_the_generator_minimises_the_distance_of_features_alone(state):
+    """Its gradient, against the critic's own layer; the critic's is that of its game."""
+    made = state(loss="feature_matching:wasserstein")
+    images, latents = made.next_images(), made.next_latents()
+    samples = made.generator(latents)
+    body = made.critic.critic.features
+    gap = body(images).flatten(1).mean(0) - body(samples).flatten(1).mean(0)
+    truth = torch.autograd.grad(gap.square().sum(), list(made.generator.parameters()), retain_graph=True)
+    value = generator_objective(made, made.loss, images, latents)
+    found = torch.autograd.grad(value, list(made.generator.parameters()))
+    for ours, expected in zip(found, truth, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+    total, step = critic_objective(made, made.loss, images, latents)
+    assert step.losses["critic"] == total
+    expected = made.critic.critic(samples).mean() - made.critic.critic(images).mean()
+    torch.testing.assert_close(total, expected)
+
+
+def test_a_resumed_run_that_matches_features_goes_on_bit_for_bit(tiny):
+    chosen = {"batch_size": 8, "loss": "feature_matching:hinge", "penalty": "r1:0.5,wgan-gp:1", "spectral_norm": True}
+    whole = train(tiny("whole", steps=4, **chosen), quiet=True)
+    first = train(tiny("parts", steps=2, **chosen), quiet=True)
+    resume(first.run, quiet=True, steps=4)
+    expected, found = (read_checkpoint(find_checkpoint(run.run, "--out"))[0] for run in (whole, first))
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
 def test_k_of_began_follows_the_errors_and_goes_through_a_checkpoint(tiny, state):
     made = state(loss="began")
     images, latents = made.next_images(), made.next_latents()
@@ -72,9 +114,13 @@ def test_k_of_began_follows_the_errors_and_goes_through_a_checkpoint(tiny, state
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": "mmd", "penalty": "r1:1"}, "--penalty is 'r1:1', expected none: mmd compares features"),
+        (
+            {"loss": "sliced_wasserstein", "penalty": "r1:1"},
+            "--penalty is 'r1:1', expected none: sliced_wasserstein compares features, and a penalty is of the grad",
+        ),
         ({"loss": "ebgan", "preset": "stylegan2-small"}, "--loss is 'ebgan', expected an objective of logits or feat"),
         ({"loss": "label_smoothing:0.9:hinge"}, "--loss is label_smoothing: loss is hinge, whose critic has no target"),
+        ({"loss": "feature_matching:mmd"}, "--loss is feature_matching: loss is mmd, a game of features, expected one"),
         ({"loss": "began:2"}, "--loss is began: gamma is 2.0, expected a number above 0"),
     ],
 )
