@@ -25,7 +25,7 @@ from fastgan.metrics.stacked_digits import MODES, SAMPLES
 from fastgan.train import TrainConfig, load_generator, train
 
 BEGIN, END = "<!-- stacked:begin -->", "<!-- stacked:end -->"
-STEPS = 10_000
+STEPS = 6000
 METHODS: dict[str, dict[str, Any]] = {
     "dcgan": {"preset": "dcgan", "batch_size": 64},
     "R1 + R2, relativistic": {"preset": "digits-resnet"},
