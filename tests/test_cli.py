@@ -107,6 +107,18 @@ def test_train_with_a_loss_and_a_penalty(tmp_path):
     )
 
 
+def test_train_with_packs(tmp_path):
+    run = tmp_path / "run"
+    code, out, _ = call("train", "--out", run, "--preset", "digits-resnet", "--pack", 2, "--steps", 1, *FAST)
+    assert code == 0
+    assert out.startswith("gradient of r1:1,r2:1: one pass\n")
+    assert json.loads((run / "config.json").read_text())["pack"] == 2
+    assert_refused(
+        call("train", "--out", tmp_path / "new", "--pack", 3),
+        "--pack is 3, expected a divisor of --batch-size, which is 64",
+    )
+
+
 def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("fastgan.metrics.classifier.EPOCHS", 2)

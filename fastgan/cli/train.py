@@ -94,6 +94,10 @@ def train(
             rich_help_panel=_RECIPE,
         ),
     ] = None,
+    pack: Annotated[
+        int | None,
+        typer.Option(help="Samples that the critic judges together (PacGAN); 1 for none.", rich_help_panel=_RECIPE),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per update.", rich_help_panel=_RECIPE)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of the generator.", rich_help_panel=_RECIPE)] = None,
     lr_critic: Annotated[

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fastgan.losses import Loss
 from fastgan.penalties import Penalty, critic_loss, differentiable_critic_loss
+from fastgan.train.packs import of_packs
 from fastgan.train.path_length import path_length_gradients
 from fastgan.train.regularisation import Regularisation
 from fastgan.train.results import Step, method_of
@@ -87,11 +88,12 @@ def critic_objective(
         value = loss.critic(real, fake)
         return value, Step({"critic": value.detach()}, outputs=(real.detach(), fake.detach()))
     counted = [penalty.times(times) for penalty in penalties]
+    critic, images, samples = of_packs(state.critic, images, samples)
     if state.game.second_order:
-        total = differentiable_critic_loss(state.critic, images, samples, loss, counted)
+        total = differentiable_critic_loss(critic, images, samples, loss, counted)
         method = f"double backward, for {state.game.name}"
     else:
-        total = critic_loss(state.critic, images, samples, loss=loss, penalties=counted)
+        total = critic_loss(critic, images, samples, loss=loss, penalties=counted)
         method = method_of(total)
     values = {name: value / times for name, value in total.penalties.items()}
     assert total.fake_logits is not None

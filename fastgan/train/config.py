@@ -17,7 +17,7 @@ from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
 from fastgan.losses.began import Began
 from fastgan.models import PRESETS
-from fastgan.nn import LogitAndFeatures, ReconstructionError
+from fastgan.nn import LogitAndFeatures, PackedCritic, ReconstructionError
 from fastgan.penalties import Penalty, parse
 from fastgan.train.regularisation import Regularisation
 
@@ -49,6 +49,8 @@ class TrainConfig:
         path_length_every: steps between two with it, which then weighs as many times as much.
         clip_weights: largest size of the critic's weights, to which its updates are clipped; 0 for no clipping.
         spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
+        pack: samples that the critic judges together, a divisor of `batch_size`: 1 for one at a time. Gradient
+            penalties are of the whole pack, and minibatch layers of the preset's critic compare packs.
         data: `digits`, `stacked-digits`, `textures` or a folder of images.
         resolution: of the images, `64` or height x width as `64x32`; empty for the preset's.
         channels: of the images, 1 or 3; 0 for the preset's.
@@ -78,6 +80,7 @@ class TrainConfig:
     path_length_every: int = 4
     clip_weights: float = 0.0
     spectral_norm: bool = False
+    pack: int = 1
     data: str = DIGITS
     resolution: str = ""
     channels: int = 0
@@ -103,7 +106,7 @@ class TrainConfig:
         _one_of("preset", self.preset, PRESETS)
         _ = self.objective
         positive = ("steps", "batch_size", "penalty_every", "path_length_every", "log_every", "sample_every")
-        for name in (*positive, "save_every", "keep"):
+        for name in (*positive, "save_every", "keep", "pack"):
             if getattr(self, name) < 1:
                 raise _wrong(name, getattr(self, name), "at least 1")
         for name in ("lr", "lr_critic"):
@@ -127,6 +130,7 @@ class TrainConfig:
         _penalties(self.penalty)
         _ = self.method
         self._check_objective()
+        self._check_packs()
 
     def _check_objective(self) -> None:
         if self.path_length and kind_of(self.optimizer).second_order:
@@ -140,6 +144,16 @@ class TrainConfig:
         if output == "features" and penalties and self.objective.witness is None:
             reason = f"none: {self.loss} compares features, and a penalty is of the gradient of one number"
             raise _wrong("penalty", self.penalty, f"{reason}; --spectral-norm bounds the critic")
+
+    def _check_packs(self) -> None:
+        if self.batch_size % self.pack:
+            raise _wrong("pack", self.pack, f"a divisor of --batch-size, which is {self.batch_size}")
+        if self.pack > 1 and self.objective.output == "error":
+            reason = f"1: {self.loss} rewards what is easy to reconstruct, as a pack of samples that are all alike is"
+            raise _wrong("pack", self.pack, reason)
+        if self.pack > 1 and self.objective.output == "features" and self.pack == self.batch_size:
+            reason = f"at most half of --batch-size, as {self.loss} compares packs with each other"
+            raise _wrong("pack", self.pack, reason)
 
     @property
     def objective(self) -> Loss:
@@ -187,7 +201,8 @@ class TrainConfig:
         """A generator and a critic as the settings describe them, with fresh weights.
 
         The critic is the preset's, with a logit, features or both as the objective wants them; for objectives of a
-        reconstruction error it is an autoencoder made of the preset's two networks.
+        reconstruction error it is an autoencoder made of the preset's two networks. For packs it has as many times the
+        channels, inside a PackedCritic.
 
         Raises:
             UserError: the preset's networks cannot have this resolution.
@@ -198,19 +213,22 @@ class TrainConfig:
         loss = self.objective
         try:
             generator = preset.generator(**shape)
+            judged = {**shape, "channels": self.pack * channels}
             if loss.output == "features":
-                return generator, preset.critic(**shape, outputs=FEATURES)
-            if loss.output == "logit and features":
-                return generator, LogitAndFeatures(preset.critic(**shape), preset.features)
-            if loss.output == "error":
+                critic = preset.critic(**judged, outputs=FEATURES)
+            elif loss.output == "logit and features":
+                critic = LogitAndFeatures(preset.critic(**judged), preset.features)
+            elif loss.output == "error":
                 # The critic's body encodes, a generator's decodes: what BEGAN does, and near enough to EBGAN.
                 autoencoder = nn.Sequential(
                     preset.critic(**shape, outputs=preset.latent_dim), preset.generator(**shape)
                 )
-                return generator, ReconstructionError(autoencoder, power=1 if isinstance(loss, Began) else 2)
-            return generator, preset.critic(**shape)
+                critic = ReconstructionError(autoencoder, power=1 if isinstance(loss, Began) else 2)
+            else:
+                critic = preset.critic(**judged)
         except ValueError as error:
             raise UserError(f"{option('resolution')} is {self.resolution!r}: {error}") from None
+        return generator, PackedCritic(critic, self.pack) if self.pack > 1 else critic
 
     def resumed(self, **changes: Any) -> "TrainConfig":
         """These settings with the changes that a resumed run may make.

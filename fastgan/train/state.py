@@ -14,6 +14,7 @@ from fastgan.nn import spectral_norm_
 from fastgan.regularisers import clip_weights_
 from fastgan.train.average import MovingAverage
 from fastgan.train.config import TrainConfig
+from fastgan.train.packs import inside
 
 
 class TrainState:
@@ -44,7 +45,8 @@ class TrainState:
             self.generator, self.critic = config.networks()
             self.generator.to(device)
             if config.spectral_norm:
-                spectral_norm_(self.critic)
+                # The one of packs, so that penalties, which call it, compute all norms at once as well.
+                spectral_norm_(inside(self.critic))
             self.critic.to(device)
         self.critic_optimizer = config.optimizer_of(self.critic, config.lr_critic)
         self.generator_optimizer = config.optimizer_of(self.generator, config.lr)
