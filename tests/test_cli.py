@@ -119,6 +119,17 @@ def test_train_with_packs(tmp_path):
     )
 
 
+def test_train_with_instance_noise(tmp_path):
+    run = tmp_path / "run"
+    noise = ["--instance-noise", 0.5, "--preset", "digits-resnet"]
+    code, out, _ = call("train", "--out", run, *noise, "--steps", 2, "--log-every", 1, *FAST)
+    assert code == 0
+    assert out.startswith("gradient of r1:1,r2:1: one pass\n")
+    assert json.loads((run / "config.json").read_text())["instance_noise_steps"] == 2
+    logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["instance_noise"] for line in logged] == [0.5, 0.25]
+
+
 def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("fastgan.metrics.classifier.EPOCHS", 2)

@@ -98,6 +98,19 @@ def train(
         int | None,
         typer.Option(help="Samples that the critic judges together (PacGAN); 1 for none.", rich_help_panel=_RECIPE),
     ] = None,
+    instance_noise: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard deviation of the noise on the critic's input at first, which falls to 0; 0 for none.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    instance_noise_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps until it is 0. (default: --steps, as the run is started with)", rich_help_panel=_RECIPE
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per update.", rich_help_panel=_RECIPE)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of the generator.", rich_help_panel=_RECIPE)] = None,
     lr_critic: Annotated[

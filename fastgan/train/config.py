@@ -17,7 +17,7 @@ from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
 from fastgan.losses.began import Began
 from fastgan.models import PRESETS
-from fastgan.nn import LogitAndFeatures, PackedCritic, ReconstructionError
+from fastgan.nn import InstanceNoise, LogitAndFeatures, PackedCritic, ReconstructionError
 from fastgan.penalties import Penalty, parse
 from fastgan.train.regularisation import Regularisation
 
@@ -51,6 +51,10 @@ class TrainConfig:
         spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
         pack: samples that the critic judges together, a divisor of `batch_size`: 1 for one at a time. Gradient
             penalties are of the whole pack, and minibatch layers of the preset's critic compare packs.
+        instance_noise: standard deviation of the Gaussian noise on whatever the critic sees, at the first step; images
+            are in [-1, 1]. 0 for none. It adds to the constant noise that the critic of `digits-dcgan` has itself.
+        instance_noise_steps: steps over which that falls to 0, linearly; 0 for all `steps` that the run is started
+            with. A resumed run keeps to it, whatever its `steps`.
         data: `digits`, `stacked-digits`, `textures` or a folder of images.
         resolution: of the images, `64` or height x width as `64x32`; empty for the preset's.
         channels: of the images, 1 or 3; 0 for the preset's.
@@ -81,6 +85,8 @@ class TrainConfig:
     clip_weights: float = 0.0
     spectral_norm: bool = False
     pack: int = 1
+    instance_noise: float = 0.0
+    instance_noise_steps: int = 0
     data: str = DIGITS
     resolution: str = ""
     channels: int = 0
@@ -115,7 +121,7 @@ class TrainConfig:
         for name in ("beta1", "beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise _wrong(name, getattr(self, name), "at least 0 and below 1")
-        for name in ("path_length", "clip_weights"):
+        for name in ("path_length", "clip_weights", "instance_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise _wrong(name, getattr(self, name), "a number of at least 0")
         if self.clip_weights and self.spectral_norm:
@@ -131,6 +137,7 @@ class TrainConfig:
         _ = self.method
         self._check_objective()
         self._check_packs()
+        self._settle_noise()
 
     def _check_objective(self) -> None:
         if self.path_length and kind_of(self.optimizer).second_order:
@@ -154,6 +161,14 @@ class TrainConfig:
         if self.pack > 1 and self.objective.output == "features" and self.pack == self.batch_size:
             reason = f"at most half of --batch-size, as {self.loss} compares packs with each other"
             raise _wrong("pack", self.pack, reason)
+
+    def _settle_noise(self) -> None:
+        steps = self.instance_noise_steps
+        if steps < 0 or (steps and not self.instance_noise):
+            expected = "at least 0" if steps < 0 else "0 without --instance-noise"
+            raise _wrong("instance_noise_steps", steps, expected)
+        if self.instance_noise and not steps:  # written down, as `steps` may change when the run is resumed
+            object.__setattr__(self, "instance_noise_steps", self.steps)
 
     @property
     def objective(self) -> Loss:
@@ -202,7 +217,7 @@ class TrainConfig:
 
         The critic is the preset's, with a logit, features or both as the objective wants them; for objectives of a
         reconstruction error it is an autoencoder made of the preset's two networks. For packs it has as many times the
-        channels, inside a PackedCritic.
+        channels, inside a PackedCritic, and noise is added first.
 
         Raises:
             UserError: the preset's networks cannot have this resolution.
@@ -228,6 +243,8 @@ class TrainConfig:
                 critic = preset.critic(**judged)
         except ValueError as error:
             raise UserError(f"{option('resolution')} is {self.resolution!r}: {error}") from None
+        if self.instance_noise:
+            critic = nn.Sequential(InstanceNoise(self.instance_noise, self.instance_noise_steps), critic)
         return generator, PackedCritic(critic, self.pack) if self.pack > 1 else critic
 
     def resumed(self, **changes: Any) -> "TrainConfig":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fastgan.data import EpochOrder, Images
 from fastgan.losses.began import Began
 from fastgan.models import PRESETS
-from fastgan.nn import spectral_norm_
+from fastgan.nn import InstanceNoise, spectral_norm_
 from fastgan.regularisers import clip_weights_
 from fastgan.train.average import MovingAverage
 from fastgan.train.config import TrainConfig
@@ -34,6 +34,7 @@ class TrainState:
         loss: what the players minimise, with its state if it has one.
         latent_dim: numbers in a latent vector.
         step: steps taken.
+        noise: what the critic adds to its input first; None without instance noise.
         path_length: the moving average of the generator's path lengths, a scalar; None without that regularisation.
     """
 
@@ -56,6 +57,7 @@ class TrainState:
         self.game = config.method(self.critic_optimizer, self.generator_optimizer)
         self.loss = config.objective
         self.average = MovingAverage(self.generator, config.ema)
+        self.noise = next((layer for layer in self.critic.modules() if isinstance(layer, InstanceNoise)), None)
         self.path_length = torch.zeros([], device=device) if config.path_length else None
         self.step = 0
         self.latent_dim = preset.latent_dim
@@ -81,6 +83,13 @@ class TrainState:
     def next_latents(self) -> Tensor:
         """A batch of fresh standard normal latents, float32 [B, latent_dim] on the device."""
         return torch.randn(self._order.batch_size, self.latent_dim, generator=self._latents).to(self._device)
+
+    def anneal(self) -> dict[str, Tensor]:
+        """Sets what follows the number of the step, and returns it by its name in the log."""
+        if self.noise is None:
+            return {}
+        self.noise.anneal(self.step)
+        return {"instance_noise": self.noise.std.clone()}
 
     @contextmanager
     def layer_randomness(self) -> Iterator[None]:
