@@ -130,6 +130,13 @@ def test_train_with_instance_noise(tmp_path):
     assert [line["instance_noise"] for line in logged] == [0.5, 0.25]
 
 
+def test_train_with_orthogonal_filters(tmp_path):
+    run = tmp_path / "run"
+    code, _, _ = call("train", "--out", run, "--orthogonal", 1e-4, "--steps", 1, "--log-every", 1, *FAST)
+    assert code == 0
+    assert json.loads((run / "log.jsonl").read_text())["penalty_orthogonal"] > 0
+
+
 def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("fastgan.metrics.classifier.EPOCHS", 2)

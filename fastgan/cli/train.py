@@ -98,6 +98,13 @@ def train(
         int | None,
         typer.Option(help="Samples that the critic judges together (PacGAN); 1 for none.", rich_help_panel=_RECIPE),
     ] = None,
+    orthogonal: Annotated[
+        float | None,
+        typer.Option(
+            help="Strength of BigGAN's orthogonal regularisation of the generator's weights (there 1e-4), 0 for none.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     instance_noise: Annotated[
         float | None,
         typer.Option(

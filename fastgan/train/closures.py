@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastgan.losses import Loss
 from fastgan.penalties import Penalty, critic_loss, differentiable_critic_loss
+from fastgan.regularisers import orthogonal
 from fastgan.train.packs import of_packs
 from fastgan.train.path_length import path_length_gradients
 from fastgan.train.regularisation import Regularisation
@@ -47,7 +48,8 @@ class Closures:
         return total
 
     def generator(self) -> Tensor:
-        """The generator's loss; the gradient of its path-length regularisation is left in `.grad`."""
+        """The generator's loss with its orthogonal regularisation; the gradient of that of path lengths is left in
+        `.grad`."""
         if self._latents is None or not self._one_batch:
             self._latents = self.state.next_latents()
         assert self._images is not None, "the critic's closure is called first"
@@ -58,6 +60,10 @@ class Closures:
             step.penalties["path_length"] = path_length_gradients(self.state, self.regularisation.path_length, every)
         value = generator_objective(self.state, self.state.loss, self._images, self._latents)
         step.losses["generator"] = value.detach()
+        if self.regularisation.orthogonal:
+            filters = orthogonal(self.state.generator, self.regularisation.orthogonal, embeddings(self.state.generator))
+            step.penalties["orthogonal"] = filters.detach()
+            value = value + filters
         self.step = step.with_defaults(self.step)
         return value
 
@@ -115,3 +121,9 @@ def generator_objective(state: TrainState, loss: Loss, images: Tensor, latents: 
     fake_logits = state.critic(state.generator(latents))
     real_logits = state.critic(images) if loss.needs_real else None
     return loss.generator(fake_logits, real_logits)
+
+
+def embeddings(network: nn.Module) -> list[nn.Module]:
+    """The tables of vectors in a network, by class or otherwise: their rows are no filters of one layer, and BigGAN's
+    orthogonal regularisation leaves them out."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Embedding)]

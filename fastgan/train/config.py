@@ -51,6 +51,8 @@ class TrainConfig:
         spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
         pack: samples that the critic judges together, a divisor of `batch_size`: 1 for one at a time. Gradient
             penalties are of the whole pack, and minibatch layers of the preset's critic compare packs.
+        orthogonal: strength of BigGAN's orthogonal regularisation of the generator's weights, embeddings left out, not
+            for StyleGAN2; 0 for none.
         instance_noise: standard deviation of the Gaussian noise on whatever the critic sees, at the first step; images
             are in [-1, 1]. 0 for none. It adds to the constant noise that the critic of `digits-dcgan` has itself.
         instance_noise_steps: steps over which that falls to 0, linearly; 0 for all `steps` that the run is started
@@ -85,6 +87,7 @@ class TrainConfig:
     clip_weights: float = 0.0
     spectral_norm: bool = False
     pack: int = 1
+    orthogonal: float = 0.0
     instance_noise: float = 0.0
     instance_noise_steps: int = 0
     data: str = DIGITS
@@ -121,13 +124,16 @@ class TrainConfig:
         for name in ("beta1", "beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise _wrong(name, getattr(self, name), "at least 0 and below 1")
-        for name in ("path_length", "clip_weights", "instance_noise"):
+        for name in ("path_length", "clip_weights", "orthogonal", "instance_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise _wrong(name, getattr(self, name), "a number of at least 0")
         if self.clip_weights and self.spectral_norm:
             raise _wrong("clip_weights", self.clip_weights, "0: --spectral-norm bounds the same weights")
         if self.path_length and not PRESETS[self.preset].styled:
             raise _wrong("path_length", self.path_length, f"0: the generator of {self.preset} has no styles")
+        if self.orthogonal and PRESETS[self.preset].styled:
+            reason = f"0: the styles of {self.preset} turn the filters of each sample, whatever those stored are"
+            raise _wrong("orthogonal", self.orthogonal, reason)
         if self.channels not in (0, 1, 3):
             raise _wrong("channels", self.channels, "1 or 3")
         _ = self.image_shape
@@ -200,8 +206,14 @@ class TrainConfig:
 
     @property
     def regularisation(self) -> Regularisation:
-        """What the players are regularised by, from `penalty`, `path_length` and their intervals."""
-        return Regularisation(_penalties(self.penalty), self.penalty_every, self.path_length, self.path_length_every)
+        """What the players are regularised by, from `penalty`, `path_length`, their intervals and `orthogonal`."""
+        return Regularisation(
+            _penalties(self.penalty),
+            self.penalty_every,
+            self.path_length,
+            self.path_length_every,
+            self.orthogonal,
+        )
 
     @property
     def image_shape(self) -> tuple[int, tuple[int, int]]:

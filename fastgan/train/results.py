@@ -13,7 +13,7 @@ class Step:
 
     Attributes:
         losses: `critic`, without its penalties, and `generator`: scalars, before the updates.
-        penalties: each penalty's value by its name, `path_length` among them.
+        penalties: each penalty's value by its name, `path_length` and `orthogonal` among them.
         gradient_norms: the norm of the critic's gradient at each point of each penalty, [B], by the penalty's name.
         method: how the gradient of the penalties was computed, in words; None without penalties.
         outputs: the critic's on data and on samples, detached; None before its update.
