@@ -137,6 +137,18 @@ def test_train_with_orthogonal_filters(tmp_path):
     assert json.loads((run / "log.jsonl").read_text())["penalty_orthogonal"] > 0
 
 
+def test_train_unrolled(tmp_path):
+    run = tmp_path / "run"
+    code, _, _ = call("train", "--out", run, "--unroll", 2, "--steps", 1, *FAST)
+    assert code == 0
+    assert json.loads((run / "config.json").read_text())["unroll"] == 2
+    assert_refused(
+        call("train", "--out", tmp_path / "new", "--preset", "digits-resnet", "--unroll", 2),
+        "--penalty is 'r1:1,r2:1', expected none: --unroll differentiates the critic's steps, for which a penalty "
+        "would need third derivatives",
+    )
+
+
 def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("fastgan.metrics.classifier.EPOCHS", 2)

@@ -105,6 +105,13 @@ def train(
             rich_help_panel=_RECIPE,
         ),
     ] = None,
+    unroll: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps of the critic that the generator's gradient goes through (unrolled GAN: 5 to 10), 0 for none.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     instance_noise: Annotated[
         float | None,
         typer.Option(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from fastgan.losses import Loss
 from fastgan.penalties import Penalty, critic_loss, differentiable_critic_loss
 from fastgan.regularisers import orthogonal
+from fastgan.train.look_ahead import unrolled_objective
 from fastgan.train.packs import of_packs
 from fastgan.train.path_length import path_length_gradients
 from fastgan.train.regularisation import Regularisation
@@ -58,7 +59,9 @@ class Closures:
         if self.regularisation.path_length and self.state.step % every == 0:
             # First, so that its graph is gone before the other is built.
             step.penalties["path_length"] = path_length_gradients(self.state, self.regularisation.path_length, every)
-        value = generator_objective(self.state, self.state.loss, self._images, self._latents)
+        batch = self.state, self.state.loss, self._images, self._latents
+        steps = self.regularisation.unroll
+        value = unrolled_objective(*batch, steps) if steps else generator_objective(*batch)
         step.losses["generator"] = value.detach()
         if self.regularisation.orthogonal:
             filters = orthogonal(self.state.generator, self.regularisation.orthogonal, embeddings(self.state.generator))

@@ -53,6 +53,8 @@ class TrainConfig:
             penalties are of the whole pack, and minibatch layers of the preset's critic compare packs.
         orthogonal: strength of BigGAN's orthogonal regularisation of the generator's weights, embeddings left out, not
             for StyleGAN2; 0 for none.
+        unroll: steps of the critic, on one batch and by its own optimiser, after which it judges the generator, whose
+            gradient goes through all of them; 0 for the critic as it is. Each costs more than an update of the critic.
         instance_noise: standard deviation of the Gaussian noise on whatever the critic sees, at the first step; images
             are in [-1, 1]. 0 for none. It adds to the constant noise that the critic of `digits-dcgan` has itself.
         instance_noise_steps: steps over which that falls to 0, linearly; 0 for all `steps` that the run is started
@@ -88,6 +90,7 @@ class TrainConfig:
     spectral_norm: bool = False
     pack: int = 1
     orthogonal: float = 0.0
+    unroll: int = 0
     instance_noise: float = 0.0
     instance_noise_steps: int = 0
     data: str = DIGITS
@@ -143,6 +146,7 @@ class TrainConfig:
         _ = self.method
         self._check_objective()
         self._check_packs()
+        self._check_unrolling()
         self._settle_noise()
 
     def _check_objective(self) -> None:
@@ -167,6 +171,25 @@ class TrainConfig:
         if self.pack > 1 and self.objective.output == "features" and self.pack == self.batch_size:
             reason = f"at most half of --batch-size, as {self.loss} compares packs with each other"
             raise _wrong("pack", self.pack, reason)
+
+    def _check_unrolling(self) -> None:
+        if self.unroll < 0:
+            raise _wrong("unroll", self.unroll, "at least 0")
+        if not self.unroll:
+            return
+        players = (self.optimizer_of(nn.ParameterList([torch.zeros(1)]), lr) for lr in (self.lr_critic, self.lr))
+        if self.method(*players).second_order:  # of these settings: runge-kutta is with a weight alone
+            reason = (
+                f"0: {self.optimizer} differentiates the generator's loss by the critic, of which unrolling has copies"
+            )
+            raise _wrong("unroll", self.unroll, reason)
+        if _penalties(self.penalty):
+            reason = (
+                "none: --unroll differentiates the critic's steps, for which a penalty would need third derivatives"
+            )
+            raise _wrong("penalty", self.penalty, reason)
+        if self.clip_weights:
+            raise _wrong("clip_weights", self.clip_weights, "0: --unroll looks through steps that clip nothing")
 
     def _settle_noise(self) -> None:
         steps = self.instance_noise_steps
@@ -206,13 +229,14 @@ class TrainConfig:
 
     @property
     def regularisation(self) -> Regularisation:
-        """What the players are regularised by, from `penalty`, `path_length`, their intervals and `orthogonal`."""
+        """What the players are regularised by, from `penalty` and the settings after it."""
         return Regularisation(
             _penalties(self.penalty),
             self.penalty_every,
             self.path_length,
             self.path_length_every,
             self.orthogonal,
+            self.unroll,
         )
 
     @property
