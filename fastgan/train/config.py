@@ -229,7 +229,7 @@ class TrainConfig:
 
     @property
     def regularisation(self) -> Regularisation:
-        """What the players are regularised by, from `penalty` and the settings after it."""
+        """What the players are regularised by: penalties, path lengths, orthogonal filters and unrolling."""
         return Regularisation(
             _penalties(self.penalty),
             self.penalty_every,

@@ -3,18 +3,15 @@
 import pytest
 import torch
 
-from fastgan.data import load
 from fastgan.errors import UserError
 from fastgan.losses import LOSSES
 from fastgan.nn import SpectralNorm
 from fastgan.ops import interpolate
 from fastgan.penalties import parse
 from fastgan.train import TrainConfig, load_generator, resume, train
-from fastgan.train.checkpoint import read_checkpoint
 from fastgan.train.closures import critic_objective, generator_objective
 from fastgan.train.config import FEATURES
 from fastgan.train.regularisation import Regularisation
-from fastgan.train.state import TrainState
 from fastgan.train.step import train_step
 
 M, HALF_R1, HALF_R2, GP = 4, 0.5, 1.5, 10.0
@@ -26,17 +23,12 @@ METHODS = {
 
 
 @pytest.fixture
-def state(tiny):
+def state(tiny, double):
     """Makes the state of a run in float64, without dropout and noise; every one is the same."""
 
     def make(**changes):
-        config = tiny(**{"preset": "digits-resnet", "penalty": "none", "pack": M, **changes})
-        made = TrainState(config, load("digits", 8, 1), torch.device("cpu"))
-        made.generator.double()
-        made.average.network.double()
-        made.critic.double().eval()
-        images, latents = made.next_images, made.next_latents
-        made.next_images, made.next_latents = lambda: images().double(), lambda: latents().double()
+        made = double(tiny(**{"preset": "digits-resnet", "penalty": "none", "pack": M, **changes}))
+        made.critic.eval()
         return made
 
     return make
@@ -104,18 +96,18 @@ def test_one_sample_at_a_time_is_the_critic_without_packing(state):
     assert state(pack=1).critic.state_dict().keys() == state().critic.critic.state_dict().keys()
 
 
-@pytest.mark.parametrize("preset", ["digits-dcgan", "digits-resnet", "stylegan2-small"])
-def test_a_resumed_run_goes_on_bit_for_bit(preset, tiny):
-    chosen = {"preset": preset, "penalty": "wgan-gp:10", "spectral_norm": preset != "stylegan2-small", "pack": 2}
-    if preset == "stylegan2-small":
-        chosen |= {"resolution": "8", "data": "digits", "channels": 1, "batch_size": 8}
-    whole = train(tiny("whole", steps=4, **chosen), quiet=True)
-    train(tiny("parts", steps=2, **chosen), quiet=True)
-    parts = resume(tiny("parts").out, quiet=True, steps=4)
-    one, other = (read_checkpoint(result.checkpoint)[0] for result in (whole, parts))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert load_generator(whole.run).sample(3).isfinite().all()
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"preset": "digits-dcgan", "spectral_norm": True},
+        {"preset": "digits-resnet", "spectral_norm": True},
+        {"preset": "stylegan2-small", "resolution": "8", "channels": 1, "batch_size": 8},
+    ],
+    ids=lambda chosen: chosen["preset"],
+)
+def test_a_resumed_run_goes_on_bit_for_bit(chosen, resumed):
+    run = resumed(**chosen, penalty="wgan-gp:10", pack=2)
+    assert load_generator(run).sample(3).isfinite().all()
 
 
 def test_norms_of_all_layers_come_from_one_call(state, monkeypatch):
