@@ -107,6 +107,48 @@ def test_train_with_a_loss_and_a_penalty(tmp_path):
     )
 
 
+def test_train_with_packs(tmp_path):
+    run = tmp_path / "run"
+    code, out, _ = call("train", "--out", run, "--preset", "digits-resnet", "--pack", 2, "--steps", 1, *FAST)
+    assert code == 0
+    assert out.startswith("gradient of r1:1,r2:1: one pass\n")
+    assert json.loads((run / "config.json").read_text())["pack"] == 2
+    assert_refused(
+        call("train", "--out", tmp_path / "new", "--pack", 3),
+        "--pack is 3, expected a divisor of --batch-size, which is 64",
+    )
+
+
+def test_train_with_instance_noise(tmp_path):
+    run = tmp_path / "run"
+    noise = ["--instance-noise", 0.5, "--preset", "digits-resnet"]
+    code, out, _ = call("train", "--out", run, *noise, "--steps", 2, "--log-every", 1, *FAST)
+    assert code == 0
+    assert out.startswith("gradient of r1:1,r2:1: one pass\n")
+    assert json.loads((run / "config.json").read_text())["instance_noise_steps"] == 2
+    logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["instance_noise"] for line in logged] == [0.5, 0.25]
+
+
+def test_train_with_orthogonal_filters(tmp_path):
+    run = tmp_path / "run"
+    code, _, _ = call("train", "--out", run, "--orthogonal", 1e-4, "--steps", 1, "--log-every", 1, *FAST)
+    assert code == 0
+    assert json.loads((run / "log.jsonl").read_text())["penalty_orthogonal"] > 0
+
+
+def test_train_unrolled(tmp_path):
+    run = tmp_path / "run"
+    code, _, _ = call("train", "--out", run, "--unroll", 2, "--steps", 1, *FAST)
+    assert code == 0
+    assert json.loads((run / "config.json").read_text())["unroll"] == 2
+    assert_refused(
+        call("train", "--out", tmp_path / "new", "--preset", "digits-resnet", "--unroll", 2),
+        "--penalty is 'r1:1,r2:1', expected none: --unroll differentiates the critic's steps, for which a penalty "
+        "would need third derivatives",
+    )
+
+
 def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("fastgan.metrics.classifier.EPOCHS", 2)

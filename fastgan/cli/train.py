@@ -94,6 +94,37 @@ def train(
             rich_help_panel=_RECIPE,
         ),
     ] = None,
+    pack: Annotated[
+        int | None,
+        typer.Option(help="Samples that the critic judges together (PacGAN); 1 for none.", rich_help_panel=_RECIPE),
+    ] = None,
+    orthogonal: Annotated[
+        float | None,
+        typer.Option(
+            help="Strength of BigGAN's orthogonal regularisation of the generator's weights (there 1e-4), 0 for none.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    unroll: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps of the critic that the generator's gradient goes through (unrolled GAN: 5 to 10), 0 for none.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    instance_noise: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard deviation of the noise on the critic's input at first, which falls to 0; 0 for none.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    instance_noise_steps: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps until it is 0. (default: --steps, as the run is started with)", rich_help_panel=_RECIPE
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per update.", rich_help_panel=_RECIPE)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of the generator.", rich_help_panel=_RECIPE)] = None,
     lr_critic: Annotated[

@@ -71,7 +71,9 @@ class Player:
     def descend_along(self, gradients: list[Tensor]) -> None:
         """One step of the optimiser along these."""
         for p, gradient in zip(self.parameters, gradients, strict=True):
-            p.grad = gradient
+            # Fused Adam reads a gradient as if it lay in memory like its parameter; backward() sees to that, but
+            # autograd.grad returns whatever layout the derivative came in.
+            p.grad = gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
         self.optimizer.step()
 
 

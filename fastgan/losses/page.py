@@ -141,7 +141,7 @@ def modifiers() -> Iterable[tuple[str, ...]]:
     }
     for name, function in described.items():
         yield f"`{name}`", summary(function).replace("|", r"\|"), papers(function)
-    noise = "Gaussian noise on both inputs of the critic, annealed"
+    noise = "Gaussian noise on both inputs of the critic, annealed: `fastgan train --instance-noise 0.3`"
     yield "`fastgan.nn.InstanceNoise(std, steps)`", noise, "Sønderby et al. 2017, arXiv:1610.04490"
 
 

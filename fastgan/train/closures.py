@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastgan.losses import Loss
 from fastgan.penalties import Penalty, critic_loss, differentiable_critic_loss
+from fastgan.regularisers import orthogonal
+from fastgan.train.look_ahead import unrolled_objective
+from fastgan.train.packs import of_packs
 from fastgan.train.path_length import path_length_gradients
 from fastgan.train.regularisation import Regularisation
 from fastgan.train.results import Step, method_of
@@ -46,7 +49,8 @@ class Closures:
         return total
 
     def generator(self) -> Tensor:
-        """The generator's loss; the gradient of its path-length regularisation is left in `.grad`."""
+        """The generator's loss with its orthogonal regularisation; the gradient of that of path lengths is left in
+        `.grad`."""
         if self._latents is None or not self._one_batch:
             self._latents = self.state.next_latents()
         assert self._images is not None, "the critic's closure is called first"
@@ -55,8 +59,14 @@ class Closures:
         if self.regularisation.path_length and self.state.step % every == 0:
             # First, so that its graph is gone before the other is built.
             step.penalties["path_length"] = path_length_gradients(self.state, self.regularisation.path_length, every)
-        value = generator_objective(self.state, self.state.loss, self._images, self._latents)
+        batch = self.state, self.state.loss, self._images, self._latents
+        steps = self.regularisation.unroll
+        value = unrolled_objective(*batch, steps) if steps else generator_objective(*batch)
         step.losses["generator"] = value.detach()
+        if self.regularisation.orthogonal:
+            filters = orthogonal(self.state.generator, self.regularisation.orthogonal, embeddings(self.state.generator))
+            step.penalties["orthogonal"] = filters.detach()
+            value = value + filters
         self.step = step.with_defaults(self.step)
         return value
 
@@ -87,11 +97,12 @@ def critic_objective(
         value = loss.critic(real, fake)
         return value, Step({"critic": value.detach()}, outputs=(real.detach(), fake.detach()))
     counted = [penalty.times(times) for penalty in penalties]
+    critic, images, samples = of_packs(state.critic, images, samples)
     if state.game.second_order:
-        total = differentiable_critic_loss(state.critic, images, samples, loss, counted)
+        total = differentiable_critic_loss(critic, images, samples, loss, counted)
         method = f"double backward, for {state.game.name}"
     else:
-        total = critic_loss(state.critic, images, samples, loss=loss, penalties=counted)
+        total = critic_loss(critic, images, samples, loss=loss, penalties=counted)
         method = method_of(total)
     values = {name: value / times for name, value in total.penalties.items()}
     assert total.fake_logits is not None
@@ -113,3 +124,9 @@ def generator_objective(state: TrainState, loss: Loss, images: Tensor, latents: 
     fake_logits = state.critic(state.generator(latents))
     real_logits = state.critic(images) if loss.needs_real else None
     return loss.generator(fake_logits, real_logits)
+
+
+def embeddings(network: nn.Module) -> list[nn.Module]:
+    """The tables of vectors in a network, by class or otherwise: their rows are no filters of one layer, and BigGAN's
+    orthogonal regularisation leaves them out."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Embedding)]

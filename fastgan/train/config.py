@@ -17,7 +17,7 @@ from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
 from fastgan.losses.began import Began
 from fastgan.models import PRESETS
-from fastgan.nn import LogitAndFeatures, ReconstructionError
+from fastgan.nn import InstanceNoise, LogitAndFeatures, PackedCritic, ReconstructionError
 from fastgan.penalties import Penalty, parse
 from fastgan.train.regularisation import Regularisation
 
@@ -49,6 +49,16 @@ class TrainConfig:
         path_length_every: steps between two with it, which then weighs as many times as much.
         clip_weights: largest size of the critic's weights, to which its updates are clipped; 0 for no clipping.
         spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
+        pack: samples that the critic judges together, a divisor of `batch_size`: 1 for one at a time. Gradient
+            penalties are of the whole pack, and minibatch layers of the preset's critic compare packs.
+        orthogonal: strength of BigGAN's orthogonal regularisation of the generator's weights, embeddings left out, not
+            for StyleGAN2; 0 for none.
+        unroll: steps of the critic, on one batch and by its own optimiser, after which it judges the generator, whose
+            gradient goes through all of them; 0 for the critic as it is. Each costs more than an update of the critic.
+        instance_noise: standard deviation of the Gaussian noise on whatever the critic sees, at the first step; images
+            are in [-1, 1]. 0 for none. It adds to the constant noise that the critic of `digits-dcgan` has itself.
+        instance_noise_steps: steps over which that falls to 0, linearly; 0 for all `steps` that the run is started
+            with. A resumed run keeps to it, whatever its `steps`.
         data: `digits`, `stacked-digits`, `textures` or a folder of images.
         resolution: of the images, `64` or height x width as `64x32`; empty for the preset's.
         channels: of the images, 1 or 3; 0 for the preset's.
@@ -78,6 +88,11 @@ class TrainConfig:
     path_length_every: int = 4
     clip_weights: float = 0.0
     spectral_norm: bool = False
+    pack: int = 1
+    orthogonal: float = 0.0
+    unroll: int = 0
+    instance_noise: float = 0.0
+    instance_noise_steps: int = 0
     data: str = DIGITS
     resolution: str = ""
     channels: int = 0
@@ -103,7 +118,7 @@ class TrainConfig:
         _one_of("preset", self.preset, PRESETS)
         _ = self.objective
         positive = ("steps", "batch_size", "penalty_every", "path_length_every", "log_every", "sample_every")
-        for name in (*positive, "save_every", "keep"):
+        for name in (*positive, "save_every", "keep", "pack"):
             if getattr(self, name) < 1:
                 raise _wrong(name, getattr(self, name), "at least 1")
         for name in ("lr", "lr_critic"):
@@ -112,13 +127,16 @@ class TrainConfig:
         for name in ("beta1", "beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise _wrong(name, getattr(self, name), "at least 0 and below 1")
-        for name in ("path_length", "clip_weights"):
+        for name in ("path_length", "clip_weights", "orthogonal", "instance_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise _wrong(name, getattr(self, name), "a number of at least 0")
         if self.clip_weights and self.spectral_norm:
             raise _wrong("clip_weights", self.clip_weights, "0: --spectral-norm bounds the same weights")
         if self.path_length and not PRESETS[self.preset].styled:
             raise _wrong("path_length", self.path_length, f"0: the generator of {self.preset} has no styles")
+        if self.orthogonal and PRESETS[self.preset].styled:
+            reason = f"0: the styles of {self.preset} turn the filters of each sample, whatever those stored are"
+            raise _wrong("orthogonal", self.orthogonal, reason)
         if self.channels not in (0, 1, 3):
             raise _wrong("channels", self.channels, "1 or 3")
         _ = self.image_shape
@@ -127,6 +145,9 @@ class TrainConfig:
         _penalties(self.penalty)
         _ = self.method
         self._check_objective()
+        self._check_packs()
+        self._check_unrolling()
+        self._settle_noise()
 
     def _check_objective(self) -> None:
         if self.path_length and kind_of(self.optimizer).second_order:
@@ -140,6 +161,43 @@ class TrainConfig:
         if output == "features" and penalties and self.objective.witness is None:
             reason = f"none: {self.loss} compares features, and a penalty is of the gradient of one number"
             raise _wrong("penalty", self.penalty, f"{reason}; --spectral-norm bounds the critic")
+
+    def _check_packs(self) -> None:
+        if self.batch_size % self.pack:
+            raise _wrong("pack", self.pack, f"a divisor of --batch-size, which is {self.batch_size}")
+        if self.pack > 1 and self.objective.output == "error":
+            reason = f"1: {self.loss} rewards what is easy to reconstruct, as a pack of samples that are all alike is"
+            raise _wrong("pack", self.pack, reason)
+        if self.pack > 1 and self.objective.output == "features" and self.pack == self.batch_size:
+            reason = f"at most half of --batch-size, as {self.loss} compares packs with each other"
+            raise _wrong("pack", self.pack, reason)
+
+    def _check_unrolling(self) -> None:
+        if self.unroll < 0:
+            raise _wrong("unroll", self.unroll, "at least 0")
+        if not self.unroll:
+            return
+        players = (self.optimizer_of(nn.ParameterList([torch.zeros(1)]), lr) for lr in (self.lr_critic, self.lr))
+        if self.method(*players).second_order:  # of these settings: runge-kutta is with a weight alone
+            reason = (
+                f"0: {self.optimizer} differentiates the generator's loss by the critic, of which unrolling has copies"
+            )
+            raise _wrong("unroll", self.unroll, reason)
+        if _penalties(self.penalty):
+            reason = (
+                "none: --unroll differentiates the critic's steps, for which a penalty would need third derivatives"
+            )
+            raise _wrong("penalty", self.penalty, reason)
+        if self.clip_weights:
+            raise _wrong("clip_weights", self.clip_weights, "0: --unroll looks through steps that clip nothing")
+
+    def _settle_noise(self) -> None:
+        steps = self.instance_noise_steps
+        if steps < 0 or (steps and not self.instance_noise):
+            expected = "at least 0" if steps < 0 else "0 without --instance-noise"
+            raise _wrong("instance_noise_steps", steps, expected)
+        if self.instance_noise and not steps:  # written down, as `steps` may change when the run is resumed
+            object.__setattr__(self, "instance_noise_steps", self.steps)
 
     @property
     def objective(self) -> Loss:
@@ -171,8 +229,15 @@ class TrainConfig:
 
     @property
     def regularisation(self) -> Regularisation:
-        """What the players are regularised by, from `penalty`, `path_length` and their intervals."""
-        return Regularisation(_penalties(self.penalty), self.penalty_every, self.path_length, self.path_length_every)
+        """What the players are regularised by: penalties, path lengths, orthogonal filters and unrolling."""
+        return Regularisation(
+            _penalties(self.penalty),
+            self.penalty_every,
+            self.path_length,
+            self.path_length_every,
+            self.orthogonal,
+            self.unroll,
+        )
 
     @property
     def image_shape(self) -> tuple[int, tuple[int, int]]:
@@ -187,7 +252,8 @@ class TrainConfig:
         """A generator and a critic as the settings describe them, with fresh weights.
 
         The critic is the preset's, with a logit, features or both as the objective wants them; for objectives of a
-        reconstruction error it is an autoencoder made of the preset's two networks.
+        reconstruction error it is an autoencoder made of the preset's two networks. For packs it has as many times the
+        channels, inside a PackedCritic, and noise is added first.
 
         Raises:
             UserError: the preset's networks cannot have this resolution.
@@ -198,19 +264,24 @@ class TrainConfig:
         loss = self.objective
         try:
             generator = preset.generator(**shape)
+            judged = {**shape, "channels": self.pack * channels}
             if loss.output == "features":
-                return generator, preset.critic(**shape, outputs=FEATURES)
-            if loss.output == "logit and features":
-                return generator, LogitAndFeatures(preset.critic(**shape), preset.features)
-            if loss.output == "error":
+                critic = preset.critic(**judged, outputs=FEATURES)
+            elif loss.output == "logit and features":
+                critic = LogitAndFeatures(preset.critic(**judged), preset.features)
+            elif loss.output == "error":
                 # The critic's body encodes, a generator's decodes: what BEGAN does, and near enough to EBGAN.
                 autoencoder = nn.Sequential(
                     preset.critic(**shape, outputs=preset.latent_dim), preset.generator(**shape)
                 )
-                return generator, ReconstructionError(autoencoder, power=1 if isinstance(loss, Began) else 2)
-            return generator, preset.critic(**shape)
+                critic = ReconstructionError(autoencoder, power=1 if isinstance(loss, Began) else 2)
+            else:
+                critic = preset.critic(**judged)
         except ValueError as error:
             raise UserError(f"{option('resolution')} is {self.resolution!r}: {error}") from None
+        if self.instance_noise:
+            critic = nn.Sequential(InstanceNoise(self.instance_noise, self.instance_noise_steps), critic)
+        return generator, PackedCritic(critic, self.pack) if self.pack > 1 else critic
 
     def resumed(self, **changes: Any) -> "TrainConfig":
         """These settings with the changes that a resumed run may make.

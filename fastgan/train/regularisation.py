@@ -19,12 +19,16 @@ class Regularisation:
         penalty_every: their interval.
         path_length: weight of the path-length regularisation of the generator, 0 for none.
         path_length_every: its interval.
+        orthogonal: strength of the orthogonal regularisation of the generator's weights, in every step; 0 for none.
+        unroll: steps of the critic through which the generator is judged; 0 for the critic as it is.
     """
 
     penalties: Sequence[Penalty] = ()
     penalty_every: int = 1
     path_length: float = 0.0
     path_length_every: int = 1
+    orthogonal: float = 0.0
+    unroll: int = 0
 
 
 NO_REGULARISATION = Regularisation()

@@ -13,10 +13,11 @@ class Step:
 
     Attributes:
         losses: `critic`, without its penalties, and `generator`: scalars, before the updates.
-        penalties: each penalty's value by its name, `path_length` among them.
+        penalties: each penalty's value by its name, `path_length` and `orthogonal` among them.
         gradient_norms: the norm of the critic's gradient at each point of each penalty, [B], by the penalty's name.
         method: how the gradient of the penalties was computed, in words; None without penalties.
         outputs: the critic's on data and on samples, detached; None before its update.
+        annealed: what follows the number of the step, as it was in this one: `instance_noise`, its standard deviation.
     """
 
     losses: dict[str, Tensor] = field(default_factory=dict)
@@ -24,6 +25,7 @@ class Step:
     gradient_norms: dict[str, Tensor] = field(default_factory=dict)
     method: str | None = None
     outputs: tuple[Tensor, Tensor] | None = None
+    annealed: dict[str, Tensor] = field(default_factory=dict)
 
     def after(self, previous: "Step") -> "Step":
         """This step, with what it left out of the regularisation as it was last."""
@@ -47,7 +49,7 @@ class Step:
         """All of it as scalars under the names of the log: `penalty_r1`, `gradient_norm_r1` (the mean norm), ..."""
         penalties = {f"penalty_{name}": value for name, value in self.penalties.items()}
         norms = {f"gradient_norm_{name}": norm.mean() for name, norm in self.gradient_norms.items()}
-        return {**self.losses, **penalties, **norms}
+        return {**self.losses, **penalties, **norms, **self.annealed}
 
 
 def method_of(total: CriticLoss) -> str:

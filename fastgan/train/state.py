@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from fastgan.data import EpochOrder, Images
 from fastgan.losses.began import Began
 from fastgan.models import PRESETS
-from fastgan.nn import spectral_norm_
+from fastgan.nn import InstanceNoise, spectral_norm_
 from fastgan.regularisers import clip_weights_
 from fastgan.train.average import MovingAverage
 from fastgan.train.config import TrainConfig
+from fastgan.train.packs import inside
 
 
 class TrainState:
@@ -33,6 +34,7 @@ class TrainState:
         loss: what the players minimise, with its state if it has one.
         latent_dim: numbers in a latent vector.
         step: steps taken.
+        noise: what the critic adds to its input first; None without instance noise.
         path_length: the moving average of the generator's path lengths, a scalar; None without that regularisation.
     """
 
@@ -44,7 +46,8 @@ class TrainState:
             self.generator, self.critic = config.networks()
             self.generator.to(device)
             if config.spectral_norm:
-                spectral_norm_(self.critic)
+                # The one of packs, so that penalties, which call it, compute all norms at once as well.
+                spectral_norm_(inside(self.critic))
             self.critic.to(device)
         self.critic_optimizer = config.optimizer_of(self.critic, config.lr_critic)
         self.generator_optimizer = config.optimizer_of(self.generator, config.lr)
@@ -54,6 +57,7 @@ class TrainState:
         self.game = config.method(self.critic_optimizer, self.generator_optimizer)
         self.loss = config.objective
         self.average = MovingAverage(self.generator, config.ema)
+        self.noise = next((layer for layer in self.critic.modules() if isinstance(layer, InstanceNoise)), None)
         self.path_length = torch.zeros([], device=device) if config.path_length else None
         self.step = 0
         self.latent_dim = preset.latent_dim
@@ -79,6 +83,13 @@ class TrainState:
     def next_latents(self) -> Tensor:
         """A batch of fresh standard normal latents, float32 [B, latent_dim] on the device."""
         return torch.randn(self._order.batch_size, self.latent_dim, generator=self._latents).to(self._device)
+
+    def anneal(self) -> dict[str, Tensor]:
+        """Sets what follows the number of the step, and returns it by its name in the log."""
+        if self.noise is None:
+            return {}
+        self.noise.anneal(self.step)
+        return {"instance_noise": self.noise.std.clone()}
 
     @contextmanager
     def layer_randomness(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """One step of training: the game's optimiser moves both players."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from fastgan.games import VarianceReducedExtragradient
 from fastgan.games.player import Closure
@@ -13,6 +14,7 @@ from fastgan.train.state import TrainState
 
 def train_step(state: TrainState, regularisation: Regularisation = NO_REGULARISATION) -> Step:
     """One step of the game's optimiser; by default algorithm 1 of Goodfellow et al. 2014 with k = 1."""
+    annealed = state.anneal()
     if isinstance(state.game, VarianceReducedExtragradient) and (state.epoch_begins or not state.game.memory):
         state.game.snapshot(_epoch(state, regularisation))
     taken = Closures(state, regularisation)
@@ -21,7 +23,7 @@ def train_step(state: TrainState, regularisation: Regularisation = NO_REGULARISA
         state.loss.update(*taken.step.outputs)
     state.step += 1
     state.average.update(state.generator, state.step)
-    return taken.step
+    return replace(taken.step, annealed=annealed)
 
 
 def _epoch(state: TrainState, regularisation: Regularisation) -> Iterator[tuple[Closure, Closure]]:

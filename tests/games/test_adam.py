@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from fastgan.games import ExtraAdam, OptimisticAdam
+from fastgan.games.player import Player
 from tests.games.games import random_quadratic
 
 LR, LR_CRITIC, BETAS, EPS = 0.03, 0.05, (0.5, 0.9), 1e-8
@@ -56,3 +59,14 @@ def test_optimistic_adam(quadratic):
 def test_one_learning_rate_is_for_both(quadratic):
     game = ExtraAdam(quadratic.x, quadratic.y, lr=3e-4)
     assert [player.optimizer.param_groups[0]["lr"] for player in game.players] == [3e-4, 3e-4]
+
+
+def test_gradients_in_another_memory_order_move_the_right_numbers(generator):
+    """Fused Adam reads the storage of a gradient in the order of the parameter's; autograd.grad may return any."""
+    parameters = [nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.zeros(2, 3, 4, 4))]
+    player = Player("critic", torch.optim.Adam(parameters, 0.1, eps=1e-30, fused=True))
+    gradients = [torch.randn(4, 3).t(), torch.randn(3, 2, 4, 4).transpose(0, 1)]
+    signs = [gradient.sign() for gradient in gradients]
+    player.descend_along(gradients)
+    for p, sign in zip(parameters, signs, strict=True):
+        torch.testing.assert_close(p.detach(), -0.1 * sign)  # Adam's first step

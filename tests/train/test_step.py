@@ -5,12 +5,10 @@ import copy
 import pytest
 import torch
 
-from fastgan.data import load
 from fastgan.losses import LOSSES, Loss
 from fastgan.ops import interpolate
 from fastgan.penalties import parse
 from fastgan.train.closures import critic_objective, generator_objective
-from fastgan.train.state import TrainState
 from fastgan.train.step import train_step
 
 PENALTIES = ["none", "r1:1,r2:3", "wgan-gp:10"]
@@ -18,17 +16,12 @@ METHODS = {"digits-dcgan": "double backward, because ", "digits-resnet": "one pa
 
 
 @pytest.fixture
-def state(tiny):
+def state(tiny, double):
     """Makes the state of a run in float64, without dropout and noise; every one is the same."""
 
     def make(preset="digits-resnet", **changes):
-        config = tiny(preset=preset, **changes)
-        made = TrainState(config, load("digits", 8, 1), torch.device("cpu"))
-        made.generator.double()
-        made.average.network.double()
-        made.critic.double().eval()
-        images, latents = made.next_images, made.next_latents
-        made.next_images, made.next_latents = lambda: images().double(), lambda: latents().double()
+        made = double(tiny(preset=preset, **changes))
+        made.critic.eval()
         return made
 
     return make
