@@ -8,7 +8,7 @@ that it notices samples that all look alike.
 import torch
 from torch import Tensor, nn
 
-from fastgan.models.class_conditional import batch_norm, label_arguments, sequence
+from fastgan.models.class_conditional import EMBEDDING_DIM, batch_norm, class_embedding, embedded, sequence
 from fastgan.nn import BiasAct, MinibatchDiscrimination
 
 
@@ -20,7 +20,7 @@ class DCGANGenerator(nn.Module):
         channels: of the images.
         resolution: a power of two, at least 8.
         width: channels before the last layer; each lower resolution has twice as many.
-        num_classes: of labels, if it is class-conditional: batch norm has a gain and a bias of each class then.
+        num_classes: of labels, if it is class-conditional: the gains and biases of batch norm depend on the class then.
 
     Shape: [B, latent_dim], and labels, int64 [B], if there are classes -> [B, channels, resolution, resolution], in
         [-1, 1]
@@ -30,27 +30,28 @@ class DCGANGenerator(nn.Module):
         self, latent_dim: int, channels: int, resolution: int, width: int, num_classes: int | None = None
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.embed = class_embedding("DCGANGenerator", num_classes)
+        class_dim = None if num_classes is None else EMBEDDING_DIM
         times = doublings(resolution)
         wide = width * 2**times
         layers: list[nn.Module] = [
             nn.Unflatten(1, (latent_dim, 1, 1)),
             nn.ConvTranspose2d(latent_dim, wide, 4, bias=False),
-            batch_norm(wide, num_classes),
+            batch_norm(wide, class_dim),
             BiasAct(wide),
         ]
         for _ in range(times):
             layers += [
                 nn.ConvTranspose2d(wide, wide // 2, 4, stride=2, padding=1, bias=False),
-                batch_norm(wide // 2, num_classes),
+                batch_norm(wide // 2, class_dim),
                 BiasAct(wide // 2),
             ]
             wide //= 2
         layers += [nn.Conv2d(wide, channels, 3, padding=1, bias=False), BiasAct(channels, act="tanh")]
-        self.layers = sequence(num_classes, *layers)
+        self.layers = sequence(class_dim, *layers)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.layers(z, *label_arguments("DCGANGenerator", self.num_classes, labels))
+        return self.layers(z, *embedded("DCGANGenerator", self.embed, labels, len(z)))
 
 
 class DCGANCritic(nn.Module):

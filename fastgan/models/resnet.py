@@ -11,7 +11,7 @@ output depend on the others, and a smooth activation would bend it: either makes
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
-from fastgan.models.class_conditional import batch_norm, label_arguments, sequence
+from fastgan.models.class_conditional import EMBEDDING_DIM, batch_norm, class_embedding, embedded, sequence
 from fastgan.models.dcgan import doublings
 from fastgan.nn import BiasAct
 
@@ -21,27 +21,27 @@ class UpBlock(nn.Module):
 
     Args:
         inputs, outputs: channels.
-        num_classes: as in `ResNetGenerator`.
+        class_dim: numbers in the vector of a class, which batch norm's gains and biases depend on then.
 
-    Shape: [B, inputs, H, W], and labels, int64 [B], if there are classes -> [B, outputs, 2H, 2W]
+    Shape: [B, inputs, H, W], and vectors [B, class_dim] if there are classes -> [B, outputs, 2H, 2W]
     """
 
-    def __init__(self, inputs: int, outputs: int, num_classes: int | None = None) -> None:
+    def __init__(self, inputs: int, outputs: int, class_dim: int | None = None) -> None:
         super().__init__()
-        self.num_classes = num_classes
-        self.before = sequence(num_classes, batch_norm(inputs, num_classes), BiasAct(inputs))
+        self.embedding_dim = class_dim
+        self.before = sequence(class_dim, batch_norm(inputs, class_dim), BiasAct(inputs))
         self.after = sequence(
-            num_classes,
+            class_dim,
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-            batch_norm(outputs, num_classes),
+            batch_norm(outputs, class_dim),
             BiasAct(outputs),
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
         )
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
 
-    def forward(self, x: Tensor, *labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *c: Tensor) -> Tensor:
         # A 1x1 convolution and a copy of each pixel commute: convolving first is a quarter of the work.
-        return self.after(_doubled(self.before(x, *labels)), *labels) + _doubled(self.skip(x))
+        return self.after(_doubled(self.before(x, *c)), *c) + _doubled(self.skip(x))
 
 
 class DownBlock(nn.Module):
@@ -75,7 +75,7 @@ class ResNetGenerator(nn.Module):
         channels: of the images.
         resolution: a power of two, at least 8.
         width: channels before the last layer; each lower resolution has twice as many.
-        num_classes: of labels, if it is class-conditional: batch norm has a gain and a bias of each class then.
+        num_classes: of labels, if it is class-conditional: the gains and biases of batch norm depend on the class then.
 
     Shape: [B, latent_dim], and labels, int64 [B], if there are classes -> [B, channels, resolution, resolution], in
         [-1, 1]
@@ -85,23 +85,24 @@ class ResNetGenerator(nn.Module):
         self, latent_dim: int, channels: int, resolution: int, width: int, num_classes: int | None = None
     ) -> None:
         super().__init__()
-        self.num_classes = num_classes
+        self.embed = class_embedding("ResNetGenerator", num_classes)
+        class_dim = None if num_classes is None else EMBEDDING_DIM
         times = doublings(resolution)
         wide = width * 2**times
         layers: list[nn.Module] = [nn.Linear(latent_dim, wide * 16, bias=False), nn.Unflatten(1, (wide, 4, 4))]
         for _ in range(times):
-            layers.append(UpBlock(wide, wide // 2, num_classes))
+            layers.append(UpBlock(wide, wide // 2, class_dim))
             wide //= 2
         layers += [
-            batch_norm(wide, num_classes),
+            batch_norm(wide, class_dim),
             BiasAct(wide),
             nn.Conv2d(wide, channels, 3, padding=1, bias=False),
             BiasAct(channels, act="tanh"),
         ]
-        self.layers = sequence(num_classes, *layers)
+        self.layers = sequence(class_dim, *layers)
 
     def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
-        return self.layers(z, *label_arguments("ResNetGenerator", self.num_classes, labels))
+        return self.layers(z, *embedded("ResNetGenerator", self.embed, labels, len(z)))
 
 
 class ResNetCritic(nn.Module):

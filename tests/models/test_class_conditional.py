@@ -30,48 +30,40 @@ def norms(network):
 
 @pytest.fixture
 def conditional(generator):
-    """Makes a generator of three classes in float64, whose gains and biases are not at their first zeros."""
-
-    def make(kind):
-        made = kind(**SMALL, num_classes=3).double()
-        for norm in norms(made):
-            nn.init.normal_(norm.gain.weight, std=0.5)
-            nn.init.normal_(norm.bias.weight, std=0.5)
-        return made
-
-    return make
+    """Makes a generator of three classes in float64."""
+    return lambda kind: kind(**SMALL, num_classes=3).double()
 
 
 @pytest.mark.parametrize("kind", GENERATORS.values())
 def test_each_class_is_normalised_to_its_own_mean_and_deviation(kind, conditional):
-    """What every norm of the generator gives in training, by class: bias(y) + (1 + gain(y)) * (x - mean) / std."""
+    """What every norm gives in training: B e(y) + (1 + G e(y)) * (x - mean) / std, with one e(y) for all of them."""
     made = conditional(kind)
     seen = []
     for norm in norms(made):
         norm.register_forward_hook(lambda module, inputs, output: seen.append((module, *inputs, output)))
     made(torch.randn(8, 5, dtype=torch.float64), LABELS)
+    e = made.embed.weight.detach().numpy()
     assert len(seen) == len(norms(made)) > 2
-    for norm, x, labels, output in seen:
-        assert labels is LABELS
+    for norm, x, _, output in seen:
         x, gain, bias = (t.detach().numpy() for t in (x, norm.gain.weight, norm.bias.weight))
         mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3))
         for i, label in enumerate(LABELS.tolist()):
             standard = (x[i] - mean[:, None, None]) / np.sqrt(variance + 1e-5)[:, None, None]
-            expected = (1 + gain[label])[:, None, None] * standard + bias[label][:, None, None]
+            expected = (1 + gain @ e[label])[:, None, None] * standard + (bias @ e[label])[:, None, None]
             np.testing.assert_allclose(output[i].detach().numpy(), expected, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("kind", GENERATORS.values())
-def test_with_one_table_for_all_it_is_the_unconditional_generator(kind, conditional):
-    """The same weights, gain and bias of each class the affine parameters of batch norm."""
+def test_with_one_vector_for_all_it_is_the_unconditional_generator(kind, conditional):
+    """The same weights, gain and bias of the class the affine parameters of batch norm."""
     made, plain = conditional(kind), kind(**SMALL).double()
+    made.embed.weight.data[:] = made.embed.weight.data[:1].clone()
     state = made.state_dict()
+    e = state.pop("embed.weight")[0]
     for name, module in made.named_modules():
         if isinstance(module, ConditionalBatchNorm2d):
-            for table in (module.gain.weight, module.bias.weight):
-                table.data[:] = table.data[:1].clone()
             state = {k: v for k, v in state.items() if not k.startswith(f"{name}.")}
-            state[f"{name}.weight"], state[f"{name}.bias"] = 1 + module.gain.weight[0], module.bias.weight[0]
+            state[f"{name}.weight"], state[f"{name}.bias"] = 1 + module.gain.weight @ e, module.bias.weight @ e
             state |= {f"{name}.{key}": value for key, value in module.norm.state_dict().items()}
     plain.load_state_dict(state)
     z = torch.randn(8, 5, dtype=torch.float64)
@@ -97,18 +89,20 @@ def test_a_preset_s_generator_without_classes_is_what_it_was(preset):
     made = PRESETS[preset].generator()
     assert not norms(made)
     assert {type(m) for m in made.modules() if isinstance(m, nn.Sequential)} == {nn.Sequential}
-    assert not any("gain" in name or "norm." in name for name in made.state_dict())
+    assert not any("gain" in name or "norm." in name or "embed" in name for name in made.state_dict())
 
 
 @pytest.mark.parametrize("kind", GENERATORS.values(), ids=GENERATORS)
 def test_labels_where_they_belong(kind):
     z = torch.randn(8, 5)
-    with pytest.raises(ValueError, match=rf"{kind.__name__}: labels is None, expected int64 \[batch\], 0 to 2"):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}: labels is None, expected int64 \[8\], 0 to 2"):
         kind(**SMALL, num_classes=3)(z)
     with pytest.raises(ValueError, match=rf"{kind.__name__}: labels are given, expected none: it was built without"):
         kind(**SMALL)(z, LABELS)
-    with pytest.raises(ValueError, match=r"c has shape \[7\], expected \[8\]"):
+    with pytest.raises(ValueError, match=rf"{kind.__name__}: labels has shape \[7\], expected \[8\]"):
         kind(**SMALL, num_classes=3)(z, LABELS[:7])
+    with pytest.raises(ValueError, match=rf"{kind.__name__}: num_classes is 0, expected an integer of at least 1"):
+        kind(**SMALL, num_classes=0)
 
 
 @pytest.mark.parametrize("preset", GENERATORS)
