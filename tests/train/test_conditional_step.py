@@ -9,8 +9,9 @@ from fastgan.data import Images, load
 from fastgan.losses import LOSSES
 from fastgan.ops import interpolate
 from fastgan.penalties import parse
-from fastgan.train.closures import critic_objective, generator_objective
+from fastgan.train.closures import Closures, critic_objective, generator_objective
 from fastgan.train.labels import Labels
+from fastgan.train.regularisation import NO_REGULARISATION
 from fastgan.train.state import TrainState, seeds
 from fastgan.train.step import train_step
 
@@ -144,6 +145,26 @@ def test_other_games_move_the_embeddings_of_both_players(optimizer, tiny):
         step = train_step(made, config.regularisation)
     assert all(value.isfinite() for value in step.losses.values())
     assert all((table != old).any() for table, old in zip(tables, before, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["alternating", "consensus"])
+def test_labels_are_drawn_with_the_latents(optimizer, tiny):
+    """Anew for the generator's update, but for games that are of one batch; the data's labels stay."""
+    config = tiny(conditional="projection", penalty="none", optimizer=optimizer, loss="relativistic_pairing")
+    made, twin = (TrainState(config, load("digits", 8, 1), torch.device("cpu")) for _ in range(2))
+    samples, judged = [], []
+    made.generator.register_forward_pre_hook(lambda _, given: samples.append(given))
+    made.critic.register_forward_pre_hook(lambda _, given: judged.append(given[1]))
+    closures = Closures(made, NO_REGULARISATION)
+    closures.critic(), closures.generator()
+
+    real = twin.next_batch().labels
+    first, second = ((twin.next_latents(), twin.next_labels()) for _ in range(2))
+    of_generator = first if optimizer == "consensus" else second
+    for found, expected in zip([*samples[0], *samples[1]], [*first, *of_generator], strict=True):
+        assert torch.equal(found, expected)
+    for found, expected in zip(judged, [real, first[1], of_generator[1], real], strict=True):
+        assert torch.equal(found, expected)
 
 
 def test_labels_come_with_their_images(tiny):
