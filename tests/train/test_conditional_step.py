@@ -187,15 +187,24 @@ def test_labels_of_samples_are_as_frequent_as_those_of_the_data(tiny):
 
 
 def test_the_other_random_streams_are_those_of_a_run_without_classes(tiny):
-    assert seeds(7, 5)[:4] == seeds(7, 4)
+    of_old = seeds(7, 4)  # weights, order, latents, layers
+    assert seeds(7, 5)[:4] == of_old
     images = load("digits", 8, 1)
-    plain, told = (TrainState(tiny(conditional=kind), images, torch.device("cpu")) for kind in ("", "projection"))
+    plain, told = (
+        TrainState(tiny(conditional=kind, seed=7), images, torch.device("cpu")) for kind in ("", "projection")
+    )
+    latents = torch.Generator().manual_seed(of_old[2])
     for _ in range(3):
         assert plain.next_labels() is None
         assert told.next_labels().shape == (16,)
-        assert torch.equal(plain.next_latents(), told.next_latents())
+        found, expected = told.next_latents(), torch.randn(16, 64, generator=latents)
+        assert torch.equal(plain.next_latents(), expected)
+        assert torch.equal(found, expected)
         (images, none), (same, labels) = plain.next_batch(), told.next_batch()
         assert torch.equal(images, same)
         assert none is None
         assert labels.shape == (16,)
+    for made in (plain, told):
+        with made.layer_randomness():
+            assert torch.initial_seed() == of_old[3]
     assert not any(name.startswith("random.labels") for name in plain.tensors())
