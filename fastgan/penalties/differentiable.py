@@ -44,9 +44,8 @@ def differentiable_critic_loss(
         plain = loss.critic(real_logits, fake_logits)
         total = plain
         values, norms = {}, {}
-        watched = (
-            critic if loss.witness is None else lambda x, *of: loss.witness(critic(x, *of), real_logits, fake_logits)
-        )
+        witness = loss.witness
+        watched = critic if witness is None else lambda x, *of: witness(critic(x, *of), real_logits, fake_logits)
         at = {"real": real, "fake": fake.detach()}
         for name, penalty in named(penalties).items():
             points = at[penalty.at] if penalty.at in at else penalty.points(real, fake.detach())

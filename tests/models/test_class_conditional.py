@@ -105,9 +105,9 @@ def test_labels_where_they_belong(kind):
         kind(**SMALL, num_classes=0)
 
 
-@pytest.mark.parametrize("preset", GENERATORS)
+@pytest.mark.parametrize("preset", [*GENERATORS, "dcgan"])
 def test_projection_written_out_in_numpy(preset, generator):
-    critic = ProjectionCritic(PRESETS[preset].critic().double().eval(), 3).double()
+    critic = ProjectionCritic(PRESETS[preset].critic(channels=1, resolution=8).double().eval(), 3).double()
     images = torch.randn(8, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         found, plain = critic(images, LABELS), critic.critic(images)
@@ -127,9 +127,9 @@ def test_projection_leaves_penalties_in_one_pass(capsys):
     assert verdict.weights == len(list(critic.parameters()))
 
 
-@pytest.mark.parametrize("preset", GENERATORS)
+@pytest.mark.parametrize("preset", [*GENERATORS, "dcgan"])
 def test_two_heads_over_the_same_features(preset, generator):
-    critic = AuxiliaryClassifierCritic(PRESETS[preset].critic().eval(), 3)
+    critic = AuxiliaryClassifierCritic(PRESETS[preset].critic(channels=1, resolution=8).eval(), 3)
     images = torch.randn(8, 1, 8, 8)
     with torch.no_grad():
         found = critic(images)
