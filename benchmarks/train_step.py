@@ -89,7 +89,7 @@ def gradients(
 
 def check(state: TrainState, objective: Objective) -> list[Accuracy]:
     """Compares both players' gradients with float64 on a batch."""
-    images, latents = state.next_images(), state.next_latents()
+    images, latents = state.next_batch().images, state.next_latents()
     exact = gradients(state, objective, images, latents, "reference", torch.float64)
     single = {side: gradients(state, objective, images, latents, side, torch.float32) for side in SIDES}
 

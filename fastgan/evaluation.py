@@ -14,6 +14,7 @@ from fastgan.metrics import (
     evaluate_patches,
     evaluate_stacked_digits,
 )
+from fastgan.metrics.agreement import ClassAgreement
 from fastgan.metrics.coverage import CONFIDENT, COVERED
 from fastgan.metrics.digits import HALF
 from fastgan.metrics.patches import REPEATS
@@ -32,7 +33,8 @@ def usual_samples(generator: TrainedGenerator) -> int:
 def measure(generator: TrainedGenerator, n: int, seed: int) -> Report:
     """Compares n samples with the images that the generator was trained on.
 
-    Digits of 1×8×8 and stacks of three are judged by a classifier, all other images from 16×16 on by their patches.
+    Digits of 1×8×8 and stacks of three are judged by a classifier, all other images from 16×16 on by their patches. The
+    classes that a conditional generator is asked for are as frequent as those of the data.
 
     Raises:
         UserError: the images are smaller, cannot be read again or are a single one, or n is too small for the digits.
@@ -44,7 +46,8 @@ def measure(generator: TrainedGenerator, n: int, seed: int) -> Report:
     if data == DIGITS and (channels, height, width) == (1, 8, 8):
         if n < HALF:
             raise UserError(f"--n is {n}, expected at least {HALF}, half of the digits")
-        return evaluate_digits(generator.sample(n, seed))
+        asked = generator.labels(n, seed) if generator.classes else None
+        return evaluate_digits(generator.sample(n, seed, labels=asked), asked)
     if min(height, width) < SMALLEST:
         raise UserError(
             f"CHECKPOINT was trained on {data!r} and makes images of {channels}x{height}x{width}; "
@@ -81,6 +84,18 @@ def _show_digits(report: DigitsReport, title: str) -> None:
         frechet = f"{row.frechet:.3f}" + (f" ± {row.frechet_std:.3f}" if row.frechet_std else "")
         table.add_row(name, f"{row.real}, {row.other}", frechet, f"{row.kernel:.4f} ± {row.kernel_std:.4f}")
     console.print(table)
+    _show_coverage(report, console)
+    if report.right is not None and report.data_right is not None:
+        _show_agreement(report.right, report.data_right, console)
+    console.print(
+        f"Covered: at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more).\n"
+        "Fréchet distances compare only at equal numbers of images: the floor of the\n"
+        "second row is the third, random halves of the data against each other.",
+        highlight=False,
+    )
+
+
+def _show_coverage(report: DigitsReport, console: Console) -> None:
     table = Table("", "samples", "data")
     spreads = (report.samples, report.data)
     table.add_row("digits covered", *(f"{spread.covered} of {spread.classes}" for spread in spreads))
@@ -89,12 +104,16 @@ def _show_digits(report: DigitsReport, title: str) -> None:
     for digit in range(10):
         table.add_row(f"share of {digit}", *(f"{spread.histogram[digit]:.1%}" for spread in spreads))
     console.print(table)
-    console.print(
-        f"Covered: at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more).\n"
-        "Fréchet distances compare only at equal numbers of images: the floor of the\n"
-        "second row is the third, random halves of the data against each other.",
-        highlight=False,
-    )
+
+
+def _show_agreement(samples: ClassAgreement, data: ClassAgreement, console: Console) -> None:
+    table = Table("found to be the digit", "samples asked for", "data labelled")
+    for digit in range(10):
+        table.add_row(str(digit), *(f"{found.per_class[digit]:.1%}" for found in (samples, data)))
+    table.add_section()
+    table.add_row("all", *(f"{found.share:.1%}" for found in (samples, data)))
+    console.print(table)
+    console.print("The classifier was trained on most of the data, so that column flatters it.", highlight=False)
 
 
 def _show_stacked_digits(report: StackedDigitsReport, title: str) -> None:

@@ -18,6 +18,7 @@ from fastgan.cli import app
 from fastgan.losses import LOSSES
 from fastgan.models import PRESETS, ResNetCritic, ResNetGenerator
 from fastgan.train import TrainConfig, train
+from fastgan.train.conditioning import CONDITIONINGS
 
 FAST = ["--batch-size", "16", "--device", "cpu"]
 
@@ -386,3 +387,32 @@ def test_stylegan2_from_the_command_line(tmp_path):
         call("sample", run, "--mix", "--interpolate"),
         "--mix and --interpolate each make a picture of their own, at one --psi; expected one of them",
     )
+
+
+def test_classes_from_the_command_line(tmp_path, monkeypatch):
+    run, png = tmp_path / "run", tmp_path / "classes.png"
+    for name in CONDITIONINGS:
+        assert name in " ".join(call("train", "--help")[1].split())
+    assert call("train", "--out", run, "--conditional", "projection", "--steps", 2, *FAST)[0] == 0
+    assert call("sample", run, "--label", "3,0", "--n", 5, "--out", png)[:2] == (0, f"wrote {png}\n")
+    with Image.open(png) as picture:
+        assert picture.size == (5 * 68 + 4, 2 * 68 + 4)
+    assert call("sample", run, "--label", "3", "--n", 5, "--out", png)[:2] == (0, f"wrote 5 images to {png}\n")
+    assert call("sample", run, "--label", "3", "--interpolate", "--out", tmp_path / "tour.gif")[0] == 0
+    assert_refused(
+        call("sample", run, "--label", "ten"), "--label is 'ten', expected one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9"
+    )
+    assert_refused(
+        call("sample", run, "--label", "1,2", "--interpolate"),
+        "--label is '1,2', expected one class beside --psi, --mix or --interpolate",
+    )
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("fastgan.metrics.classifier.EPOCHS", 2)
+    code, out, _ = call("evaluate", run, "--n", 900, "--out", tmp_path / "report.json")
+    assert code == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    rows = [line.split()[1::2] for line in out[out.index("found to be the digit") :].splitlines() if "%" in line]
+    for digit, row in enumerate(rows[:10]):
+        assert row == [str(digit), *(f"{report[of]['per_class'][digit]:.1%}" for of in ("right", "data_right"))]
+    assert rows[10] == ["all", *(f"{report[of]['share']:.1%}" for of in ("right", "data_right"))]

@@ -26,12 +26,16 @@ def sample(
     interpolate: Annotated[
         bool, typer.Option("--interpolate", help="A tour from each of n images to the next: a strip, or a film.")
     ] = False,
+    label: Annotated[
+        str, typer.Option(help="Of a class-conditional generator: one class by its name, or several for a row of each.")
+    ] = "",
     device: Device = "auto",
 ) -> None:
     """Draw images from the averaged generator and write them as one grid.
 
     \b
       fastgan sample runs/digits --n 64 --seed 0 --out grid.png
+      fastgan sample runs/classes --label 0,1,2,3 --out classes.png
       fastgan sample runs/textures --psi 0.4,0.7,1 --out psi.png
       fastgan sample runs/textures --mix --n 6 --out mixing.png
       fastgan sample runs/textures --interpolate --n 4 --out tour.gif
@@ -43,11 +47,14 @@ def sample(
     if (mix or interpolate) and (len(psis) > 1 or (mix and interpolate)):
         raise UserError("--mix and --interpolate each make a picture of their own, at one --psi; expected one of them")
     generator = load_generator(checkpoint, device)
-    each, written = n or 8, ""
+    labels = generator.labels_of(label.split(",")) if label else []
+    if len(labels) > 1 and (mix or interpolate or len(psis) > 1):
+        raise UserError(f"--label is {label!r}, expected one class beside --psi, --mix or --interpolate")
+    each, written, one = n or 8, "", labels[0] if labels else None
     try:
         if interpolate:
             film = out.suffix.lower() == ".gif"
-            images = pictures.interpolation(generator, each, seed, psis[0], steps=16 if film else 4)
+            images = pictures.interpolation(generator, each, seed, psis[0], 16 if film else 4, one)
             if film:
                 pictures.write_gif(images, out)
             else:
@@ -56,8 +63,10 @@ def sample(
             write_png(pictures.mixing_grid(generator, each, seed, psis[0]), out)
         elif len(psis) > 1:
             write_png(pictures.truncation_grid(generator, each, seed, psis), out)
+        elif len(labels) > 1:
+            write_png(pictures.class_grid(generator, each, seed, labels), out)
         else:
-            images = generator.sample(n or 64, seed, psis[0])
+            images = generator.sample(n or 64, seed, psis[0], one)
             write_png(image_grid(images), out)
             written = f"{len(images)} images to "
     except OSError as error:

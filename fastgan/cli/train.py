@@ -30,8 +30,8 @@ def train(
         str | None,
         typer.Option(
             help="'digits' (1,797 real 8x8 images, enlarged if need be), 'stacked-digits' (three of them as channels: "
-            "1,000 modes), 'textures' (patches of two photographs), all built in, or a folder of images. "
-            "(default: digits)"
+            "1,000 modes), 'textures' (patches of two photographs), all built in, or a folder of images, whose "
+            "subfolders are classes. (default: digits)"
         ),
     ] = None,
     resolution: Annotated[
@@ -125,6 +125,14 @@ def train(
             help="Steps until it is 0. (default: --steps, as the run is started with)", rich_help_panel=_RECIPE
         ),
     ] = None,
+    conditional: Annotated[
+        str | None,
+        typer.Option(
+            help="How the classes of the data are used: projection, auxiliary-classifier (its weight as in "
+            "auxiliary-classifier:0.5) or semi-supervised. (default: not at all)",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per update.", rich_help_panel=_RECIPE)] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate of the generator.", rich_help_panel=_RECIPE)] = None,
     lr_critic: Annotated[
@@ -157,6 +165,7 @@ def train(
       fastgan train --preset digits-dcgan --loss wasserstein --penalty wgan-gp:10 --out runs/wgan
       fastgan train --preset digits-dcgan --loss hinge --spectral-norm --out runs/hinge
       fastgan train --preset digits-resnet --optimizer extragradient --out runs/extra
+      fastgan train --preset digits-resnet --conditional projection --out runs/classes
       fastgan train --out runs/digits --resume --steps 6000
     """
     given = {name: value for name, value in locals().items() if value is not None and name not in ("out", "resume")}

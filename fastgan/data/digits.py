@@ -27,7 +27,8 @@ def digits(resolution: Resolution = SIDE, channels: int = 1) -> Images:
     """The digits as images, ink positive: float32 [1797, channels, 8, 8] in [-1, 1], or enlarged as uint8.
 
     Enlarging (Lanczos) rounds to 256 levels: it takes a quarter of the memory, and Pillow's integer arithmetic gives
-    the same pixels on every machine. The channels of a colour image are one grey channel in memory.
+    the same pixels on every machine. The channels of a colour image are one grey channel in memory. The classes are the
+    digits, `digit_labels()`.
 
     Args:
         resolution: height and width, equal and at least 8.
@@ -43,12 +44,12 @@ def digits(resolution: Resolution = SIDE, channels: int = 1) -> Images:
         raise UserError(
             f"--data is 'digits', images of 8x8 or enlarged to a square; the preset expects {height}x{width}"
         )
-    pixels = _bunch()[0]
+    pixels, labels = _bunch()
     if height > SIDE:
         levels = ((pixels[:, 0] + 1) * 127.5).round().to(torch.uint8).numpy()
         enlarged = [Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS) for image in levels]
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in enlarged]))[:, None]
-    return Images("digits", pixels.expand(-1, channels, -1, -1))
+    return Images("digits", pixels.expand(-1, channels, -1, -1), labels, tuple("0123456789"))
 
 
 def digit_labels() -> Tensor:

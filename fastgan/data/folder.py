@@ -18,7 +18,9 @@ _EXPECTED = "'digits', 'textures' or a folder of images"
 def folder(path: str | Path, resolution: Resolution, channels: int) -> Images:
     """Every image below a folder, at any depth, in the order of their paths.
 
-    Each is turned upright, cut at its centre to the proportions of the resolution and resized (Lanczos) to it.
+    Each is turned upright, cut at its centre to the proportions of the resolution and resized (Lanczos) to it. Where
+    every image lies in a subfolder, the subfolders right below the folder are the classes of what they hold, in the
+    order of their names (as in torchvision's ImageFolder).
 
     Args:
         path: the folder; hidden files and folders in it are left out.
@@ -26,7 +28,7 @@ def folder(path: str | Path, resolution: Resolution, channels: int) -> Images:
         channels: 1 for grey, 3 for RGB.
 
     Returns:
-        Images with uint8 pixels [N, channels, height, width].
+        Images with uint8 pixels [N, channels, height, width]; without labels if one lies right in the folder.
 
     Raises:
         UserError: the folder is missing, is not a folder, holds no image, or one of its files cannot be read.
@@ -51,7 +53,16 @@ def folder(path: str | Path, resolution: Resolution, channels: int) -> Images:
     # Pillow releases the interpreter's lock while it decodes and resizes.
     with ThreadPoolExecutor() as pool:
         pixels = list(pool.map(lambda file: _read(file, *shape), files))
-    return Images(str(path), torch.stack(pixels))
+    return Images(str(path), torch.stack(pixels), *_classes([file.relative_to(root) for file in files]))
+
+
+def _classes(files: list[Path]) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The labels of images by their paths in the folder, and the names of the classes."""
+    if any(len(file.parts) == 1 for file in files):
+        return None, ()
+    names = sorted({file.parts[0] for file in files})
+    numbers = {name: number for number, name in enumerate(names)}
+    return torch.tensor([numbers[file.parts[0]] for file in files]), tuple(names)
 
 
 def _read(file: Path, channels: int, height: int, width: int) -> Tensor:

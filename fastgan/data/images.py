@@ -39,10 +39,33 @@ class Images:
         pixels: [N, C, H, W], float32 in [-1, 1] or uint8 in [0, 255]. Any number of dimensions [..., C, H, W] together
             number the images, and they may be a view: of overlapping patches of one picture, say, which cost no more
             memory than the picture.
+        labels: the class of each image, int64 [N], 0 to len(classes) - 1; None if nobody has said.
+        classes: their names, in the order of the labels; empty without labels.
+
+    Raises:
+        TypeError, ValueError: the labels are no such tensor, or there are names without labels.
     """
 
     name: str
     pixels: Tensor
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.labels is None:
+            if self.classes:
+                raise ValueError(f"classes are {self.classes}, expected none: labels is None")
+            return
+        if self.labels.dtype != torch.int64:
+            raise TypeError(f"labels are {self.labels.dtype}, expected torch.int64")
+        if self.labels.shape != (len(self),):
+            raise ValueError(f"labels have shape {list(self.labels.shape)}, expected [{len(self)}], one for each image")
+        wrong = self.labels[(self.labels < 0) | (self.labels >= len(self.classes))]
+        if len(wrong):
+            raise ValueError(
+                f"labels hold {wrong[0]}, expected 0 to {len(self.classes) - 1}, as there are "
+                f"{len(self.classes)} classes"
+            )
 
     def __len__(self) -> int:
         return self.pixels.shape[:-3].numel()
@@ -51,6 +74,12 @@ class Images:
     def shape(self) -> tuple[int, ...]:
         """(C, H, W) of one image."""
         return tuple(self.pixels.shape[-3:])
+
+    @property
+    def class_counts(self) -> Tensor:
+        """How many images each class has, int64 [len(classes)]."""
+        labels = torch.empty(0, dtype=torch.int64) if self.labels is None else self.labels
+        return torch.bincount(labels, minlength=len(self.classes))
 
     def batch(self, indices: Tensor) -> Tensor:
         """The images at `indices` (int64 [B]), 0 to N - 1, as float32 [B, C, H, W] in [-1, 1].

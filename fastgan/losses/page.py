@@ -80,7 +80,9 @@ MODIFIER_HEAD = """
 TAIL = """
 **Class-conditional** training needs no objective of its own: both players see the label. `fastgan.critic_loss(critic,
 real, fake, labels=real_labels, fake_labels=labels_of_samples)` calls `critic(x, labels)`; the generator is called with
-the labels it is to draw. How a critic uses its label, by a projection or as further channels, is up to the network.
+the labels it is to draw. How a critic uses its label, by a projection (`fastgan.models.ProjectionCritic`) or as further
+channels, is up to the network. `fastgan train --conditional projection` does that, `--conditional auxiliary-classifier`
+and `--conditional semi-supervised` add the terms above to any objective of logits.
 
 *Written by `python -m fastgan.losses.page > docs/objectives.md`.*
 """

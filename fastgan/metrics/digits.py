@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from fastgan.data import digit_labels, digits
+from fastgan.metrics.agreement import ClassAgreement, class_agreement
 from fastgan.metrics.classifier import digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
 from fastgan.metrics.distances import frechet_distance, kernel_distance
+from fastgan.ops.checks import check_labels
 
 HALF = 898
 """Images in each half of the 1,797 digits, and so the fewest samples that can be compared with them."""
@@ -46,6 +48,8 @@ class DigitsReport:
         matched: random halves of the real digits against as many samples.
         floor: the same halves against the other halves: what no generator can be expected to beat.
         samples, data: how the classifier spreads the samples and the real digits over the ten classes.
+        right, data_right: how often it finds the digit that a sample was asked to be, and the one that a real image is
+            labelled as; None of an unconditional generator. It was trained on most of the real ones.
     """
 
     test_accuracy: float
@@ -54,19 +58,24 @@ class DigitsReport:
     floor: Comparison
     samples: ClassCoverage
     data: ClassCoverage
+    right: ClassAgreement | None = None
+    data_right: ClassAgreement | None = None
 
 
-def evaluate_digits(samples: Tensor) -> DigitsReport:
+def evaluate_digits(samples: Tensor, asked: Tensor | None = None) -> DigitsReport:
     """Compares samples with the digits.
 
     Args:
         samples: float32 [N, 1, 8, 8] in [-1, 1] on the CPU, N at least 898.
+        asked: the digits that they were asked to be, int64 [N], of a class-conditional generator.
 
     Raises:
-        ValueError: they are too few or of another shape.
+        TypeError, ValueError: the samples are too few or of another shape, or `asked` is not one digit for each.
     """
     if samples.shape[1:] != (1, 8, 8) or len(samples) < HALF:
         raise ValueError(f"samples have shape {list(samples.shape)}, expected [at least {HALF}, 1, 8, 8]")
+    if asked is not None:
+        check_labels("evaluate_digits", "asked", asked, len(samples))
     judge = digit_judge()
     real, labels = digits().pixels, digit_labels()
     features, sampled = judge.network(real), judge.network(samples)
@@ -89,6 +98,8 @@ def evaluate_digits(samples: Tensor) -> DigitsReport:
         floor=_compare(floor),
         samples=coverage(samples),
         data=coverage(real),
+        right=None if asked is None else class_agreement(judge.network.classify(samples), asked),
+        data_right=None if asked is None else class_agreement(judge.network.classify(real), labels),
     )
 
 

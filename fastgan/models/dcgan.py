@@ -8,6 +8,7 @@ that it notices samples that all look alike.
 import torch
 from torch import Tensor, nn
 
+from fastgan.models.class_conditional import EMBEDDING_DIM, batch_norm, class_embedding, embedded, sequence
 from fastgan.nn import BiasAct, MinibatchDiscrimination
 
 
@@ -19,32 +20,38 @@ class DCGANGenerator(nn.Module):
         channels: of the images.
         resolution: a power of two, at least 8.
         width: channels before the last layer; each lower resolution has twice as many.
+        num_classes: of labels, if it is class-conditional: the gains and biases of batch norm depend on the class then.
 
-    Shape: [B, latent_dim] -> [B, channels, resolution, resolution], in [-1, 1]
+    Shape: [B, latent_dim], and labels, int64 [B], if there are classes -> [B, channels, resolution, resolution], in
+        [-1, 1]
     """
 
-    def __init__(self, latent_dim: int, channels: int, resolution: int, width: int) -> None:
+    def __init__(
+        self, latent_dim: int, channels: int, resolution: int, width: int, num_classes: int | None = None
+    ) -> None:
         super().__init__()
+        self.embed = class_embedding("DCGANGenerator", num_classes)
+        class_dim = None if num_classes is None else EMBEDDING_DIM
         times = doublings(resolution)
         wide = width * 2**times
         layers: list[nn.Module] = [
             nn.Unflatten(1, (latent_dim, 1, 1)),
             nn.ConvTranspose2d(latent_dim, wide, 4, bias=False),
-            nn.BatchNorm2d(wide),
+            batch_norm(wide, class_dim),
             BiasAct(wide),
         ]
         for _ in range(times):
             layers += [
                 nn.ConvTranspose2d(wide, wide // 2, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(wide // 2),
+                batch_norm(wide // 2, class_dim),
                 BiasAct(wide // 2),
             ]
             wide //= 2
         layers += [nn.Conv2d(wide, channels, 3, padding=1, bias=False), BiasAct(channels, act="tanh")]
-        self.layers = nn.Sequential(*layers)
+        self.layers = sequence(class_dim, *layers)
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.layers(z)
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.layers(z, *embedded("DCGANGenerator", self.embed, labels, len(z)))
 
 
 class DCGANCritic(nn.Module):
@@ -79,6 +86,7 @@ class DCGANCritic(nn.Module):
         outputs: int = 1,
     ) -> None:
         super().__init__()
+        self.num_features = features
         layers: list[nn.Module] = [
             InputNoise(noise),
             nn.Conv2d(channels, width, 3, padding=1, bias=False),
@@ -97,8 +105,12 @@ class DCGANCritic(nn.Module):
             MinibatchDiscrimination(features, similarities, kernel_dims), nn.Linear(features + similarities, outputs)
         )
 
+    def penultimate(self, images: Tensor) -> Tensor:
+        """The features of images, [B, num_features], that the head judges."""
+        return self.features(images)
+
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.head(self.penultimate(images))
 
 
 class BatchNormCritic(nn.Module):
@@ -127,9 +139,14 @@ class BatchNormCritic(nn.Module):
             width *= 2
         self.features = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Linear(16 * width, outputs)
+        self.num_features = 16 * width
+
+    def penultimate(self, images: Tensor) -> Tensor:
+        """The features of images, [B, num_features], that the head judges."""
+        return self.features(images)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.head(self.penultimate(images))
 
 
 class InputNoise(nn.Module):

@@ -48,7 +48,8 @@ class Preset:
         channels, resolution: of the images, unless others are asked for; height and width are equal.
         latent_dim: numbers in a latent vector.
         generator: makes a module, float32 [B, latent_dim] -> [B, channels, height, width] in about [-1, 1]; the
-            keywords `channels` and `resolution` ask for other images than the preset's.
+            keywords `channels` and `resolution` ask for other images than the preset's, and `num_classes` for a
+            class-conditional one, called with labels [B] besides; not where it is styled.
         critic: makes a module, images -> logits [B, 1]; keywords likewise, and `outputs` for features [B, outputs].
         recipe: the settings that it was tuned with.
         features: the critic's submodule whose outputs are matched by an objective of a logit and features.

@@ -11,6 +11,7 @@ output depend on the others, and a smooth activation would bend it: either makes
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 
+from fastgan.models.class_conditional import EMBEDDING_DIM, batch_norm, class_embedding, embedded, sequence
 from fastgan.models.dcgan import doublings
 from fastgan.nn import BiasAct
 
@@ -20,24 +21,27 @@ class UpBlock(nn.Module):
 
     Args:
         inputs, outputs: channels.
+        class_dim: numbers in the vector of a class, which batch norm's gains and biases depend on then.
 
-    Shape: [B, inputs, H, W] -> [B, outputs, 2H, 2W]
+    Shape: [B, inputs, H, W], and vectors [B, class_dim] if there are classes -> [B, outputs, 2H, 2W]
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, class_dim: int | None = None) -> None:
         super().__init__()
-        self.before = nn.Sequential(nn.BatchNorm2d(inputs), BiasAct(inputs))
-        self.after = nn.Sequential(
+        self.embedding_dim = class_dim
+        self.before = sequence(class_dim, batch_norm(inputs, class_dim), BiasAct(inputs))
+        self.after = sequence(
+            class_dim,
             nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
+            batch_norm(outputs, class_dim),
             BiasAct(outputs),
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
         )
         self.skip = nn.Conv2d(inputs, outputs, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *c: Tensor) -> Tensor:
         # A 1x1 convolution and a copy of each pixel commute: convolving first is a quarter of the work.
-        return self.after(_doubled(self.before(x))) + _doubled(self.skip(x))
+        return self.after(_doubled(self.before(x, *c)), *c) + _doubled(self.skip(x))
 
 
 class DownBlock(nn.Module):
@@ -71,28 +75,34 @@ class ResNetGenerator(nn.Module):
         channels: of the images.
         resolution: a power of two, at least 8.
         width: channels before the last layer; each lower resolution has twice as many.
+        num_classes: of labels, if it is class-conditional: the gains and biases of batch norm depend on the class then.
 
-    Shape: [B, latent_dim] -> [B, channels, resolution, resolution], in [-1, 1]
+    Shape: [B, latent_dim], and labels, int64 [B], if there are classes -> [B, channels, resolution, resolution], in
+        [-1, 1]
     """
 
-    def __init__(self, latent_dim: int, channels: int, resolution: int, width: int) -> None:
+    def __init__(
+        self, latent_dim: int, channels: int, resolution: int, width: int, num_classes: int | None = None
+    ) -> None:
         super().__init__()
+        self.embed = class_embedding("ResNetGenerator", num_classes)
+        class_dim = None if num_classes is None else EMBEDDING_DIM
         times = doublings(resolution)
         wide = width * 2**times
         layers: list[nn.Module] = [nn.Linear(latent_dim, wide * 16, bias=False), nn.Unflatten(1, (wide, 4, 4))]
         for _ in range(times):
-            layers.append(UpBlock(wide, wide // 2))
+            layers.append(UpBlock(wide, wide // 2, class_dim))
             wide //= 2
         layers += [
-            nn.BatchNorm2d(wide),
+            batch_norm(wide, class_dim),
             BiasAct(wide),
             nn.Conv2d(wide, channels, 3, padding=1, bias=False),
             BiasAct(channels, act="tanh"),
         ]
-        self.layers = nn.Sequential(*layers)
+        self.layers = sequence(class_dim, *layers)
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.layers(z)
+    def forward(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
+        return self.layers(z, *embedded("ResNetGenerator", self.embed, labels, len(z)))
 
 
 class ResNetCritic(nn.Module):
@@ -115,9 +125,14 @@ class ResNetCritic(nn.Module):
         layers.append(BiasAct(width))
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(width, outputs)
+        self.num_features = width
+
+    def penultimate(self, images: Tensor) -> Tensor:
+        """The features of images, [B, num_features], that the head judges."""
+        return self.features(images).mean((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images).mean((2, 3)))
+        return self.head(self.penultimate(images))
 
 
 def _doubled(x: Tensor) -> Tensor:

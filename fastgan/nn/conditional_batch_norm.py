@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fastgan.ops.checks import check_count, check_shape
+from fastgan.ops.checks import check_count, check_labels, check_shape
 
 
 class ConditionalBatchNorm2d(nn.Module):
@@ -77,12 +77,8 @@ class ConditionalBatchNorm2d(nn.Module):
         check_shape("ConditionalBatchNorm2d", "x", x, ["batch", self.num_features, "height", "width"])
         if self.embedding_dim is not None:
             check_shape("ConditionalBatchNorm2d", "c", c, [x.shape[0], self.embedding_dim])
-            return
-        if not isinstance(c, Tensor) or c.dtype not in (torch.int64, torch.int32):
-            what = c.dtype if isinstance(c, Tensor) else type(c).__name__
-            raise TypeError(f"ConditionalBatchNorm2d: c is {what}, expected labels, torch.int64 or torch.int32")
-        if c.shape != x.shape[:1]:
-            raise ValueError(f"ConditionalBatchNorm2d: c has shape {list(c.shape)}, expected [{x.shape[0]}]")
+        else:
+            check_labels("ConditionalBatchNorm2d", "c", c, x.shape[0])
 
     def extra_repr(self) -> str:
         kind = f"embedding_dim={self.embedding_dim}" if self.num_classes is None else f"num_classes={self.num_classes}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -23,6 +24,20 @@ def check_count(owner: str, name: str, value: Any) -> None:
     """Raises ValueError for what is no integer of at least 1."""
     if not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{owner}: {name} is {value!r}, expected an integer of at least 1")
+
+
+def check_labels(owner: str, name: str, value: Any, size: int) -> None:
+    """Raises for what is not one class for each of `size` samples.
+
+    Raises:
+        TypeError: it is no tensor of integers.
+        ValueError: its shape is another.
+    """
+    if not isinstance(value, Tensor) or value.dtype not in (torch.int64, torch.int32):
+        what = value.dtype if isinstance(value, Tensor) else type(value).__name__
+        raise TypeError(f"{owner}: {name} is {what}, expected labels, torch.int64 or torch.int32")
+    if value.shape != (size,):
+        raise ValueError(f"{owner}: {name} has shape {list(value.shape)}, expected [{size}]")
 
 
 def check_number(owner: str, name: str, value: Any, least: float = 0.0, above: bool = False) -> None:

@@ -13,11 +13,13 @@ from fastgan.penalties.result import CriticLoss, named, with_parts
 
 
 def differentiable_critic_loss(
-    critic: Callable[[Tensor], Tensor],
+    critic: Callable[..., Tensor],
     real: Tensor,  # [B, ...]
     fake: Tensor,  # [B, ...]
     loss: Loss,
     penalties: Sequence[Penalty] = (),
+    labels: Tensor | None = None,
+    fake_labels: Tensor | None = None,
 ) -> CriticLoss:
     """The value of `critic_loss`, whose gradient can be differentiated again, also with respect to `fake`.
 
@@ -30,21 +32,26 @@ def differentiable_critic_loss(
         real, fake: data, and samples that are not detached.
         loss: the objective; of features, penalties are of its witness function's gradient.
         penalties: any of `fastgan.penalties`.
+        labels, fake_labels: of data and samples, [B]; both or none. Interpolates have the labels of the data.
 
     Returns:
         A scalar with the attributes of `CriticLoss`.
     """
     with torch.enable_grad():
-        real_logits, fake_logits = critic(real), critic(fake)
+        real_logits, fake_logits = (
+            critic(x) if of is None else critic(x, of) for x, of in ((real, labels), (fake, fake_labels))
+        )
         plain = loss.critic(real_logits, fake_logits)
         total = plain
         values, norms = {}, {}
-        watched = critic if loss.witness is None else lambda x: loss.witness(critic(x), real_logits, fake_logits)
+        witness = loss.witness
+        watched = critic if witness is None else lambda x, *of: witness(critic(x, *of), real_logits, fake_logits)
         at = {"real": real, "fake": fake.detach()}
         for name, penalty in named(penalties).items():
             points = at[penalty.at] if penalty.at in at else penalty.points(real, fake.detach())
             with backend("reference"):
-                found = gradient_penalty(watched, points, penalty, method="double_backward")
+                of_points = fake_labels if penalty.at == "fake" else labels
+                found = gradient_penalty(watched, points, penalty, labels=of_points, method="double_backward")
             total = total + found
             (values[name],), (norms[name],) = found.penalties.values(), found.gradient_norms.values()
     return with_parts(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from fastgan.losses import Loss
 from fastgan.penalties import Penalty, critic_loss, differentiable_critic_loss
 from fastgan.regularisers import orthogonal
+from fastgan.train.labels import UNLABELLED, Batch, Labels, given
 from fastgan.train.look_ahead import unrolled_objective
 from fastgan.train.packs import of_packs
 from fastgan.train.path_length import path_length_gradients
@@ -22,29 +23,33 @@ class Closures:
     Args:
         state: the networks, their objective, and where data and latents come from.
         regularisation: what is added to it.
-        images: data to keep to, [B, C, H, W]; None for those that the state draws.
+        batch: data to keep to; None for those that the state draws.
 
     Attributes:
         step: what the first call of each closure came to.
     """
 
-    def __init__(self, state: TrainState, regularisation: Regularisation, images: Tensor | None = None) -> None:
+    def __init__(self, state: TrainState, regularisation: Regularisation, batch: Batch | None = None) -> None:
         self.state, self.regularisation = state, regularisation
         self.step = Step()
-        self._given = images
+        self._given = batch
         self._images: Tensor | None = None
         self._latents: Tensor | None = None
-        self._one_batch = state.game.one_batch or images is not None
+        self._labels = UNLABELLED
+        self._one_batch = state.game.one_batch or batch is not None
 
     def critic(self) -> Tensor:
         """The critic's loss with its penalties, in a step that has them."""
         if self._images is None or not self._one_batch:
-            self._images = self.state.next_images() if self._given is None else self._given
+            self._images, labels = self.state.next_batch() if self._given is None else self._given
             self._latents = self.state.next_latents()
+            self._labels = Labels(labels, self.state.next_labels())
         assert self._latents is not None
         every = self.regularisation.penalty_every
         penalties = self.regularisation.penalties if self.state.step % every == 0 else ()
-        total, step = critic_objective(self.state, self.state.loss, self._images, self._latents, penalties, every)
+        total, step = critic_objective(
+            self.state, self.state.loss, self._images, self._latents, penalties, every, self._labels
+        )
         self.step = step.with_defaults(self.step)
         return total
 
@@ -53,6 +58,7 @@ class Closures:
         `.grad`."""
         if self._latents is None or not self._one_batch:
             self._latents = self.state.next_latents()
+            self._labels = self._labels._replace(fake=self.state.next_labels())
         assert self._images is not None, "the critic's closure is called first"
         step = Step()
         every = self.regularisation.path_length_every
@@ -61,7 +67,10 @@ class Closures:
             step.penalties["path_length"] = path_length_gradients(self.state, self.regularisation.path_length, every)
         batch = self.state, self.state.loss, self._images, self._latents
         steps = self.regularisation.unroll
-        value = unrolled_objective(*batch, steps) if steps else generator_objective(*batch)
+        if steps:
+            value = unrolled_objective(*batch, steps, self._labels)
+        else:
+            value = generator_objective(*batch, self._labels)
         step.losses["generator"] = value.detach()
         if self.regularisation.orthogonal:
             filters = orthogonal(self.state.generator, self.regularisation.orthogonal, embeddings(self.state.generator))
@@ -78,6 +87,7 @@ def critic_objective(
     latents: Tensor,
     penalties: Sequence[Penalty] = (),
     times: int = 1,
+    labels: Labels = UNLABELLED,
 ) -> tuple[Tensor, Step]:
     """What the critic minimises to tell data from samples.
 
@@ -87,22 +97,27 @@ def critic_objective(
         penalties: of the critic's gradient, in one pass where the critic allows it and nothing differentiates the
             critic's gradient again. The points at which they are taken are constants to both players.
         times: how often the penalties are counted.
+        labels: of the images and of the samples.
 
     Returns:
         (a scalar to differentiate, what it consists of).
     """
-    samples = state.generator(latents)
+    samples = state.generator(latents, *given(labels.fake))
+    loss = state.conditioning.objective(loss, labels)
+    told = state.conditioning.told_to_critic(labels)
     if not penalties:
-        real, fake = state.critic(images), state.critic(samples)
+        real, fake = state.critic(images, *given(told.real)), state.critic(samples, *given(told.fake))
         value = loss.critic(real, fake)
         return value, Step({"critic": value.detach()}, outputs=(real.detach(), fake.detach()))
     counted = [penalty.times(times) for penalty in penalties]
     critic, images, samples = of_packs(state.critic, images, samples)
     if state.game.second_order:
-        total = differentiable_critic_loss(critic, images, samples, loss, counted)
+        total = differentiable_critic_loss(critic, images, samples, loss, counted, *told)
         method = f"double backward, for {state.game.name}"
     else:
-        total = critic_loss(critic, images, samples, loss=loss, penalties=counted)
+        total = critic_loss(
+            critic, images, samples, loss=loss, penalties=counted, labels=told.real, fake_labels=told.fake
+        )
         method = method_of(total)
     values = {name: value / times for name, value in total.penalties.items()}
     assert total.fake_logits is not None
@@ -110,19 +125,24 @@ def critic_objective(
     return total, Step({"critic": total.loss}, values, total.gradient_norms, method, outputs)
 
 
-def generator_objective(state: TrainState, loss: Loss, images: Tensor, latents: Tensor) -> Tensor:
+def generator_objective(
+    state: TrainState, loss: Loss, images: Tensor, latents: Tensor, labels: Labels = UNLABELLED
+) -> Tensor:
     """What the generator minimises to be taken for data by the critic as it is now.
 
     Args:
         images: the data of the critic's update, used by a loss that `needs_real` alone: its samples are compared with
             them (Huang et al. 2024, arXiv:2501.05441, do the same).
         latents: of the samples, [B, latent_dim].
+        labels: of the images and of the samples.
 
     Returns:
         A scalar to differentiate.
     """
-    fake_logits = state.critic(state.generator(latents))
-    real_logits = state.critic(images) if loss.needs_real else None
+    loss = state.conditioning.objective(loss, labels)
+    told = state.conditioning.told_to_critic(labels)
+    fake_logits = state.critic(state.generator(latents, *given(labels.fake)), *given(told.fake))
+    real_logits = state.critic(images, *given(told.real)) if loss.needs_real else None
     return loss.generator(fake_logits, real_logits)
 
 

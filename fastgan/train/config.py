@@ -15,16 +15,14 @@ from fastgan.games import Method, kind_of
 from fastgan.games import parse as parse_method
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
-from fastgan.losses.began import Began
 from fastgan.models import PRESETS
-from fastgan.nn import InstanceNoise, LogitAndFeatures, PackedCritic, ReconstructionError
 from fastgan.penalties import Penalty, parse
+from fastgan.train.conditioning import UNCONDITIONAL, Conditioning
+from fastgan.train.conditioning import parse as parse_conditioning
 from fastgan.train.regularisation import Regularisation
 
 CHANGEABLE = frozenset({"out", "steps", "device", "log_every", "sample_every", "save_every", "keep"})
 """What may differ when a run is resumed; anything else would make it another run."""
-FEATURES = 16
-"""Of a critic whose features are compared: as in Binkowski et al. 2018, arXiv:1801.01401, section 4."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,8 @@ class TrainConfig:
             are in [-1, 1]. 0 for none. It adds to the constant noise that the critic of `digits-dcgan` has itself.
         instance_noise_steps: steps over which that falls to 0, linearly; 0 for all `steps` that the run is started
             with. A resumed run keeps to it, whatever its `steps`.
+        conditional: how the classes of the data are used, as `fastgan.train.conditioning.parse` reads it:
+            `projection`, `auxiliary-classifier`, `semi-supervised`; empty for a run without classes.
         data: `digits`, `stacked-digits`, `textures` or a folder of images.
         resolution: of the images, `64` or height x width as `64x32`; empty for the preset's.
         channels: of the images, 1 or 3; 0 for the preset's.
@@ -93,6 +93,7 @@ class TrainConfig:
     unroll: int = 0
     instance_noise: float = 0.0
     instance_noise_steps: int = 0
+    conditional: str = ""
     data: str = DIGITS
     resolution: str = ""
     channels: int = 0
@@ -145,6 +146,7 @@ class TrainConfig:
         _penalties(self.penalty)
         _ = self.method
         self._check_objective()
+        self._check_conditioning()
         self._check_packs()
         self._check_unrolling()
         self._settle_noise()
@@ -154,8 +156,6 @@ class TrainConfig:
             reason = f"0: {self.optimizer} differentiates the generator's loss twice, and path lengths are derivatives"
             raise _wrong("path_length", self.path_length, reason)
         output, penalties = self.objective.output, _penalties(self.penalty)
-        if output == "class logits":
-            raise _wrong("loss", self.loss, "an objective without class labels, which training has none of")
         if output == "error" and PRESETS[self.preset].styled:
             raise _wrong("loss", self.loss, f"an objective of logits or features: {self.preset} makes no autoencoder")
         if output == "features" and penalties and self.objective.witness is None:
@@ -171,6 +171,8 @@ class TrainConfig:
         if self.pack > 1 and self.objective.output == "features" and self.pack == self.batch_size:
             reason = f"at most half of --batch-size, as {self.loss} compares packs with each other"
             raise _wrong("pack", self.pack, reason)
+        if self.pack > 1 and self.conditional:
+            raise _wrong("pack", self.pack, "1: with --conditional every sample has a class, and a pack has none")
 
     def _check_unrolling(self) -> None:
         if self.unroll < 0:
@@ -198,6 +200,28 @@ class TrainConfig:
             raise _wrong("instance_noise_steps", steps, expected)
         if self.instance_noise and not steps:  # written down, as `steps` may change when the run is resumed
             object.__setattr__(self, "instance_noise_steps", self.steps)
+
+    def _check_conditioning(self) -> None:
+        conditioning = self.conditioning
+        if conditioning is UNCONDITIONAL:
+            return
+        if self.objective.output != "logit":
+            raise _wrong("loss", self.loss, f"an objective of logits: --conditional {self.conditional} is made of them")
+        if conditioning.tells_generator and PRESETS[self.preset].styled:
+            reason = f"semi-supervised, or none: the generator of {self.preset} has no batch norm to make conditional"
+            raise _wrong("conditional", self.conditional, reason)
+        if _penalties(self.penalty) and not conditioning.one_number:
+            reason = f"none: --conditional {self.conditional} makes a critic of class logits"
+            expected = f"{reason}, and a penalty is of the gradient of one number; --spectral-norm bounds the critic"
+            raise _wrong("penalty", self.penalty, expected)
+
+    @property
+    def conditioning(self) -> Conditioning:
+        """How the classes of the data are used, from `conditional`."""
+        try:
+            return parse_conditioning(self.conditional)
+        except ValueError as error:
+            raise UserError(f"{option('conditional')} is {error}") from None
 
     @property
     def objective(self) -> Loss:
@@ -247,41 +271,6 @@ class TrainConfig:
         if len(sizes) > 2 or not all(size.isdecimal() for size in sizes):
             raise _wrong("resolution", self.resolution, "a size such as 64, or height and width as in 64x32")
         return self.channels or preset.channels, (int(sizes[0]), int(sizes[-1]))
-
-    def networks(self) -> tuple[nn.Module, nn.Module]:
-        """A generator and a critic as the settings describe them, with fresh weights.
-
-        The critic is the preset's, with a logit, features or both as the objective wants them; for objectives of a
-        reconstruction error it is an autoencoder made of the preset's two networks. For packs it has as many times the
-        channels, inside a PackedCritic, and noise is added first.
-
-        Raises:
-            UserError: the preset's networks cannot have this resolution.
-        """
-        channels, (height, width) = self.image_shape
-        shape = {"channels": channels, "resolution": height if height == width else (height, width)}
-        preset = PRESETS[self.preset]
-        loss = self.objective
-        try:
-            generator = preset.generator(**shape)
-            judged = {**shape, "channels": self.pack * channels}
-            if loss.output == "features":
-                critic = preset.critic(**judged, outputs=FEATURES)
-            elif loss.output == "logit and features":
-                critic = LogitAndFeatures(preset.critic(**judged), preset.features)
-            elif loss.output == "error":
-                # The critic's body encodes, a generator's decodes: what BEGAN does, and near enough to EBGAN.
-                autoencoder = nn.Sequential(
-                    preset.critic(**shape, outputs=preset.latent_dim), preset.generator(**shape)
-                )
-                critic = ReconstructionError(autoencoder, power=1 if isinstance(loss, Began) else 2)
-            else:
-                critic = preset.critic(**judged)
-        except ValueError as error:
-            raise UserError(f"{option('resolution')} is {self.resolution!r}: {error}") from None
-        if self.instance_noise:
-            critic = nn.Sequential(InstanceNoise(self.instance_noise, self.instance_noise_steps), critic)
-        return generator, PackedCritic(critic, self.pack) if self.pack > 1 else critic
 
     def resumed(self, **changes: Any) -> "TrainConfig":
         """These settings with the changes that a resumed run may make.

@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 
 from fastgan.losses import Loss
+from fastgan.train.labels import UNLABELLED, Labels, given
 from fastgan.train.state import TrainState
 from fastgan.unrolling import SGD, Adam, InnerOptimizer, unrolled_generator_loss
 
 
-def unrolled_objective(state: TrainState, loss: Loss, images: Tensor, latents: Tensor, steps: int) -> Tensor:
+def unrolled_objective(
+    state: TrainState, loss: Loss, images: Tensor, latents: Tensor, steps: int, labels: Labels = UNLABELLED
+) -> Tensor:
     """What the generator minimises under the critic as it will be after steps on this batch, through all of them.
 
     The steps are those that the critic's optimiser would make next, of its plain loss, all on the same data and samples
@@ -21,16 +24,21 @@ def unrolled_objective(state: TrainState, loss: Loss, images: Tensor, latents: T
         images: data, [B, C, H, W].
         latents: of the samples, [B, latent_dim].
         steps: K, at least 1.
+        labels: of the images and of the samples.
 
     Returns:
         A scalar to differentiate.
     """
-    samples = state.generator(latents)
+    samples = state.generator(latents, *given(labels.fake))
+    loss = state.conditioning.objective(loss, labels)
+    of_images, of_samples = (given(told) for told in state.conditioning.told_to_critic(labels))
     with _trainable(state.game.critic.parameters):
         return unrolled_generator_loss(
             state.critic,
-            critic_loss=lambda critic: loss.critic(critic(images), critic(samples)),
-            generator_loss=lambda critic: loss.generator(critic(samples), critic(images) if loss.needs_real else None),
+            critic_loss=lambda critic: loss.critic(critic(images, *of_images), critic(samples, *of_samples)),
+            generator_loss=lambda critic: loss.generator(
+                critic(samples, *of_samples), critic(images, *of_images) if loss.needs_real else None
+            ),
             steps=steps,
             optimizer=_next_steps(state),
         )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from fastgan.errors import UserError
@@ -10,13 +11,15 @@ from fastgan.train.config import TrainConfig
 from fastgan.train.progress import TrainingProgress
 from fastgan.train.records import Records
 from fastgan.train.results import Step
-from fastgan.train.sampling import draw
+from fastgan.train.sampling import draw, draw_latents
 from fastgan.train.signals import StopRequest
 from fastgan.train.state import TrainState
 from fastgan.train.step import train_step
 
 GRID = 64
 """Samples in a picture of the run, always from the same latents."""
+COLUMNS = 16
+"""Most classes in one."""
 
 
 def train_until(
@@ -51,7 +54,7 @@ def train_until(
             rate = progress.report(step, {player: values[player] for player in last.losses})
             records.scalars(step, {**values, "images_per_second": round(rate, 1)})
         if step % config.sample_every == 0:
-            records.samples(step, _picture(state, config))
+            records.samples(step, *_picture(state, config))
         if step % config.save_every == 0:
             _finite(step, last)
             save()
@@ -59,13 +62,20 @@ def train_until(
     if saved_at != state.step:
         if last is not None:
             _finite(state.step, last)
-        records.samples(state.step, _picture(state, config))
+        records.samples(state.step, *_picture(state, config))
         save()
 
 
-def _picture(state: TrainState, config: TrainConfig) -> Tensor:
+def _picture(state: TrainState, config: TrainConfig) -> tuple[Tensor, int | None]:
+    """Samples of the average, and how many are in a row: with classes one column for each, one latent for each row."""
     network = state.average.network
-    return draw(network, state.latent_dim, GRID, config.seed, next(network.parameters()).device)
+    device = next(network.parameters()).device
+    if not state.conditioning.tells_generator:
+        return draw(network, draw_latents(state.latent_dim, GRID, config.seed), device), None
+    columns = min(state.num_classes, COLUMNS)
+    rows = GRID // columns
+    latents = draw_latents(state.latent_dim, rows, config.seed).repeat_interleave(columns, dim=0)
+    return draw(network, latents, device, torch.arange(columns).repeat(rows)), columns
 
 
 def _finite(step: int, taken: Step) -> dict[str, float]:

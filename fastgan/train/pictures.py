@@ -12,12 +12,17 @@ from fastgan.errors import UserError
 from fastgan.models import StyleGAN2Generator
 from fastgan.train.checkpoint import atomic_file
 from fastgan.train.grid import image_grid
-from fastgan.train.sampling import BATCH, TrainedGenerator, draw_latents
+from fastgan.train.sampling import BATCH, TrainedGenerator, draw, draw_latents
 
 
 def truncation_grid(generator: TrainedGenerator, n: int, seed: int, psis: list[float]) -> Tensor:
     """One row of n images for each psi, always of the same latents: uint8 [C, height, width]."""
     return image_grid(torch.cat([generator.sample(n, seed, psi) for psi in psis]), columns=n)
+
+
+def class_grid(generator: TrainedGenerator, n: int, seed: int, labels: list[int]) -> Tensor:
+    """One row of n images for each class, always of the same latents: uint8 [C, height, width]."""
+    return image_grid(torch.cat([generator.sample(n, seed, labels=label) for label in labels]), columns=n)
 
 
 @torch.no_grad()
@@ -50,12 +55,20 @@ def mixing_grid(generator: TrainedGenerator, n: int, seed: int, psi: float) -> T
 
 
 @torch.no_grad()
-def interpolation(generator: TrainedGenerator, n: int, seed: int, psi: float, steps: int) -> Tensor:
+def interpolation(
+    generator: TrainedGenerator, n: int, seed: int, psi: float, steps: int, label: int | None = None
+) -> Tensor:
     """A closed tour of n latents, `steps` images from each to the next: float32 [n * steps, C, H, W] in [-1, 1].
 
     Straight in w where the generator has styles; otherwise along great circles in z, whose points have the length that
-    a normal distribution of that many dimensions has (White 2016, arXiv:1609.04468).
+    a normal distribution of that many dimensions has (White 2016, arXiv:1609.04468). A class-conditional generator
+    stays within the class `label`.
+
+    Raises:
+        UserError: the generator has classes and there is no label, or it has no styles and psi is not 1.
     """
+    if generator.classes and label is None:
+        raise UserError(f"--label is missing, expected one of {', '.join(generator.classes)} for --interpolate")
     z = draw_latents(generator.latent_dim, n, seed).to(generator.device)
     weights = torch.arange(steps, device=z.device) / steps
     if psi != 1 or isinstance(generator.network, StyleGAN2Generator):
@@ -66,7 +79,8 @@ def interpolation(generator: TrainedGenerator, n: int, seed: int, psi: float, st
     else:
         tour = [_slerp(a, b, t) for a, b in _circle(z) for t in weights]
         render = generator.network
-    return torch.cat([render(part).cpu() for part in torch.stack(tour).split(BATCH)])
+    told = None if label is None else torch.full((len(tour),), label)
+    return draw(render, torch.stack(tour), generator.device, told)
 
 
 def _circle(stops: Tensor) -> list[tuple[Tensor, Tensor]]:

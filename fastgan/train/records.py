@@ -49,9 +49,12 @@ class Records:
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 
-    def samples(self, step: int, images: Tensor) -> None:
-        """samples/step-XXXXXXXX.png and the same picture in TensorBoard, of images [N, C, H, W] in [-1, 1]."""
-        grid = image_grid(images)
+    def samples(self, step: int, images: Tensor, columns: int | None = None) -> None:
+        """samples/step-XXXXXXXX.png and the same picture in TensorBoard, of images [N, C, H, W] in [-1, 1].
+
+        `columns` images in a row; None for a nearly square picture.
+        """
+        grid = image_grid(images, columns)
         write_png(grid, self._samples / f"step-{step:08d}.png")
         self._board.add_image("samples", grid.numpy(), step)
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.data import BUILT_IN, load
+from fastgan.data import BUILT_IN, Images, load
 from fastgan.errors import UserError, one_line
 from fastgan.train.checkpoint import find_checkpoint, read_checkpoint, write_checkpoint
+from fastgan.train.conditioning import UNCONDITIONAL
 from fastgan.train.config import TrainConfig, choose_device
 from fastgan.train.loop import train_until
 from fastgan.train.progress import TrainingProgress
@@ -52,7 +53,8 @@ def train(config: TrainConfig, quiet: bool = False) -> TrainResult:
 
     Raises:
         UserError: `out` is not empty or cannot be written, the data cannot be read, do not fit the preset or are fewer
-            than a batch, there is no such device, or the losses are no longer finite.
+            than a batch or without the classes that `conditional` needs, there is no such device, or the losses are no
+            longer finite.
     """
     out = Path(config.out).expanduser()
     if config.data not in BUILT_IN and out.resolve().is_relative_to(Path(config.data).expanduser().resolve()):
@@ -111,12 +113,17 @@ def _run(config: TrainConfig, tensors: dict[str, Tensor] | None, header: dict[st
         raise UserError(
             f"--data has {len(images)} images, but the run was started with {header['images']}; expected the same ones"
         )
+    classes = _classes(config, images)
+    if header and header.get("classes", {}) != classes:
+        raise UserError(
+            f"--data has the classes {classes}, but the run was started with {header['classes']}; expected the same"
+        )
     state = TrainState(config, images, device)
     settings = dataclasses.asdict(config)
     checkpoints: list[Path] = []
 
     def save() -> None:
-        about = {"step": state.step, "config": settings, "images": len(images)}
+        about = {"step": state.step, "config": settings, "images": len(images), "classes": classes}
         checkpoints.append(write_checkpoint(out, about, state.tensors(), config.keep))
 
     with stop_on_signals() as stop, state.layer_randomness():
@@ -134,6 +141,23 @@ def _run(config: TrainConfig, tensors: dict[str, Tensor] | None, header: dict[st
         except OSError as error:
             raise _unwritable(config.out, error) from error
     return TrainResult(out, state.step, checkpoints[-1], stop.signal if state.step < config.steps else None)
+
+
+def _classes(config: TrainConfig, images: Images) -> dict[str, int]:
+    """How many images each class has, in the order of the labels; empty for a run without classes.
+
+    Raises:
+        UserError: the run needs classes, and the data have none to tell apart.
+    """
+    if config.conditioning is UNCONDITIONAL:
+        return {}
+    if len(images.classes) < 2:
+        found = f"the one class {images.classes[0]!r}" if images.classes else "no classes"
+        raise UserError(
+            f"--conditional is {config.conditional!r}, but --data {config.data!r} has {found}; expected 'digits', or a "
+            "folder whose images all lie in subfolders, one for each class"
+        )
+    return dict(zip(images.classes, images.class_counts.tolist(), strict=True))
 
 
 def _unwritable(out: str, error: OSError) -> UserError:

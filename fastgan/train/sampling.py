@@ -1,7 +1,7 @@
 """Images from a generator, the same for the same seed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from fastgan.errors import UserError, one_line
 from fastgan.models import PRESETS
+from fastgan.ops.checks import check_labels
 from fastgan.train.checkpoint import find_checkpoint, read_checkpoint
 from fastgan.train.config import TrainConfig, choose_device
-from fastgan.train.state import below
+from fastgan.train.labels import draw_labels, given
+from fastgan.train.networks import build_generator
+from fastgan.train.state import below, seeds
 
 BATCH = 256
 """Images drawn at a time, which bounds the memory."""
@@ -23,37 +26,84 @@ class TrainedGenerator:
     """What a run learnt: the averaged generator, ready to sample.
 
     Attributes:
-        network: in evaluation mode, without gradients; float32 [B, latent_dim] -> images in [-1, 1].
+        network: in evaluation mode, without gradients; float32 [B, latent_dim], and labels, int64 [B], where there are
+            classes -> images in [-1, 1].
         latent_dim: numbers in a latent vector.
         config: the settings of the run.
         step: steps that it was trained for.
+        classes: that it can be asked for, in the order of the labels, with the numbers of images that the data have of
+            each; empty for an unconditional generator.
     """
 
     network: nn.Module
     latent_dim: int
     config: TrainConfig
     step: int
+    classes: dict[str, int] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device
 
-    def sample(self, n: int, seed: int = 0, psi: float = 1.0) -> Tensor:
+    def labels_of(self, names: list[str]) -> list[int]:
+        """The labels of classes by their names.
+
+        Raises:
+            UserError: there is no such class, or the generator is unconditional.
+        """
+        known = list(self.classes)
+        for name in names:
+            if name not in known:
+                expected = f"one of {', '.join(known)}" if known else "none: the generator is unconditional"
+                raise UserError(f"--label is {name!r}, expected {expected}")
+        return [known.index(name) for name in names]
+
+    def labels(self, n: int, seed: int = 0) -> Tensor:
+        """n labels, int64 [n] on the CPU, as frequent as those of the data; the same for the same seed.
+
+        Raises:
+            ValueError: the generator is unconditional.
+        """
+        if not self.classes:
+            raise ValueError("labels: the generator is unconditional, expected one that is told classes")
+        # Another stream than that of the latents, which the same seed draws.
+        random = torch.Generator().manual_seed(seeds(seed, 2)[1])
+        return draw_labels(torch.tensor(list(self.classes.values())), n, random)
+
+    def sample(self, n: int, seed: int = 0, psi: float = 1.0, labels: Tensor | int | None = None) -> Tensor:
         """n images, float32 [n, C, H, W] in [-1, 1] on the CPU; the same for the same seed.
 
-        `psi` draws the latents of a StyleGAN2 towards their mean (truncation); 1 for any other network.
+        Args:
+            n: how many.
+            seed: of the latents.
+            psi: draws the latents of a StyleGAN2 towards their mean (truncation); 1 for any other network.
+            labels: the class of each image, int64 [n], or of all; by default `self.labels(n, seed)` where there are
+                classes.
 
         Raises:
             UserError: psi is not 1, and the network has no styles.
+            TypeError, ValueError: the labels are not n classes of this generator.
         """
-        if psi == 1:
-            return draw(self.network, self.latent_dim, n, seed, self.device)
-        if not PRESETS[self.config.preset].styled:
+        if psi != 1 and not PRESETS[self.config.preset].styled:
             raise UserError(
                 f"--psi is {psi:g}, expected 1: the generator of {self.config.preset} has no styles to truncate"
             )
-        return draw(partial(self.network, psi=psi), self.latent_dim, n, seed, self.device)
+        network = self.network if psi == 1 else partial(self.network, psi=psi)
+        if labels is None and self.classes:
+            labels = self.labels(n, seed)
+        told = None if labels is None else self._checked(labels, n)
+        return draw(network, draw_latents(self.latent_dim, n, seed), self.device, told)
+
+    def _checked(self, labels: Tensor | int, n: int) -> Tensor:
+        if isinstance(labels, int):
+            labels = torch.full((n,), labels)
+        check_labels("sample", "labels", labels, n)
+        wrong = labels[(labels < 0) | (labels >= len(self.classes))]
+        if len(wrong) or not self.classes:
+            expected = f"0 to {len(self.classes) - 1}" if self.classes else "None: the generator is unconditional"
+            raise ValueError(f"sample: labels hold {labels.unique().tolist()}, expected {expected}")
+        return labels
 
 
 def load_generator(path: str | Path, device: str = "cpu") -> TrainedGenerator:
@@ -74,19 +124,26 @@ def load_generator(path: str | Path, device: str = "cpu") -> TrainedGenerator:
     try:
         config = TrainConfig(**header["config"])
         preset = PRESETS[config.preset]
-        network, _ = config.networks()
+        classes: dict[str, int] = header.get("classes", {})
+        network = build_generator(config, len(classes))
         network.load_state_dict(below(tensors, "average"))
     except (KeyError, TypeError, RuntimeError, UserError) as error:
         raise UserError(f"{file} does not fit this version of fastgan: {one_line(error)}") from error
     network = network.to(place).eval().requires_grad_(False)
-    return TrainedGenerator(network, preset.latent_dim, config, header["step"])
+    told = classes if config.conditioning.tells_generator else {}
+    return TrainedGenerator(network, preset.latent_dim, config, header["step"], told)
 
 
 @torch.no_grad()
-def draw(network: Callable[[Tensor], Tensor], latent_dim: int, n: int, seed: int, device: torch.device) -> Tensor:
-    """Samples of a generator in evaluation mode, on that device: float32 [n, C, H, W] on the CPU."""
-    latents = draw_latents(latent_dim, n, seed)
-    return torch.cat([network(part.to(device)).cpu() for part in latents.split(BATCH)])
+def draw(
+    network: Callable[..., Tensor],
+    latents: Tensor,  # [n, latent_dim]
+    device: torch.device,
+    labels: Tensor | None = None,  # [n]
+) -> Tensor:  # [n, C, H, W]
+    """Samples of a generator in evaluation mode, on that device: float32 on the CPU."""
+    parts = zip(*(tensor.split(BATCH) for tensor in (latents, *given(labels))), strict=True)
+    return torch.cat([network(*(tensor.to(device) for tensor in part)).cpu() for part in parts])
 
 
 def draw_latents(latent_dim: int, n: int, seed: int) -> Tensor:

@@ -13,7 +13,10 @@ from fastgan.models import PRESETS
 from fastgan.nn import InstanceNoise, spectral_norm_
 from fastgan.regularisers import clip_weights_
 from fastgan.train.average import MovingAverage
+from fastgan.train.conditioning import UNCONDITIONAL
 from fastgan.train.config import TrainConfig
+from fastgan.train.labels import Batch, draw_labels
+from fastgan.train.networks import build_critic, build_generator
 from fastgan.train.packs import inside
 
 
@@ -31,7 +34,9 @@ class TrainState:
     Attributes:
         generator, critic, generator_optimizer, critic_optimizer, average: see their types.
         game: the game's optimiser, over those of the players.
+        conditioning: how the classes of the data are used.
         loss: what the players minimise, with its state if it has one.
+        num_classes: of the data, 0 where nobody has said.
         latent_dim: numbers in a latent vector.
         step: steps taken.
         noise: what the critic adds to its input first; None without instance noise.
@@ -40,10 +45,13 @@ class TrainState:
 
     def __init__(self, config: TrainConfig, images: Images, device: torch.device) -> None:
         preset = PRESETS[config.preset]
-        weights, order, latents, self._layers_seed = seeds(config.seed, 4)
+        weights, order, latents, self._layers_seed, labels = seeds(config.seed, 5)
+        self.conditioning = config.conditioning
+        self.num_classes = len(images.classes)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(weights)
-            self.generator, self.critic = config.networks()
+            self.generator = build_generator(config, self.num_classes)
+            self.critic = build_critic(config, self.num_classes)
             self.generator.to(device)
             if config.spectral_norm:
                 # The one of packs, so that penalties, which call it, compute all norms at once as well.
@@ -61,28 +69,43 @@ class TrainState:
         self.path_length = torch.zeros([], device=device) if config.path_length else None
         self.step = 0
         self.latent_dim = preset.latent_dim
-        self._device, self._images = device, images
+        self._device, self._images, self._class_counts = device, images, images.class_counts
         self._order = EpochOrder(len(images), config.batch_size, order)
         self._latents = torch.Generator().manual_seed(latents)
+        self._labels = torch.Generator().manual_seed(labels)
 
-    def next_images(self) -> Tensor:
-        """The next batch of data, float32 [B, C, H, W] in [-1, 1] on the device."""
-        return self._images.batch(next(self._order)).to(self._device)
+    def next_batch(self) -> Batch:
+        """The next batch of data."""
+        return self._batch(next(self._order))
+
+    def _batch(self, indices: Tensor) -> Batch:
+        images = self._images.batch(indices).to(self._device)
+        known = None if self.conditioning is UNCONDITIONAL else self._images.labels
+        return Batch(images, None if known is None else known[indices].to(self._device))
 
     @property
     def epoch_begins(self) -> bool:
         """Whether the next batch is the first of an epoch."""
         return self._order.begins
 
-    def every_batch(self) -> Iterator[Tensor]:
-        """The whole data in batches of the usual size, float32 [B, C, H, W]; what is left over is left out."""
+    def every_batch(self) -> Iterator[Batch]:
+        """The whole data in batches of the usual size; what is left over is left out."""
         count, size = len(self._images), self._order.batch_size
         for start in range(0, count - size + 1, size):
-            yield self._images.batch(torch.arange(start, start + size)).to(self._device)
+            yield self._batch(torch.arange(start, start + size))
 
     def next_latents(self) -> Tensor:
         """A batch of fresh standard normal latents, float32 [B, latent_dim] on the device."""
         return torch.randn(self._order.batch_size, self.latent_dim, generator=self._latents).to(self._device)
+
+    def next_labels(self) -> Tensor | None:
+        """The classes that a batch of samples is to be of, int64 [B] on the device, as frequent as those of the data.
+
+        None where the generator is not told.
+        """
+        if not self.conditioning.tells_generator:
+            return None
+        return draw_labels(self._class_counts, self._order.batch_size, self._labels).to(self._device)
 
     def anneal(self) -> dict[str, Tensor]:
         """Sets what follows the number of the step, and returns it by its name in the log."""
@@ -118,6 +141,8 @@ class TrainState:
                 named |= {f"{owner}.{index}.{name}": value for name, value in values.items()}
         named |= {f"order.{name}": value for name, value in self._order.state_dict().items()}
         named |= {"random.latents": self._latents.get_state(), "random.layers": torch.get_rng_state()}
+        if self.conditioning.tells_generator:
+            named["random.labels"] = self._labels.get_state()
         for name, values in self.game.memory.items():
             named |= {f"game.{name}.{index}": value for index, value in enumerate(values)}
         if isinstance(self.loss, Began):
@@ -149,6 +174,8 @@ class TrainState:
         self.game.memory = {key: [values[i] for i in range(len(values))] for key, values in memory.items()}
         self._order.load_state_dict(below(named, "order"))
         self._latents.set_state(named["random.latents"])
+        if self.conditioning.tells_generator:
+            self._labels.set_state(named["random.labels"])
         torch.set_rng_state(named["random.layers"])
         if self._device.type == "cuda" and "random.layers_cuda" in named:
             torch.cuda.set_rng_state(named["random.layers_cuda"], self._device)

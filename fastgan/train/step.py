@@ -27,6 +27,6 @@ def train_step(state: TrainState, regularisation: Regularisation = NO_REGULARISA
 
 
 def _epoch(state: TrainState, regularisation: Regularisation) -> Iterator[tuple[Closure, Closure]]:
-    for images in state.every_batch():
-        of_batch = Closures(state, regularisation, images)
+    for batch in state.every_batch():
+        of_batch = Closures(state, regularisation, batch)
         yield of_batch.critic, of_batch.generator

@@ -35,8 +35,14 @@ def double():
         made = TrainState(config, load("digits", 8, 1), torch.device("cpu"))
         for network in (made.generator, made.average.network, made.critic):
             network.double()
-        images, latents = made.next_images, made.next_latents
-        made.next_images, made.next_latents = lambda: images().double(), lambda: latents().double()
+        next_batch, latents = made.next_batch, made.next_latents
+
+        def doubled():
+            batch = next_batch()
+            return batch._replace(images=batch.images.double())
+
+        made.next_batch = doubled
+        made.next_latents = lambda: latents().double()
         return made
 
     return make

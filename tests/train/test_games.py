@@ -57,7 +57,7 @@ def test_what_the_critic_minimises_is_the_same_for_methods_of_either_order(state
         torch.manual_seed(5)
         made = state(optimizer=name, loss=loss)
         made.critic.double(), made.generator.double()
-        images, latents = made.next_images().double(), made.next_latents().double()
+        images, latents = made.next_batch().images.double(), made.next_latents().double()
         penalties = parse("r1:1,r2:3,wgan-gp:10")
         total, step = critic_objective(made, LOSSES[loss], images, latents, penalties, 2)
         total.backward()
@@ -76,7 +76,7 @@ def test_consensus_descends_along_v_and_its_pull(state):
         player.optimizer.step = lambda p=player: steps.append([q.grad.clone() for q in p.parameters])
     train_step(made)
 
-    images, z = textbook.next_images(), textbook.next_latents()
+    images, z = textbook.next_batch().images, textbook.next_latents()
     x, y = list(textbook.critic.parameters()), list(textbook.generator.parameters())
     logits = textbook.critic(textbook.generator(z))
     critic = LOSSES["nonsaturating"].critic(textbook.critic(images), logits)

@@ -35,7 +35,7 @@ def state(tiny):
 
 def doubled(made):
     made.generator.double(), made.critic.double()
-    return made.next_images().double(), made.next_latents().double()
+    return made.next_batch().images.double(), made.next_latents().double()
 
 
 def noisy(x):

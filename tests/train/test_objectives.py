@@ -11,7 +11,7 @@ from fastgan.nn import ReconstructionError
 from fastgan.train import TrainConfig, resume, train
 from fastgan.train.checkpoint import find_checkpoint, read_checkpoint
 from fastgan.train.closures import critic_objective, generator_objective
-from fastgan.train.config import FEATURES
+from fastgan.train.networks import FEATURES, build_critic
 from fastgan.train.state import TrainState
 from fastgan.train.step import train_step
 
@@ -44,7 +44,7 @@ def test_both_players_learn(loss, preset, state):
 
 
 def test_what_critics_give(state):
-    images = state().next_images()
+    images = state().next_batch().images
     assert state(loss="mmd").critic(images).shape == (8, FEATURES)
     critic = state(loss="began").critic
     assert isinstance(critic, ReconstructionError)
@@ -56,7 +56,7 @@ def test_what_critics_give(state):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_has_features_to_match(preset, tmp_path):
     config = TrainConfig.for_preset(preset, tmp_path, loss="feature_matching", penalty="none", resolution="8")
-    _, critic = config.networks()
+    critic = build_critic(config, 0)
     images = torch.randn(4, config.image_shape[0], 8, 8)
     critic.eval()
     found = critic(images)
@@ -67,7 +67,7 @@ def test_every_preset_has_features_to_match(preset, tmp_path):
 def test_the_generator_minimises_the_distance_of_features_alone(state):
     """Its gradient, against the critic's own layer; the critic's is that of its game."""
     made = state(loss="feature_matching:wasserstein")
-    images, latents = made.next_images(), made.next_latents()
+    images, latents = made.next_batch().images, made.next_latents()
     samples = made.generator(latents)
     body = made.critic.critic.features
     gap = body(images).flatten(1).mean(0) - body(samples).flatten(1).mean(0)
@@ -94,10 +94,10 @@ def test_a_resumed_run_that_matches_features_goes_on_bit_for_bit(tiny):
 
 def test_k_of_began_follows_the_errors_and_goes_through_a_checkpoint(tiny, state):
     made = state(loss="began")
-    images, latents = made.next_images(), made.next_latents()
-    made.next_images, made.next_latents = lambda: images, lambda: latents
+    batch, latents = made.next_batch(), made.next_latents()
+    made.next_batch, made.next_latents = lambda: batch, lambda: latents
     with torch.no_grad():
-        real, fake = made.critic.eval()(images).mean(), made.critic(made.generator.eval()(latents)).mean()
+        real, fake = made.critic.eval()(batch.images).mean(), made.critic(made.generator.eval()(latents)).mean()
     train_step(made)
     assert made.loss.k.item() == pytest.approx(max(0.0, (0.001 * (0.5 * real - fake)).item()), abs=1e-7)
 

@@ -49,7 +49,7 @@ def squared_norms(critic, points):
 @pytest.mark.parametrize(("preset", "optimizer"), METHODS)
 def test_critic_gradients_are_of_whole_packs(state, preset, optimizer):
     ours, textbook = (state(preset=preset, optimizer=optimizer) for _ in range(2))
-    images, loss = ours.next_images(), LOSSES["hinge"]
+    images, loss = ours.next_batch().images, LOSSES["hinge"]
     torch.manual_seed(3)  # of the interpolation weights
     total, step = critic_objective(
         ours, loss, images, ours.next_latents(), parse(f"r1:{2 * HALF_R1},r2:{2 * HALF_R2},wgan-gp:{GP}")
@@ -78,7 +78,7 @@ def test_critic_gradients_are_of_whole_packs(state, preset, optimizer):
 @pytest.mark.parametrize("loss", ["nonsaturating", "relativistic_pairing", "mmd"])
 def test_generator_gradients_are_of_whole_packs(state, loss):
     ours, textbook = (state(loss=loss) for _ in range(2))
-    images = ours.next_images()
+    images = ours.next_batch().images
     value = generator_objective(ours, LOSSES[loss], images, ours.next_latents())
     value.backward(inputs=list(ours.generator.parameters()))
 

@@ -9,6 +9,7 @@ from fastgan.losses import LOSSES, Loss
 from fastgan.ops import interpolate
 from fastgan.penalties import parse
 from fastgan.train.closures import critic_objective, generator_objective
+from fastgan.train.labels import Batch
 from fastgan.train.step import train_step
 
 PENALTIES = ["none", "r1:1,r2:3", "wgan-gp:10"]
@@ -54,7 +55,7 @@ def textbook_penalty(critic, name, weight, real, fake):
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_critic_gradients_are_the_textbook_s(state, loss, preset, penalty):
     ours, textbook = state(preset), state(preset)
-    images = ours.next_images()
+    images = ours.next_batch().images
     torch.manual_seed(3)  # of the interpolation weights
     step = critic_gradients(ours, loss, images, parse(penalty))
 
@@ -80,7 +81,7 @@ def test_critic_gradients_are_the_textbook_s(state, loss, preset, penalty):
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 def test_generator_gradients_are_the_textbook_s(state, loss):
     ours, textbook = state(), state()
-    images = ours.next_images()
+    images = ours.next_batch().images
     value = generator_objective(ours, loss, images, ours.next_latents())
     value.backward(inputs=list(ours.generator.parameters()))
 
@@ -100,8 +101,8 @@ def test_the_generator_is_compared_with_the_images_of_the_critics_update(state):
 
     paired = Loss("paired", lambda real, fake: (real - fake).mean(), generator, "", needs_real=True)
     trained = state(lr_critic=1e-30)  # the critic stays what it is
-    images, critic = trained.next_images(), copy.deepcopy(trained.critic)
-    trained.next_images = lambda: images
+    images, critic = trained.next_batch().images, copy.deepcopy(trained.critic)
+    trained.next_batch = lambda: Batch(images)
     trained.loss = paired
     train_step(trained)
     trained.loss = Loss("unpaired", paired.critic, generator, "")
@@ -119,7 +120,7 @@ def test_without_penalties_nothing_looks_at_the_critics_gradient(state, monkeypa
 
 
 def test_names_in_the_log(state):
-    step = critic_gradients(state(), LOSSES["hinge"], state().next_images(), parse("r1:1,r2:1,wgan-gp"))
+    step = critic_gradients(state(), LOSSES["hinge"], state().next_batch().images, parse("r1:1,r2:1,wgan-gp"))
     values = step.scalars()
     for name in ("r1", "r2", "wgan-gp"):
         torch.testing.assert_close(values[f"gradient_norm_{name}"], step.gradient_norms[name].mean())

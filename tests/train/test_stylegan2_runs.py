@@ -39,7 +39,7 @@ def test_a_lazy_penalty_counts_as_often_as_it_is_left_out(state):
         made = state()
         made.critic.double()
         made.generator.double().eval()
-        images = made.next_images().double()
+        images = made.next_batch().images.double()
         latents = made.next_latents
         made.next_latents = lambda draw=latents: draw().double()
         total, step = critic_objective(made, loss, images, made.next_latents(), penalties if times else (), times)

@@ -1,0 +1,49 @@
+"""Critics whose last step is a head over one vector of features for each image: what further heads share with it."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class HeadedCritic(Protocol):
+    """A critic whose head judges one vector for each image.
+
+    Attributes:
+        num_features: F, the numbers in it.
+        head: [B, F] -> [B, 1].
+    """
+
+    num_features: int
+    head: nn.Module
+
+    def penultimate(self, images: Tensor) -> Tensor:
+        """The features of images, [B, F]."""
+        ...
+
+
+def headed(owner: str, critic: nn.Module) -> HeadedCritic:
+    """The critic itself.
+
+    Raises:
+        TypeError: its last features cannot be had.
+    """
+    if not isinstance(critic, nn.Module) or not isinstance(critic, HeadedCritic):
+        raise TypeError(
+            f"{owner}: critic is {type(critic).__name__}, expected a module with `penultimate`, `head` and "
+            "`num_features`, as DCGANCritic and ResNetCritic have"
+        )
+    return critic
+
+
+def features_and_logits(owner: str, critic: HeadedCritic, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The features of images and what the head says of them, [B, F] and [B, 1].
+
+    Raises:
+        ValueError: the head gives another number of outputs, which would be broadcast with what is added to it.
+    """
+    phi = critic.penultimate(images)
+    logits = critic.head(phi)
+    if logits.shape[1:] != (1,):
+        raise ValueError(f"{owner}: the critic's head gives shape {list(logits.shape)}, expected [{len(images)}, 1]")
+    return phi, logits
