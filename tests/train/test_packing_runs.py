@@ -10,7 +10,7 @@ from fastgan.ops import interpolate
 from fastgan.penalties import parse
 from fastgan.train import TrainConfig, load_generator, resume, train
 from fastgan.train.closures import critic_objective, generator_objective
-from fastgan.train.config import FEATURES
+from fastgan.train.networks import FEATURES
 from fastgan.train.regularisation import Regularisation
 from fastgan.train.step import train_step
 
