@@ -1,0 +1,22 @@
+"""What tests of the command line share: a call through typer's runner, and what a refusal looks like."""
+
+from typer.testing import CliRunner
+
+from fastgan.cli import app
+
+FAST = ["--batch-size", "16", "--device", "cpu"]
+
+
+def call(*arguments):
+    """Exit status, stdout and stderr of `fastgan arguments...`."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def assert_refused(result, message):
+    code, out, err = result
+    assert code == 2
+    assert out == ""
+    assert err == f"error: {message}\n"
