@@ -11,6 +11,7 @@ from fastgan.errors import UserError
 from fastgan.nn import BiasAct
 from fastgan.train import TrainConfig, resume
 from fastgan.train.closures import Closures
+from fastgan.train.labels import given
 from fastgan.train.regularisation import Regularisation
 from fastgan.train.state import TrainState
 from fastgan.train.step import train_step
@@ -44,18 +45,21 @@ def closures(made, steps=K):
 
 def after_real_steps(made, batch):
     """The generator's loss after the critic's own optimiser made K steps on the batch, all on copies."""
-    critic, generator, loss = copy.deepcopy(made.critic), copy.deepcopy(made.generator), made.loss
+    critic, generator = copy.deepcopy(made.critic), copy.deepcopy(made.generator)
+    loss = made.conditioning.objective(made.loss, batch._labels)
+    of_real, of_fake = (given(told) for told in made.conditioning.told_to_critic(batch._labels))
     kind, group = type(made.critic_optimizer), made.critic_optimizer.param_groups[0]
     optimizer = kind(critic.parameters(), **{k: group[k] for k in ("lr", "betas") if k in group})
     optimizer.load_state_dict(copy.deepcopy(made.critic_optimizer.state_dict()))
-    samples = generator(batch._latents).detach()
+    samples = generator(batch._latents, *given(batch._labels.fake)).detach()
     torch.manual_seed(3)  # of the noise
     for _ in range(K):
         optimizer.zero_grad()
-        loss.critic(critic(batch._images), critic(samples)).backward()
+        loss.critic(critic(batch._images, *of_real), critic(samples, *of_fake)).backward()
         optimizer.step()
     with torch.no_grad():
-        return loss.generator(critic(samples), critic(batch._images) if loss.needs_real else None).item()
+        fake = critic(samples, *of_fake)  # first, as the noise is drawn
+        return loss.generator(fake, critic(batch._images, *of_real) if loss.needs_real else None).item()
 
 
 @pytest.mark.parametrize(
@@ -65,8 +69,10 @@ def after_real_steps(made, batch):
         {"loss": "relativistic_pairing"},  # whose real logits depend on the generator through the critic's steps
         {"loss": "nonsaturating", "pack": 2, "instance_noise": 0.3},
         {"loss": "nonsaturating", "optimizer": "runge-kutta", "lr_critic": 0.05},  # plain SGD
+        {"loss": "relativistic_pairing", "conditional": "projection", "instance_noise": 0.3},
+        {"loss": "nonsaturating", "conditional": "auxiliary-classifier"},
     ],
-    ids=["Adam", "relativistic", "packs and noise", "SGD"],
+    ids=["Adam", "relativistic", "packs and noise", "SGD", "projection", "auxiliary classifier"],
 )
 def test_value_and_gradient_are_those_of_real_steps_of_the_critic(state, changes):
     made = state(**changes)
