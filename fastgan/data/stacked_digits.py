@@ -24,7 +24,7 @@ def stacked_digits(resolution: Resolution = SIDE, channels: int = 3) -> Images:
     """50,000 stacks of three digits, each drawn by itself: float32 [50000, 3, 8, 8] in [-1, 1], ink positive.
 
     What a generator covers of their 1,000 modes, a classifier of single digits can count: see
-    `fastgan.metrics.evaluate_stacked_digits`.
+    `fastgan.metrics.evaluate_stacked_digits`. The classes are the modes, `stacked_labels()`.
 
     Args:
         resolution: 8, or (8, 8).
@@ -42,7 +42,8 @@ def stacked_digits(resolution: Resolution = SIDE, channels: int = 3) -> Images:
         raise UserError(
             f"--data is {STACKED_DIGITS!r}, images of 3x8x8; the run expects {wanted}: give --channels 3 --resolution 8"
         )
-    return Images(STACKED_DIGITS, digits().pixels[_chosen(), 0])
+    names = tuple(f"{mode:03}" for mode in range(1000))
+    return Images(STACKED_DIGITS, digits().pixels[_chosen(), 0], stacked_labels(), names)
 
 
 def stacked_labels() -> Tensor:

@@ -23,6 +23,8 @@ def cache(tmp_path_factory):
 def test_every_channel_is_a_digit_and_the_label_reads_them():
     images, labels = stacked_digits(), stacked_labels()
     assert images.pixels.shape == (50_000, 3, 8, 8)
+    assert torch.equal(images.labels, labels)
+    assert (images.classes[7], images.classes[990]) == ("007", "990")
     assert sorted(set(labels.tolist())) == list(range(1000))
     singles = {
         image.numpy().tobytes(): int(label) for image, label in zip(digits().pixels, digit_labels(), strict=True)
