@@ -34,6 +34,8 @@ RUNS = {
     "projection, one pass": {**PROJECTION, "preset": "digits-resnet", "penalty": "r1:1,r2:1"},
     "projection, spectral norm": {**PROJECTION, "loss": "hinge", "spectral_norm": True},
     "projection, epochs apart": {**PROJECTION, "preset": "digits-resnet", "optimizer": "variance-reduced"},
+    "projection, noise": {**PROJECTION, "instance_noise": 0.1, "instance_noise_steps": 9, "orthogonal": 1e-4},
+    "auxiliary classifier, unrolled": {"conditional": "auxiliary-classifier", "unroll": 1},
     "auxiliary classifier": {"conditional": "auxiliary-classifier:0.5"},
     "semi-supervised": {"conditional": "semi-supervised"},
     "noise and unrolling": {**PROJECTION, "instance_noise": 0.3, "instance_noise_steps": 9, "unroll": 1},
@@ -158,6 +160,7 @@ def test_names():
         ({"conditional": "auxiliary-classifier:0"}, "'auxiliary-classifier:0', expected a weight above 0, as in"),
         ({"conditional": "auxiliary-classifier:x"}, "'auxiliary-classifier:x', expected a weight above 0"),
         ({**PROJECTION, "loss": "mmd"}, "--loss is 'mmd', expected an objective of logits: --conditional"),
+        ({**PROJECTION, "pack": 2}, "--pack is 2, expected 1: with --conditional every sample has a class"),
         ({**PROJECTION, "loss": "began"}, "--loss is 'began', expected an objective of logits"),
         (
             {"conditional": "auxiliary-classifier", "penalty": "r1:1"},

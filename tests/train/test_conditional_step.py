@@ -11,6 +11,7 @@ from fastgan.ops import interpolate
 from fastgan.penalties import parse
 from fastgan.train.closures import Closures, critic_objective, generator_objective
 from fastgan.train.labels import Labels
+from fastgan.train.look_ahead import unrolled_objective
 from fastgan.train.regularisation import NO_REGULARISATION
 from fastgan.train.state import TrainState, seeds
 from fastgan.train.step import train_step
@@ -165,6 +166,20 @@ def test_labels_are_drawn_with_the_latents(optimizer, tiny):
         assert torch.equal(found, expected)
     for found, expected in zip(judged, [real, first[1], of_generator[1], real], strict=True):
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["projection", "auxiliary-classifier", "semi-supervised"])
+def test_unrolling_looks_at_the_same_labels(kind, state):
+    """A critic that hardly moves is the critic as it is, and its step is on the data and the samples with theirs."""
+    made = state(kind, lr_critic=1e-30)
+    images, latents = drawn(made)
+    labels, loss = Labels(REAL, FAKE if kind != "semi-supervised" else None), LOSSES["hinge"]
+    expected = generator_objective(made, loss, images, latents, labels)
+    told = []
+    made.critic.register_forward_pre_hook(lambda _, given: told.append([x.tolist() for x in given[1:]]))
+    found = unrolled_objective(made, loss, images, latents, 1, labels)
+    assert_same_gradients(found, made.generator, expected)
+    assert told == ([[REAL.tolist()], [FAKE.tolist()], [FAKE.tolist()]] if kind == "projection" else [[], [], []])
 
 
 def test_labels_come_with_their_images(tiny):
