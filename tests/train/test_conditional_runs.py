@@ -167,7 +167,6 @@ def test_names():
             "--penalty is 'r1:1', expected none: --conditional auxiliary-classifier makes a critic of class logits",
         ),
         ({"conditional": "semi-supervised", "penalty": "r1:1"}, "--penalty is 'r1:1', expected none: --cond"),
-        ({**PROJECTION, "pack": 2}, "--pack is 2, expected 1: with --conditional every sample has a class"),
         (
             {**PROJECTION, "preset": "stylegan2-small"},
             "--conditional is 'projection', expected semi-supervised, or none: the generator of stylegan2-small has no",
