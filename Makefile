@@ -34,6 +34,8 @@ demo: setup
 	@echo "Samples: $(DEMO)/samples.png"
 
 # Most tests keep one core busy, so the operations' run beside the others and show what they printed when both are done.
+# Threads that wait for each other sleep: spinning, they would keep the other half from a core.
+test test-ops: export OMP_WAIT_POLICY = passive
 test: setup
 	$(MAKE) --no-print-directory test-ops > $(OPS_LOG) 2>&1 & ops=$$!; trap "kill $$ops" INT TERM; \
 	$(BIN)/python -m pytest tests --ignore=tests/ops; others=$$?; \

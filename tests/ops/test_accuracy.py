@@ -22,9 +22,10 @@ def test_error_is_at_most_twice_that_of_pytorch(case, dtype, generator):
 
     For forward, first and second derivatives each, over the elements of all samples: the root mean square is at most
     twice that of the same formula in plain PyTorch in the same dtype (half a unit in the last place, where PyTorch
-    happens to be exact), and the worst at most twice PyTorch's worst (four units in the last place; 16 for second
-    derivatives, which are sums of sums that cancel: there the worst of one draw is luck on both sides, and the root
-    mean square is what binds). All samples together, since the worst of a dozen elements is luck. In float64 plain
+    happens to be exact), and the worst at most twice PyTorch's worst (four units in the last place; 8 for gradients
+    through a convolution, 16 for second derivatives, which are sums of sums that cancel: there the worst of one draw is
+    luck on both sides, PyTorch's own being up to 4.8 units in 25 draws of the former, and the root mean square is what
+    binds). All samples together, since the worst of a dozen elements is luck. In float64 plain
     PyTorch is the truth itself, and no element is off by 1e-13.
     """
     if not case.supports(dtype):
@@ -62,7 +63,8 @@ def test_error_is_at_most_twice_that_of_pytorch(case, dtype, generator):
         worst_of_each = [found.abs().max().item() for found in runs[0]]
         worst, label = max(zip(worst_of_each, labels, strict=True))
         found, expected = map(torch.cat, runs)
-        cap = max(2 * expected.abs().max().item(), (16 if order == "second" else 4) * eps)
+        units = {"forward": 4, "first": 8 if case.spec.composed else 4, "second": 16}[order]
+        cap = max(2 * expected.abs().max().item(), units * eps)
         assert worst <= cap, f"{label}: {order}: {worst / eps:.2f} units in the last place, of {cap / eps:.2f}"
         found, expected = (run.square().mean().sqrt().item() for run in (found, expected))
         assert found <= max(2 * expected, eps / 2), f"{order}: rms error {found:.3g}, PyTorch's {expected:.3g}"
