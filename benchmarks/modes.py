@@ -2,14 +2,13 @@
 
     python -m benchmarks.modes                        # everything, two runs at a time (more than an hour)
     python -m benchmarks.modes --methods plain packing --seeds 2
-    python -m benchmarks.modes --table docs/choosing.md
+    python -m benchmarks.modes --table docs/choosing.md --png docs/images/modes.png
 
 Every finished run is written to the JSON file at once; those that it has are not repeated. With --table the tables
-between the marks of a Markdown file are written from it.
+between the marks of a Markdown file are written from it, with --png a chart.
 """
 
 import argparse
-import json
 import math
 import multiprocessing
 import statistics
@@ -17,12 +16,13 @@ import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.markdown import between, head, line
+from benchmarks.modes_chart import draw
 from benchmarks.results import FOLDER
+from benchmarks.runs import Run, read, write
 from fastgan.toys.mixtures import MIXTURES
 from fastgan.toys.plane import PlaneGAN, PlaneRecipe
 from fastgan.toys.plane_recipes import PLANE_RECIPES
@@ -36,8 +36,6 @@ PUBLISHED = {
     "grid": (("plain GAN, published", "3.3", "0.5 %"), ("ALI, published", "15.8", "1.6 %"),
              ("unrolled GAN, published", "23.6", "16 %"), ("VEEGAN, published", "24.6", "40 %")),
 }  # fmt: skip
-
-Run = dict[str, Any]
 
 
 def one(mixture: str, method: str, seed: int) -> Run:
@@ -108,15 +106,6 @@ def spread(values: list[float], digits: int, unit: str = "") -> str:
     return f"{statistics.mean(values):.{digits}f} ± {deviation:.{digits}f}{unit}"
 
 
-def read(path: Path) -> list[Run]:
-    return json.loads(path.read_text())["runs"] if path.exists() else []
-
-
-def write(path: Path, runs: list[Run]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"samples": SAMPLES, "torch": torch.__version__, "runs": runs}, indent=1) + "\n")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--methods", nargs="+", choices=PLANE_RECIPES, default=list(PLANE_RECIPES))
@@ -125,15 +114,16 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="Runs at a time, one thread each.")
     parser.add_argument("--json", type=Path, default=FOLDER / "modes" / "plane.json")
     parser.add_argument("--table", type=Path, help="Only write the tables of this Markdown file.")
+    parser.add_argument("--png", type=Path, help="Only draw a chart.")
     arguments = parser.parse_args()
     runs = up_to_date(read(arguments.json))
-    if arguments.table is None:
+    if arguments.table is None and arguments.png is None:
         ahead = missing(runs, arguments.methods, arguments.mixtures, arguments.seeds)
         with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
             for i, future in enumerate(as_completed([pool.submit(one, *key) for key in ahead]), 1):
                 r = future.result()
                 runs.append(r)
-                write(arguments.json, runs)
+                write(arguments.json, runs, samples=SAMPLES)
                 print(
                     f"{i}/{len(ahead)} {r['mixture']}, {r['method']}, seed {r['seed']}: {r['modes']} of {r['of']} "
                     f"modes, {r['high_quality']:.1%} high quality, {r['seconds']:.0f} s",
@@ -143,6 +133,10 @@ def main() -> None:
     print("\n\n".join(tables))
     if arguments.table is not None:
         arguments.table.write_text(between(arguments.table.read_text(), BEGIN, END, tables))
+
+    if arguments.png is not None:
+        draw(runs, arguments.png)
+        print(f"wrote {arguments.png}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ and not repeated. With --table the table between the marks of a Markdown file is
 """
 
 import argparse
-import json
 import tempfile
 import time
 from dataclasses import asdict
@@ -20,6 +19,7 @@ import torch
 
 from benchmarks.markdown import between, head, line
 from benchmarks.results import FOLDER
+from benchmarks.runs import Run, read, write
 from fastgan.metrics import evaluate_stacked_digits
 from fastgan.metrics.stacked_digits import MODES, SAMPLES
 from fastgan.train import TrainConfig, load_generator, train
@@ -30,8 +30,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "dcgan": {"preset": "dcgan", "batch_size": 64},
     "R1 + R2, relativistic": {"preset": "digits-resnet"},
 }
-
-Run = dict[str, Any]
 
 
 def one(method: str, steps: int, seed: int) -> Run:
@@ -63,15 +61,6 @@ def table(runs: list[Run]) -> str:
         of = runs[-1]["data"]
         lines.append(line(["real digits", str(of["modes"]), f"{of['kl']:.3f}", f"{of['confident']:.1%}", "", ""]))
     return "\n".join(lines)
-
-
-def read(path: Path) -> list[Run]:
-    return json.loads(path.read_text())["runs"] if path.exists() else []
-
-
-def write(path: Path, runs: list[Run]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"torch": torch.__version__, "runs": runs}, indent=1) + "\n")
 
 
 def main() -> None:
