@@ -2,8 +2,7 @@
 
 One embedding for all layers, as in BigGAN (Brock et al. 2019, arXiv:1809.11096, section 3), in place of a table for
 each (Dumoulin et al. 2017, arXiv:1610.07629; Miyato and Koyama 2018, arXiv:1802.05637): a step of Adam moves an entry
-of a table by the learning rate, but a product with an embedding by a multiple of it. The tables were tried: after 1,500
-steps with an auxiliary classifier, `digits-dcgan` drew the digit that it was asked for one time in eight.
+of a table by the learning rate, but a product with an embedding by a multiple of it.
 """
 
 from torch import Tensor, nn

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.models.class_conditional import EMBEDDING_DIM, batch_norm, class_embedding, embedded, sequence
+from fastgan.models.headed import BodyAndHead
 from fastgan.nn import BiasAct, MinibatchDiscrimination
 
 
@@ -54,7 +55,7 @@ class DCGANGenerator(nn.Module):
         return self.layers(z, *embedded("DCGANGenerator", self.embed, labels, len(z)))
 
 
-class DCGANCritic(nn.Module):
+class DCGANCritic(BodyAndHead):
     """Images to logits, halving the resolution down to 2×2.
 
     Noise and dropout keep it from memorising a small data set, which would leave the generator without a useful
@@ -85,8 +86,6 @@ class DCGANCritic(nn.Module):
         noise: float,
         outputs: int = 1,
     ) -> None:
-        super().__init__()
-        self.num_features = features
         layers: list[nn.Module] = [
             InputNoise(noise),
             nn.Conv2d(channels, width, 3, padding=1, bias=False),
@@ -100,20 +99,13 @@ class DCGANCritic(nn.Module):
             ]
             width *= 2
         layers += [nn.Flatten(), nn.Linear(4 * width, features, bias=False), BiasAct(features)]
-        self.features = nn.Sequential(*layers)
-        self.head = nn.Sequential(
+        head = nn.Sequential(
             MinibatchDiscrimination(features, similarities, kernel_dims), nn.Linear(features + similarities, outputs)
         )
-
-    def penultimate(self, images: Tensor) -> Tensor:
-        """The features of images, [B, num_features], that the head judges."""
-        return self.features(images)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.penultimate(images))
+        super().__init__(nn.Sequential(*layers), head, features)
 
 
-class BatchNormCritic(nn.Module):
+class BatchNormCritic(BodyAndHead):
     """Images to logits by strided convolutions with batch norm, but for the first layer, as in the paper.
 
     Batch norm compares the images of a batch, so data and samples are best judged in batches of their own, as training
@@ -128,7 +120,6 @@ class BatchNormCritic(nn.Module):
     """
 
     def __init__(self, channels: int, resolution: int, width: int, outputs: int = 1) -> None:
-        super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False), BiasAct(width)]
         for _ in range(doublings(resolution)):
             layers += [
@@ -137,16 +128,7 @@ class BatchNormCritic(nn.Module):
                 BiasAct(2 * width),
             ]
             width *= 2
-        self.features = nn.Sequential(*layers, nn.Flatten())
-        self.head = nn.Linear(16 * width, outputs)
-        self.num_features = 16 * width
-
-    def penultimate(self, images: Tensor) -> Tensor:
-        """The features of images, [B, num_features], that the head judges."""
-        return self.features(images)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.penultimate(images))
+        super().__init__(nn.Sequential(*layers, nn.Flatten()), nn.Linear(16 * width, outputs), 16 * width)
 
 
 class InputNoise(nn.Module):

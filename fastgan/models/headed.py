@@ -5,6 +5,27 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 
+class BodyAndHead(nn.Module):
+    """A critic of two parts: features of an image, [B, num_features], and what the head makes of them.
+
+    Args:
+        features: the body.
+        head: judges its features.
+        num_features: how many there are for an image.
+    """
+
+    def __init__(self, features: nn.Module, head: nn.Module, num_features: int) -> None:
+        super().__init__()
+        self.features, self.head, self.num_features = features, head, num_features
+
+    def penultimate(self, images: Tensor) -> Tensor:
+        """The features of images, [B, num_features], that the head judges."""
+        return self.features(images)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.penultimate(images))
+
+
 @runtime_checkable
 class HeadedCritic(Protocol):
     """A critic whose head judges one vector for each image.

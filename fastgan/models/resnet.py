@@ -13,6 +13,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from fastgan.models.class_conditional import EMBEDDING_DIM, batch_norm, class_embedding, embedded, sequence
 from fastgan.models.dcgan import doublings
+from fastgan.models.headed import BodyAndHead
 from fastgan.nn import BiasAct
 
 
@@ -105,7 +106,7 @@ class ResNetGenerator(nn.Module):
         return self.layers(z, *embedded("ResNetGenerator", self.embed, labels, len(z)))
 
 
-class ResNetCritic(nn.Module):
+class ResNetCritic(BodyAndHead):
     """Images to logits, halving the resolution down to 2×2 and then averaging over the four pixels.
 
     Args:
@@ -117,22 +118,16 @@ class ResNetCritic(nn.Module):
     """
 
     def __init__(self, channels: int, resolution: int, width: int, outputs: int = 1) -> None:
-        super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1, bias=False)]
         for _ in range(doublings(resolution) + 1):
             layers.append(DownBlock(width, 2 * width))
             width *= 2
         layers.append(BiasAct(width))
-        self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(width, outputs)
-        self.num_features = width
+        super().__init__(nn.Sequential(*layers), nn.Linear(width, outputs), width)
 
     def penultimate(self, images: Tensor) -> Tensor:
         """The features of images, [B, num_features], that the head judges."""
-        return self.features(images).mean((2, 3))
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.penultimate(images))
+        return super().penultimate(images).mean((2, 3))
 
 
 def _doubled(x: Tensor) -> Tensor:

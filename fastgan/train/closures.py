@@ -103,8 +103,7 @@ def critic_objective(
         (a scalar to differentiate, what it consists of).
     """
     samples = state.generator(latents, *given(labels.fake))
-    loss = state.conditioning.objective(loss, labels)
-    told = state.conditioning.told_to_critic(labels)
+    loss, told = state.conditioning.with_labels(loss, labels)
     if not penalties:
         real, fake = state.critic(images, *given(told.real)), state.critic(samples, *given(told.fake))
         value = loss.critic(real, fake)
@@ -139,8 +138,7 @@ def generator_objective(
     Returns:
         A scalar to differentiate.
     """
-    loss = state.conditioning.objective(loss, labels)
-    told = state.conditioning.told_to_critic(labels)
+    loss, told = state.conditioning.with_labels(loss, labels)
     fake_logits = state.critic(state.generator(latents, *given(labels.fake)), *given(told.fake))
     real_logits = state.critic(images, *given(told.real)) if loss.needs_real else None
     return loss.generator(fake_logits, real_logits)

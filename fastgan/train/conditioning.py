@@ -32,9 +32,9 @@ class Conditioning:
     objective: Callable[[Loss, Labels], Loss]
     one_number: bool
 
-    def told_to_critic(self, labels: Labels) -> Labels:
-        """What the critic is called with."""
-        return labels if self.tells_critic else UNLABELLED
+    def with_labels(self, loss: Loss, labels: Labels) -> tuple[Loss, Labels]:
+        """What the players minimise in an update with these labels, and those that the critic is called with."""
+        return self.objective(loss, labels), labels if self.tells_critic else UNLABELLED
 
 
 def auxiliary(loss: Loss, labels: Labels, weight: float = 1.0) -> Loss:

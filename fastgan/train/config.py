@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from fastgan.data import DIGITS
 from fastgan.errors import UserError
-from fastgan.games import Method, kind_of
+from fastgan.games import Game, Method, kind_of
 from fastgan.games import parse as parse_method
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
@@ -144,7 +144,7 @@ class TrainConfig:
         if not 0 <= self.seed < 2**63:
             raise _wrong("seed", self.seed, "0 to 2^63 - 1")
         _penalties(self.penalty)
-        _ = self.method
+        _ = self._trial_game()
         self._check_objective()
         self._check_conditioning()
         self._check_packs()
@@ -152,7 +152,7 @@ class TrainConfig:
         self._settle_noise()
 
     def _check_objective(self) -> None:
-        if self.path_length and kind_of(self.optimizer).second_order:
+        if self.path_length and self._trial_game().second_order:
             reason = f"0: {self.optimizer} differentiates the generator's loss twice, and path lengths are derivatives"
             raise _wrong("path_length", self.path_length, reason)
         output, penalties = self.objective.output, _penalties(self.penalty)
@@ -179,8 +179,7 @@ class TrainConfig:
             raise _wrong("unroll", self.unroll, "at least 0")
         if not self.unroll:
             return
-        players = (self.optimizer_of(nn.ParameterList([torch.zeros(1)]), lr) for lr in (self.lr_critic, self.lr))
-        if self.method(*players).second_order:  # of these settings: runge-kutta is with a weight alone
+        if self._trial_game().second_order:
             reason = (
                 f"0: {self.optimizer} differentiates the generator's loss by the critic, of which unrolling has copies"
             )
@@ -235,14 +234,19 @@ class TrainConfig:
     def method(self) -> Method:
         """What makes the game's optimiser of the players' ones, from `optimizer`."""
         try:
-            method = parse_method(self.optimizer)
+            return parse_method(self.optimizer)
         except ValueError as error:
             raise UserError(f"{option('optimizer')} is {error}") from None
+
+    def _trial_game(self) -> Game:
+        """A game of one number for each player, as what it is may depend on its settings: runge-kutta is of second
+        order with a weight alone."""
+        method = self.method
+        players = (self.optimizer_of(nn.ParameterList([torch.zeros(1)]), lr) for lr in (self.lr_critic, self.lr))
         try:
-            method(*(self.optimizer_of(nn.ParameterList([torch.zeros(1)]), lr) for lr in (self.lr_critic, self.lr)))
+            return method(*players)
         except ValueError as error:  # of a setting
             raise UserError(f"{option('optimizer')} is {self.optimizer!r}: {error}") from None
-        return method
 
     def optimizer_of(self, network: nn.Module, lr: float) -> Optimizer:
         """A player's own optimiser."""

@@ -30,8 +30,8 @@ def unrolled_objective(
         A scalar to differentiate.
     """
     samples = state.generator(latents, *given(labels.fake))
-    loss = state.conditioning.objective(loss, labels)
-    of_images, of_samples = (given(told) for told in state.conditioning.told_to_critic(labels))
+    loss, told = state.conditioning.with_labels(loss, labels)
+    of_images, of_samples = given(told.real), given(told.fake)
     with _trainable(state.game.critic.parameters):
         return unrolled_generator_loss(
             state.critic,

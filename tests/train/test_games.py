@@ -132,7 +132,7 @@ def test_a_snapshot_at_the_start_of_every_epoch(state):
     [
         ({"clip_weights": -1.0}, "--clip-weights is -1.0, expected a number of at least 0"),
         ({"clip_weights": 0.1, "spectral_norm": True}, "--clip-weights is 0.1, expected 0: --spectral-norm bounds"),
-        ({"optimizer": "sgd"}, "--optimizer is 'sgd', expected one of alternating, simultaneous"),
+        ({"optimizer": "sgd"}, "^--optimizer is 'sgd', expected one of alternating, simultaneous"),
         (
             {"optimizer": "consensus:x"},
             "--optimizer is 'consensus:x', expected numbers after the name: consensus:gamma",
@@ -144,6 +144,10 @@ def test_a_snapshot_at_the_start_of_every_epoch(state):
         (
             {"preset": "stylegan2-small", "path_length": 2.0, "optimizer": "consensus"},
             "--path-length is 2.0, expected 0: consensus differentiates the generator's loss twice",
+        ),
+        (
+            {"preset": "stylegan2-small", "path_length": 2.0, "optimizer": "runge-kutta:2:0.1"},
+            "--path-length is 2.0, expected 0: runge-kutta:2:0.1 differentiates the generator's loss twice",
         ),
     ],
 )

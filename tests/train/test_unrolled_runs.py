@@ -46,8 +46,8 @@ def closures(made, steps=K):
 def after_real_steps(made, batch):
     """The generator's loss after the critic's own optimiser made K steps on the batch, all on copies."""
     critic, generator = copy.deepcopy(made.critic), copy.deepcopy(made.generator)
-    loss = made.conditioning.objective(made.loss, batch._labels)
-    of_real, of_fake = (given(told) for told in made.conditioning.told_to_critic(batch._labels))
+    loss, told = made.conditioning.with_labels(made.loss, batch._labels)
+    of_real, of_fake = given(told.real), given(told.fake)
     kind, group = type(made.critic_optimizer), made.critic_optimizer.param_groups[0]
     optimizer = kind(critic.parameters(), **{k: group[k] for k in ("lr", "betas") if k in group})
     optimizer.load_state_dict(copy.deepcopy(made.critic_optimizer.state_dict()))
