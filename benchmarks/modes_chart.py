@@ -1,4 +1,4 @@
-"""The mode coverage as a chart: all methods as points with error bars. See benchmarks/modes.py."""
+"""The mode coverage as a chart: every method's seeds and their mean. See benchmarks/modes.py."""
 
 import statistics
 from pathlib import Path
@@ -11,7 +11,8 @@ COLOR = "#2166ac"
 
 
 def draw(runs: list[Run], png: Path) -> None:
-    """For each mixture two panels, modes and high-quality samples: a point for each method, mean ± deviation."""
+    """For each mixture two panels, modes and high-quality samples: for each method a ring for every seed, one beside
+    the other, and a bar at their mean."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -31,8 +32,9 @@ def draw(runs: list[Run], png: Path) -> None:
             for y, method in enumerate(methods):
                 values = [times * r[name] for r in runs if (r["mixture"], r["method"]) == (mixture, method)]
                 if values:
-                    deviation = statistics.stdev(values) if len(values) > 1 else 0
-                    axes.errorbar(statistics.mean(values), y, xerr=deviation, fmt="o", color=COLOR, capsize=3)
+                    beside = [y + 0.09 * (i - (len(values) - 1) / 2) for i in range(len(values))]
+                    axes.plot(values, beside, "o", color=COLOR, markersize=4, markerfacecolor="none")
+                    axes.plot(statistics.mean(values), y, "|", color=COLOR, markersize=14, markeredgewidth=2.5)
             axes.axvline(best, color="gray", linewidth=0.8, linestyle="--")
             axes.set(xlim=(-0.03 * best, 1.06 * best), ylim=(len(methods) - 0.5, -0.5))
             axes.grid(axis="y", linewidth=0.3)
