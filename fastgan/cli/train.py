@@ -49,7 +49,8 @@ def train(
     loss: Annotated[
         str | None,
         typer.Option(
-            help=f"The objective: {_LOSSES}; also feature_matching:hinge, label_smoothing:0.9:minimax.",
+            help=f"The objective: {_LOSSES}; also feature_matching:hinge, label_smoothing:0.9:minimax, fgan:alpha:0.5, "
+            "fgan:kl:saturating.",
             rich_help_panel=_RECIPE,
         ),
     ] = None,
@@ -64,7 +65,8 @@ def train(
     penalty: Annotated[
         str | None,
         typer.Option(
-            help=f"The critic's gradient penalties with their weights, or none: {_PENALTIES}; e.g. r1:10,r2:10.",
+            help=f"The critic's gradient penalties with their weights, or none: {_PENALTIES}; e.g. r1:10,r2:10, or "
+            "wgan-gp:10:one-sided.",
             rich_help_panel=_RECIPE,
         ),
     ] = None,

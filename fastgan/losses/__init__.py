@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from fastgan.losses import auxiliary_classifier, learned_moments
 from fastgan.losses.began import began
-from fastgan.losses.divergences import DIVERGENCES
+from fastgan.losses.divergences import DIVERGENCES, PARAMETRIC
 from fastgan.losses.ebgan import ebgan, pulling_away
 from fastgan.losses.feature_matching import feature_matching, feature_matching_with
 from fastgan.losses.fgan import fgan
@@ -53,23 +53,20 @@ LOSSES: dict[str, Loss] = {
 
 began's k is that of this very object: take one of your own from `began()` or `parse("began")`."""
 
-_OF_A_NUMBER: dict[str, tuple[Callable[[float], Loss], str]] = {
-    "fgan:alpha": (lambda number: fgan(DIVERGENCES["alpha"](number)), "after the divergence, as in fgan:alpha:0.3"),
-    "fgan:weighted_jensen_shannon": (
-        lambda number: fgan(DIVERGENCES["weighted_jensen_shannon"](number)),
-        "after the divergence, as in fgan:weighted_jensen_shannon:0.3",
-    ),
-    "ebgan": (ebgan, "for the margin, as in ebgan:10"),
-    "began": (began, "for gamma, as in began:0.7"),
+_OF_NUMBERS: dict[str, tuple[Callable[..., Loss], int, str]] = {
+    "ebgan": (ebgan, 1, "for the margin, as in ebgan:0.5"),
+    "began": (began, 2, "for gamma, and another for lambda_k if you like, as in began:0.7 or began:0.7:0.01"),
 }
+"""What makes them, and of how many numbers at most."""
 
 
 def parse(text: str) -> Loss:
     """What an objective is called, with its parameter if it has one.
 
-    `hinge`, `fgan:kl`, `mmd:gaussian`; with a number `fgan:alpha:0.5`, `fgan:weighted_jensen_shannon:0.3`, `ebgan:10`
-    (the margin), `began:0.7` (gamma); `label_smoothing:0.9:nonsaturating` of any classifier's objective,
-    `feature_matching:nonsaturating` of any of logits.
+    `hinge`, `fgan:kl`, `mmd:gaussian`; with a number `fgan:alpha:0.5`, `fgan:weighted_jensen_shannon:0.3`, `ebgan:0.5`
+    (the margin), `began:0.7` (gamma), `began:0.7:0.01` (and lambda_k); with the generator of the minimax form
+    `fgan:kl:saturating`, `fgan:alpha:0.5:saturating`; `label_smoothing:0.9:nonsaturating` of any classifier's
+    objective, `feature_matching:nonsaturating` of any of logits.
 
     Returns:
         The `Loss`; one that has a state (began) is a fresh one at every call.
@@ -81,18 +78,33 @@ def parse(text: str) -> Loss:
         return began()
     if text in LOSSES:
         return LOSSES[text]
-    family, _, rest = text.partition(":")
+    family, *parts = text.split(":")
+    rest = ":".join(parts)
     if family == "label_smoothing":
         target, _, smoothed = rest.partition(":")
         number = _number(text, target, "and an objective, as in label_smoothing:0.9:nonsaturating")
         return label_smoothing(parse(smoothed), number)
     if family == "feature_matching":
         return feature_matching_with(parse(rest or "nonsaturating"))
-    name, _, parameter = text.rpartition(":")
-    if name in _OF_A_NUMBER:
-        make, example = _OF_A_NUMBER[name]
-        return make(_number(text, parameter, example))
-    raise ValueError(f"{text!r}, expected one of {', '.join(LOSSES)}")
+    if family == "fgan":
+        return _fgan(text, rest.removesuffix(":saturating"), saturating=rest.endswith(":saturating"))
+    if family in _OF_NUMBERS:
+        make, most, example = _OF_NUMBERS[family]
+        if len(parts) <= most:
+            return make(*(_number(text, part, example) for part in parts))
+    raise _unknown(text)
+
+
+def _fgan(text: str, divergence: str, saturating: bool) -> Loss:
+    name, *parts = divergence.split(":")
+    if name not in DIVERGENCES or len(parts) > (name in PARAMETRIC):
+        raise _unknown(text)
+    numbers = [_number(text, part, f"after the divergence, as in fgan:{name}:0.3") for part in parts]
+    return fgan(DIVERGENCES[name](*numbers), saturating)
+
+
+def _unknown(text: str) -> ValueError:
+    return ValueError(f"{text!r}, expected one of {', '.join(LOSSES)}")
 
 
 def _number(text: str, part: str, example: str) -> float:

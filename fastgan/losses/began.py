@@ -41,8 +41,7 @@ def critic(k: Tensor, real_errors: Tensor, fake_errors: Tensor) -> Tensor:
 
     Berthelot et al. 2017, arXiv:1703.10717, section 3.4.
     """
-    # In the precision of k: beside 1, sixteen bits do not show a step of 0.001.
-    return (wide(real_errors).mean() - k * wide(fake_errors).mean()).to(fake_errors.dtype)
+    return wide(real_errors).mean() - k * wide(fake_errors).mean()
 
 
 def generator(fake_errors: Tensor, real_errors: Tensor | None = None) -> Tensor:
@@ -57,7 +56,7 @@ def generator(fake_errors: Tensor, real_errors: Tensor | None = None) -> Tensor:
 
     Berthelot et al. 2017, arXiv:1703.10717, section 3.4.
     """
-    return fake_errors.mean()
+    return wide(fake_errors).mean()
 
 
 def balance(gamma: float, real_errors: Tensor, fake_errors: Tensor) -> Tensor:
@@ -171,8 +170,9 @@ def began(gamma: float = GAMMA, lambda_k: float = RATE) -> Began:
     if not 0 < lambda_k < math.inf:
         raise ValueError(f"began: lambda_k is {lambda_k!r}, expected a number above 0")
     state = {"k": torch.zeros([])}
+    parameters = [gamma] if lambda_k == RATE else [gamma, lambda_k]
     return Began(
-        "began" if gamma == GAMMA else f"began:{gamma}",
+        "began" if parameters == [GAMMA] else ":".join(map(str, ["began", *parameters])),
         update_wrapper(partial(_critic_of, state), critic),
         generator,
         "Berthelot et al. 2017, arXiv:1703.10717",

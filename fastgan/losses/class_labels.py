@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fastgan.losses.features import wide
 from fastgan.ops.checks import check_shape
 
 
@@ -26,4 +27,4 @@ def cross_entropy(owner: str, name: str, class_logits: Tensor, labels: Tensor) -
         raise ValueError(
             f"{owner}: {name}labels are from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}"
         )
-    return F.cross_entropy(class_logits, labels)
+    return F.cross_entropy(wide(class_logits), labels)

@@ -10,7 +10,11 @@ and keeps to the domain of f* (Nowozin et al. 2016, arXiv:1606.00709, tables 1 a
 paper's has no closed conjugate (Jeffrey) or none is given for every parameter (alpha, weighted Jensen-Shannon), g(v) =
 f'(exp(v)): then the best logit is log(p / q).
 
-f* after g is one expression here, without overflow: exp goes on as its tangent beyond 30.
+f* after g is one expression here, without overflow. Where both are exponentials of one sign, they go on as their
+tangents from one and the same logit v_0, at which the steeper exponent is 30. From there on (T, f*) moves along the
+tangent of f*, whose slope is the ratio u_0 of v_0: u T - f* <= f(u) still holds for every ratio u on this side of u_0,
+so that no critic gains by logits beyond. If one went over before the other, the critic's loss would have no lower
+bound.
 """
 
 import math
@@ -19,7 +23,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import logsigmoid, relu, softplus
 
 Function = Callable[[Tensor], Tensor]
 
@@ -29,7 +33,7 @@ class Divergence:
     """One f-divergence; all functions are elementwise and differentiable.
 
     Attributes:
-        name: what the Python API and the command line call it.
+        name: what the Python API and the command line call it, with its parameter if that is not the default.
         f: of the ratio u > 0.
         derivative: f'(u), the best T.
         conjugate: f*(t) for t in the domain.
@@ -50,9 +54,10 @@ class Divergence:
 LIMIT = 30.0
 
 
-def exp(v: Tensor) -> Tensor:
-    """exp(v) up to v = 30 and its tangent beyond: 1e4 gives 1e17, and the gradient never exceeds exp(30)."""
-    return torch.exp(v.clamp(max=LIMIT)) * (1 + (v - LIMIT).clamp(min=0))
+def exp(v: Tensor, limit: float = LIMIT) -> Tensor:
+    """exp(v) up to v = limit and its tangent beyond: at 30, 1e4 gives 1e17, and the gradient never exceeds exp(30)."""
+    # At the limit itself clamp passes the gradient on; relu does not, or the slope there would be twice as large.
+    return torch.exp(v.clamp(max=limit)) * (1 + relu(v - limit))
 
 
 def total_variation() -> Divergence:
@@ -124,7 +129,7 @@ def neyman() -> Divergence:
         lambda t: 2 - 2 * torch.sqrt(1 - t),
         (-math.inf, 1.0),
         lambda v: 1 - exp(-v),
-        lambda v: 2 - 2 * exp(-v / 2),
+        lambda v: 2 - 2 * exp(-v / 2, LIMIT / 2),  # from where T goes on as its tangent
     )
 
 
@@ -202,7 +207,7 @@ def weighted_jensen_shannon(pi: float = 0.5) -> Divergence:
         return 1 - pi + pi * u
 
     return Divergence(
-        "weighted_jensen_shannon",
+        "weighted_jensen_shannon" if pi == 0.5 else f"weighted_jensen_shannon:{pi}",
         lambda u: pi * torch.special.xlogy(u, u) - torch.special.xlogy(mixture(u), mixture(u)),
         lambda u: pi * torch.log(u / mixture(u)),
         lambda t: (1 - pi) * torch.log((1 - pi) / (1 - pi * torch.exp(t / pi))),
@@ -235,14 +240,15 @@ def alpha(alpha: float = 2.0) -> Divergence:
         raise ValueError(f"alpha: alpha is {alpha!r}, expected a number other than 0 and 1")
     a = alpha
     edge = 1 / (1 - a)  # f' is above it for a > 1, below for a < 1
+    last = LIMIT / max(abs(a), abs(a - 1))  # the logit, of either sign, from where both go on as their tangents
     return Divergence(
-        "alpha",
+        "alpha" if alpha == 2 else f"alpha:{alpha}",
         lambda u: (u**a - 1 - a * (u - 1)) / (a * (a - 1)),
         lambda u: (u ** (a - 1) - 1) / (a - 1),
         lambda t: ((1 + (a - 1) * t) ** (a / (a - 1)) - 1) / a,
         (edge, math.inf) if a > 1 else (-math.inf, edge),
-        lambda v: (exp((a - 1) * v) - 1) / (a - 1),
-        lambda v: (exp(a * v) - 1) / a,
+        lambda v: (exp((a - 1) * v, last * abs(a - 1)) - 1) / (a - 1),
+        lambda v: (exp(a * v, last * abs(a)) - 1) / a,
     )
 
 
@@ -253,4 +259,7 @@ DIVERGENCES: dict[str, Callable[..., Divergence]] = {
         weighted_jensen_shannon, gan, alpha,
     )
 }  # fmt: skip
-"""All of them by name; weighted_jensen_shannon and alpha take their parameter."""
+"""All of them by name."""
+
+PARAMETRIC = ("weighted_jensen_shannon", "alpha")
+"""Those that take a number."""

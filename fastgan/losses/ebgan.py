@@ -16,7 +16,7 @@ from fastgan.losses.features import wide, without_autocast
 from fastgan.losses.loss import Loss
 from fastgan.ops.checks import check_shape
 
-MARGIN = 10.0
+MARGIN = 1.0
 
 
 def critic(margin: float, real_errors: Tensor, fake_errors: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ def critic(margin: float, real_errors: Tensor, fake_errors: Tensor) -> Tensor:
 
     Zhao et al. 2017, arXiv:1609.03126, equation 1.
     """
-    return real_errors.mean() + relu(margin - fake_errors).mean()
+    return wide(real_errors).mean() + relu(margin - wide(fake_errors)).mean()
 
 
 def generator(fake_errors: Tensor, real_errors: Tensor | None = None) -> Tensor:
@@ -47,15 +47,18 @@ def generator(fake_errors: Tensor, real_errors: Tensor | None = None) -> Tensor:
 
     Zhao et al. 2017, arXiv:1609.03126, equation 2.
     """
-    return fake_errors.mean()
+    return wide(fake_errors).mean()
 
 
 def ebgan(margin: float = MARGIN) -> Loss:
     """The game with a margin.
 
     Args:
-        margin: above 0, in the units of the reconstruction error. A mean of squares of images in [-1, 1] is at most 4:
-            with a larger margin all samples are pushed, which is what a margin should end.
+        margin: above 0, in the units of the reconstruction error: what the critic should come to make of samples. It
+            must be well above the error on data and within what a sample can have, or it never ends the pushing, which
+            is what it is for. The mean of squares of images in [-1, 1] is at most 4, and at most 1 for a critic that
+            answers 0, which is why the default is 1; for images that are mostly near 0, or a sum in place of the mean,
+            take the error of an autoencoder that answers with the mean image.
 
     Raises:
         ValueError: it is not above 0.

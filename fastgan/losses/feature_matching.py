@@ -12,7 +12,7 @@ from functools import partial, update_wrapper
 
 from torch import Tensor
 
-from fastgan.losses.features import vectors, wide
+from fastgan.losses.features import leading_logit, vectors, wide
 from fastgan.losses.loss import Loss
 from fastgan.ops.checks import check_floating, check_shape
 
@@ -112,12 +112,8 @@ def feature_matching_with(loss: Loss) -> Loss:
         "Salimans et al. 2016, arXiv:1606.03498",
         needs_real=True,
         output="logit and features",
-        witness=_logit,
+        witness=leading_logit,
     )
-
-
-def _logit(outputs: Tensor, real_outputs: Tensor, fake_outputs: Tensor) -> Tensor:
-    return outputs[:, 0]
 
 
 def _outputs(name: str, outputs: Tensor) -> Tensor:

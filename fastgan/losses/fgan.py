@@ -10,6 +10,7 @@ from functools import partial, update_wrapper
 from torch import Tensor
 
 from fastgan.losses.divergences import DIVERGENCES, Divergence
+from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 
 CROSS_ENTROPIES = ("gan", "jensen_shannon")
@@ -29,7 +30,7 @@ def critic(divergence: Divergence, real_logits: Tensor, fake_logits: Tensor) -> 
 
     Nowozin et al. 2016, arXiv:1606.00709, equation 4.
     """
-    return divergence.conjugate_of_logit(fake_logits).mean() - divergence.activation(real_logits).mean()
+    return divergence.conjugate_of_logit(wide(fake_logits)).mean() - divergence.activation(wide(real_logits)).mean()
 
 
 def generator(divergence: Divergence, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
@@ -45,7 +46,7 @@ def generator(divergence: Divergence, fake_logits: Tensor, real_logits: Tensor |
 
     Nowozin et al. 2016, arXiv:1606.00709, section 3.2.
     """
-    return -divergence.activation(fake_logits).mean()
+    return -divergence.activation(wide(fake_logits)).mean()
 
 
 def saturating_generator(divergence: Divergence, fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
@@ -53,7 +54,7 @@ def saturating_generator(divergence: Divergence, fake_logits: Tensor, real_logit
 
     Nowozin et al. 2016, arXiv:1606.00709, equation 4.
     """
-    return -divergence.conjugate_of_logit(fake_logits).mean()
+    return -divergence.conjugate_of_logit(wide(fake_logits)).mean()
 
 
 def fgan(divergence: str | Divergence = "jensen_shannon", saturating: bool = False) -> Loss:
@@ -62,7 +63,8 @@ def fgan(divergence: str | Divergence = "jensen_shannon", saturating: bool = Fal
     Args:
         divergence: a name in `fastgan.losses.divergences.DIVERGENCES`, or one with its parameter, as in
             `divergences.alpha(0.5)`.
-        saturating: whether the generator lowers the bound itself instead of the non-saturating form.
+        saturating: whether the generator lowers the bound itself instead of the non-saturating form. The name says it
+            last, as in `fgan:alpha:0.5:saturating`.
 
     Raises:
         ValueError: there is no such divergence.
@@ -73,7 +75,7 @@ def fgan(divergence: str | Divergence = "jensen_shannon", saturating: bool = Fal
         divergence = DIVERGENCES[divergence]()
     of_generator = saturating_generator if saturating else generator
     return Loss(
-        f"fgan:{divergence.name}",
+        f"fgan:{divergence.name}:saturating" if saturating else f"fgan:{divergence.name}",
         update_wrapper(partial(critic, divergence), critic),
         update_wrapper(partial(of_generator, divergence), of_generator),
         "Nowozin et al. 2016, arXiv:1606.00709",

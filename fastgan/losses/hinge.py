@@ -6,6 +6,7 @@ With D the critic's logit, the margins are D >= 1 on data and D <= -1 on samples
 from torch import Tensor
 from torch.nn.functional import relu
 
+from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 
 
@@ -21,7 +22,7 @@ def critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
     Lim & Ye 2017, arXiv:1705.02894; as in SAGAN (Zhang et al. 2019, arXiv:1805.08318, equation 4).
     """
-    return relu(1 - real_logits).mean() + relu(1 + fake_logits).mean()
+    return relu(1 - wide(real_logits)).mean() + relu(1 + wide(fake_logits)).mean()
 
 
 def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
@@ -36,7 +37,7 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
 
     Lim & Ye 2017, arXiv:1705.02894; as in SAGAN (Zhang et al. 2019, arXiv:1805.08318, equation 4).
     """
-    return -fake_logits.mean()
+    return -wide(fake_logits).mean()
 
 
 HINGE = Loss("hinge", critic, generator, "Lim & Ye 2017, arXiv:1705.02894")

@@ -6,6 +6,7 @@ in which q stands in the numerator: samples far from all data would be held wher
 
 from torch import Tensor
 
+from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 
 
@@ -44,6 +45,7 @@ def label_smoothing(loss: Loss, real: float = 0.9) -> Loss:
         raise ValueError(f"label_smoothing: real is {real!r}, expected a number above 0 and at most 1")
 
     def critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+        real_logits = wide(real_logits)  # once, so that in half precision the two gradients are added before rounding
         return loss.critic(real_logits, fake_logits) + (1 - real) * real_logits.mean()
 
     name = f"label_smoothing:{real}:{loss.name}"

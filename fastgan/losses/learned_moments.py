@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fastgan.losses.features import wide
 from fastgan.losses.nonsaturating import critic as classification
 
 
@@ -37,7 +38,8 @@ def moments(critic: nn.Module, x: Tensor, layers: Sequence[str] = ()) -> Tensor:
         layers: names of submodules, as in `named_modules`, whose outputs [B, ...] are moments too.
 
     Returns:
-        [M], differentiable with respect to x; no gradient goes to the critic's parameters.
+        [M], in float32 (float64 for float64), differentiable with respect to x; no gradient goes to the critic's
+        parameters.
 
     Raises:
         ValueError: a layer is not in the critic, or was not called just once; or x is empty.
@@ -51,13 +53,13 @@ def moments(critic: nn.Module, x: Tensor, layers: Sequence[str] = ()) -> Tensor:
         parameters = {name: p.detach().requires_grad_() for name, p in critic.named_parameters()}
         output = functional_call(critic, parameters, (x,))
         by_parameters = torch.autograd.grad(
-            output.mean(), list(parameters.values()), create_graph=x.requires_grad, materialize_grads=True
+            wide(output).mean(), list(parameters.values()), create_graph=x.requires_grad, materialize_grads=True
         )
     for name, outputs in zip(layers, hidden, strict=True):
         if len(outputs) != 1:
             raise ValueError(f"learned_moments: layer {name!r} was called {len(outputs)} times, expected once")
-    parts = [g.flatten() for g in by_parameters]
-    parts += [points.flatten(1).mean(0) for points in (x, *(outputs[0] for outputs in hidden))]
+    parts = [wide(g).flatten() for g in by_parameters]
+    parts += [wide(points).flatten(1).mean(0) for points in (x, *(outputs[0] for outputs in hidden))]
     found = torch.cat(parts)
     return found if x.requires_grad else found.detach()
 
@@ -111,8 +113,8 @@ def critic(critic: nn.Module, real: Tensor, fake: Tensor, weight: float = 1.0) -
     logits = [critic(x.detach()) for x in (real, fake)]
     total = classification(*logits)
     for output in logits:
-        slopes = torch.autograd.grad(output.mean(), parameters, create_graph=True, materialize_grads=True)
-        total = total + weight / 2 * (sum(g.square().sum() for g in slopes) - 1) ** 2
+        slopes = torch.autograd.grad(wide(output).mean(), parameters, create_graph=True, materialize_grads=True)
+        total = total + weight / 2 * (sum(wide(g).square().sum() for g in slopes) - 1) ** 2
     return total
 
 

@@ -5,6 +5,7 @@ A sample far on the right side of the decision still has a gradient, which pulls
 
 from torch import Tensor
 
+from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 
 
@@ -20,7 +21,7 @@ def critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
     Mao et al. 2017, arXiv:1611.04076, equation 9.
     """
-    return (real_logits - 1).square().mean() / 2 + fake_logits.square().mean() / 2
+    return (wide(real_logits) - 1).square().mean() / 2 + wide(fake_logits).square().mean() / 2
 
 
 def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
@@ -35,7 +36,7 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
 
     Mao et al. 2017, arXiv:1611.04076, equation 9.
     """
-    return (fake_logits - 1).square().mean() / 2
+    return (wide(fake_logits) - 1).square().mean() / 2
 
 
 LEAST_SQUARES = Loss("least_squares", critic, generator, "Mao et al. 2017, arXiv:1611.04076", classifier=True)

@@ -26,18 +26,19 @@ class Loss:
         loss.critic(real_logits, fake_logits).backward()
 
     Attributes:
-        name: how the Python API and the command line call it.
+        name: how the Python API and the command line call it, with every parameter that is not the default:
+            `fastgan.losses.parse` makes the same objective of it. Not so `semi_supervised` and those of your own.
         critic: (real [B, ...], fake [B, ...]) -> scalar that the critic minimises, given its outputs on data and on
-            samples.
+            samples. Half precision is computed in float32, here and in the generator's, and so is the scalar.
         generator: (fake [B, ...], real [B, ...] or None) -> scalar that the generator minimises. Only a loss that
             `needs_real` looks at the outputs on data, which are constants to the generator.
         paper: where the formula stands.
         needs_real: whether the generator's loss needs the critic's outputs on data.
         output: what the critic's outputs are: `logit` [B, 1], `features` [B, F], `logit and features` [B, 1 + F],
             `error` [B] or [B, 1], at least 0, or `class logits` [B, n].
-        witness: of a critic that gives features, the one number per sample whose gradient penalties bound:
-            (features of the points [P, ...], of data [B, ...], of samples [B', ...]) -> [P]. None for all others, whose
-            output is that number, and for features that stand for none.
+        witness: of a critic that gives several numbers, the one per sample whose gradient penalties bound:
+            (outputs at the points [P, ...], on data [B, ...], on samples [B', ...]) -> [P]. None for all others, whose
+            output is that number; several numbers without a witness take no penalty.
         classifier: whether the critic's loss is, up to a constant, the cross entropy between the target 1 on data, 0 on
             samples and s(D), or half the squared error between the targets and D. See `label_smoothing`.
     """

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 from fastgan.losses.nonsaturating import critic as classification
 
@@ -45,8 +46,9 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     Goodfellow 2016, NIPS tutorial, arXiv:1701.00160, section 3.2.4.
     """
     # Of the differences to the largest: beside 1e4 a float32 is known to 1e-3, and so would be the weights' exponents.
-    largest = fake_logits.detach().max()
-    return math.log(fake_logits.numel()) - largest - torch.logsumexp((fake_logits - largest).flatten(), 0)
+    logits = wide(fake_logits)
+    largest = logits.detach().max()
+    return math.log(logits.numel()) - largest - torch.logsumexp((logits - largest).flatten(), 0)
 
 
 MAXIMUM_LIKELIHOOD = Loss("maximum_likelihood", critic, generator, "Goodfellow 2016, arXiv:1701.00160", classifier=True)

@@ -7,6 +7,7 @@ critic is sure of a sample: that is why `nonsaturating` is trained instead, and 
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 from fastgan.losses.nonsaturating import critic as critic  # the same
 
@@ -23,7 +24,7 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
 
     Goodfellow et al. 2014, arXiv:1406.2661, equation 1.
     """
-    return -softplus(fake_logits).mean()
+    return -softplus(wide(fake_logits)).mean()
 
 
 MINIMAX = Loss("minimax", critic, generator, "Goodfellow et al. 2014, arXiv:1406.2661", classifier=True)

@@ -7,6 +7,7 @@ forms are exact where s(D) rounds to 0 or 1 and its logarithm would be infinite 
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 
 
@@ -22,7 +23,7 @@ def critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
     Goodfellow et al. 2014, arXiv:1406.2661, equation 1.
     """
-    return softplus(-real_logits).mean() + softplus(fake_logits).mean()
+    return softplus(-wide(real_logits)).mean() + softplus(wide(fake_logits)).mean()
 
 
 def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
@@ -37,7 +38,7 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
 
     Goodfellow et al. 2014, arXiv:1406.2661, section 3.
     """
-    return softplus(-fake_logits).mean()
+    return softplus(-wide(fake_logits)).mean()
 
 
 NONSATURATING = Loss("nonsaturating", critic, generator, "Goodfellow et al. 2014, arXiv:1406.2661", classifier=True)

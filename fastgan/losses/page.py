@@ -56,20 +56,35 @@ PARAMETERS = """
 
 | name | parameter | in Python |
 | --- | --- | --- |
-| `ebgan:10` | the margin m | `ebgan(10.0)` |
-| `began:0.7` | gamma; k follows by `loss.update(real_errors, fake_errors)` | `began(0.7, lambda_k=0.001)` |
+| `ebgan:0.5` | the margin m, by default 1 | `ebgan(0.5)` |
+| `began:0.7`, `began:0.7:0.01` | gamma, and lambda_k; k follows by `loss.update(real_errors, fake_errors)` \
+| `began(0.7, lambda_k=0.01)` |
 | `fgan:alpha:0.5` | alpha, any number but 0 and 1 | `fgan(divergences.alpha(0.5))` |
 | `fgan:weighted_jensen_shannon:0.3` | pi | `fgan(divergences.weighted_jensen_shannon(0.3))` |
+| `fgan:kl:saturating`, `fgan:alpha:0.5:saturating` | the generator's loss is `-E_q f*(T)`, its part of the bound \
+| `fgan("kl", saturating=True)` |
 | `mmd:gaussian` | the kernel | `mmd_with("gaussian")` |
 | `label_smoothing:0.9:nonsaturating` | the target of data; for classifiers | `label_smoothing(nonsaturating, 0.9)` |
 | `feature_matching:hinge` | the critic's game, any of logits | `feature_matching_with(hinge)` |
 
-The critics of `ebgan` and `began` are autoencoders in `fastgan.nn.ReconstructionError(autoencoder, power=2)`; those of
-`sliced_wasserstein` and `feature_matching` return a logit and then their features in one vector, as
-`fastgan.nn.LogitAndFeatures(critic, layer)` does. `mmd` needs two samples or more of each.
+`loss.name` says every parameter that is not the default, and `parse(loss.name)` is the same objective (but for
+`semi_supervised`, which needs labels besides).
 
-Gradient penalties are of the gradient of D, with `feature_matching` of its logit, with `mmd` of the witness function of
-its features (`loss.witness`). `sliced_wasserstein` takes none.
+The critics of `ebgan` and `began` are autoencoders in `fastgan.nn.ReconstructionError(autoencoder, power)`, the power 2
+for `ebgan` and 1 for `began`; those of `sliced_wasserstein` and `feature_matching` return a logit and then their
+features in one vector, as `fastgan.nn.LogitAndFeatures(critic, layer)` does. `mmd` needs two samples or more of each.
+
+Gradient penalties are of the gradient of D; where the critic gives several numbers, of the one that `loss.witness`
+makes of them: with `feature_matching` and `sliced_wasserstein` the logit, with `semi_supervised` log Z, with `mmd` the
+witness function of its features.
+
+Losses are computed and returned in float32 (float64 for float64), whatever type the critic's outputs have, under
+`torch.autocast` too. They and their gradients are finite as long as the sums over the batch are: with 64 samples, for
+outputs up to about 1e36 where they count linearly in the end, 1e23 in the games over exponentials (`fgan:kl`,
+`reverse_kl`, `neyman`, `squared_hellinger`, `jeffrey`, `alpha`), 1e18 where they are squared (`least_squares`,
+`fgan:pearson`, `mmd`, `feature_matching`), 1e16 with `sliced_wasserstein`, whose sum is over 512 directions as well.
+The gradient comes back in the type of the outputs: in float16 that of an exponential, which reaches e^30 divided by the
+batch, is infinite above 65504.
 """
 
 MODIFIER_HEAD = """

@@ -8,6 +8,7 @@ its samples to the same place: each is compared with a different real image, and
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 
 
@@ -27,7 +28,7 @@ def critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     Jolicoeur-Martineau 2018, arXiv:1807.00734, section 4.1; Huang et al. 2024, arXiv:2501.05441, equation 2.
     """
     _check_pairs(real_logits, fake_logits)
-    return softplus(fake_logits - real_logits).mean()
+    return softplus(wide(fake_logits) - wide(real_logits)).mean()
 
 
 def generator(fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
@@ -48,7 +49,7 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None) -> Tensor:
     if real_logits is None:
         raise ValueError("relativistic_pairing: real_logits is None, expected the critic's output on data")
     _check_pairs(real_logits, fake_logits)
-    return softplus(real_logits - fake_logits).mean()
+    return softplus(wide(real_logits) - wide(fake_logits)).mean()
 
 
 def _check_pairs(real_logits: Tensor, fake_logits: Tensor) -> None:

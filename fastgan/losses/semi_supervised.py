@@ -70,7 +70,8 @@ def semi_supervised(loss: Loss) -> Loss:
         loss: one whose critic is a classifier, as nonsaturating; also with `label_smoothing` before it is given here.
 
     Returns:
-        A `Loss` of class logits [B, n]. It is not in `LOSSES`, because training needs `supervised` besides.
+        A `Loss` of class logits [B, n], whose gradient penalties are of log Z. It is not in `LOSSES` and no name is
+        parsed to it, because training needs `supervised` besides.
 
     Raises:
         TypeError: loss is no `Loss`.
@@ -90,6 +91,9 @@ def semi_supervised(loss: Loss) -> Loss:
         real = None if real_class_logits is None else logit_of_data(real_class_logits)
         return loss.generator(logit_of_data(fake_class_logits), real)
 
+    def witness(class_logits: Tensor, real_class_logits: Tensor, fake_class_logits: Tensor) -> Tensor:
+        return logit_of_data(class_logits)[:, 0]
+
     name = f"semi_supervised:{loss.name}"
     paper = "Salimans et al. 2016, arXiv:1606.03498"
-    return Loss(name, critic, generator, paper, loss.needs_real, output="class logits", classifier=False)
+    return Loss(name, critic, generator, paper, loss.needs_real, output="class logits", witness=witness)

@@ -8,13 +8,14 @@ features, and so it is here: its output is one logit, then as many features as i
     torch.cat([head(features), features], dim=1)        # [B, 1 + F]: what the critic returns
 
 All of it is transported, the logit too, so that a critic that returns a logit alone has it for its only feature.
+Gradient penalties are of the logit's gradient.
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from fastgan.losses.features import vectors, wide, without_autocast
+from fastgan.losses.features import leading_logit, vectors, wide, without_autocast
 from fastgan.losses.loss import Loss
 from fastgan.ops.checks import check_count, check_floating, check_shape
 
@@ -92,7 +93,7 @@ def critic(real_outputs: Tensor, fake_outputs: Tensor) -> Tensor:
     Deshpande et al. 2018, arXiv:1803.11188.
     """
     real, fake = _outputs("real_outputs", real_outputs), _outputs("fake_outputs", fake_outputs)
-    return softplus(-real[:, 0]).mean() + softplus(fake[:, 0]).mean()
+    return softplus(-wide(real[:, 0])).mean() + softplus(wide(fake[:, 0])).mean()
 
 
 def generator(fake_outputs: Tensor, real_outputs: Tensor | None) -> Tensor:
@@ -131,4 +132,5 @@ SLICED_WASSERSTEIN = Loss(
     "Deshpande et al. 2018, arXiv:1803.11188",
     needs_real=True,
     output="features",
+    witness=leading_logit,
 )

@@ -6,6 +6,7 @@ without one the critic's loss has no lower bound.
 
 from torch import Tensor
 
+from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 
 
@@ -21,7 +22,7 @@ def critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
     Arjovsky et al. 2017, arXiv:1701.07875, equation 3.
     """
-    return fake_logits.mean() - real_logits.mean()
+    return wide(fake_logits).mean() - wide(real_logits).mean()
 
 
 def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
@@ -36,7 +37,7 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
 
     Arjovsky et al. 2017, arXiv:1701.07875, theorem 3.
     """
-    return -fake_logits.mean()
+    return -wide(fake_logits).mean()
 
 
 WASSERSTEIN = Loss("wasserstein", critic, generator, "Arjovsky et al. 2017, arXiv:1701.07875")

@@ -1,7 +1,7 @@
 """`critic_loss` and `gradient_penalty`: the whole critic's side of a step in one call."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,14 @@ from torch import Tensor
 from fastgan.affine import NotAffineError
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
+from fastgan.losses.began import Began
 from fastgan.ops.checks import check_floating
 from fastgan.penalties import double_backward, one_pass
 from fastgan.penalties.compiled import Compiled, ordinary
 from fastgan.penalties.eligibility import forget, verdict
 from fastgan.penalties.penalty import R1, Penalty
 from fastgan.penalties.result import CriticLoss, GeneratorSide, named, with_parts
-from fastgan.penalties.witness import Witness
+from fastgan.penalties.witness import Witness, check_witness
 from fastgan.penalties.witness import gradients as witness_gradients
 from fastgan.penalties.wrappers import inside, unwrap
 
@@ -52,8 +53,10 @@ def critic_loss(
         critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel.
         real, fake: samples, of any dtype the critic takes.
         loss: a name as `fastgan.losses.parse` reads it, a `Loss`, or a function (real_logits, fake_logits) -> scalar.
-            One of features has the penalties of its witness function's gradient (`Loss.witness`), by double backward.
-        penalties: any of `fastgan.penalties`, e.g. (R1(10.0), R2(10.0)) or (WGANGP(10.0),); () for none.
+            One of several numbers per sample (features, class logits) has the penalties of its witness function's
+            gradient (`Loss.witness`), by double backward. `began` has a state: give the object, not the name.
+        penalties: any of `fastgan.penalties`, e.g. (R1(10.0), R2(10.0)) or (WGANGP(10.0),); () for none, as a loss of
+            several numbers without a witness needs.
         labels: passed on as critic(x, labels) if given; a tuple is passed on as further arguments.
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
         method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
@@ -69,12 +72,12 @@ def critic_loss(
         NotAffineError: method is `one_pass` and the critic does not qualify; says which operation of which module.
         ValueError, TypeError: an argument is not what is described here.
     """
-    objective, witness = _objective(loss)
+    penalised = named(penalties)
+    objective, witness = _objective(loss, penalised)
     _check_samples(real=real, fake=fake)
     _check_method(method)
     rest = _arguments(labels)
     fake_rest = rest if fake_labels is None else _arguments(fake_labels)
-    penalised = named(penalties)
     network = unwrap(critic)
 
     def body(*_: Any) -> CriticLoss:
@@ -268,7 +271,7 @@ def _of_witness(
     rest: tuple,
     fake_rest: tuple,
 ) -> CriticLoss:
-    reason = "the loss is of features, and its penalties are of a function of them"
+    reason = "the loss is of several numbers per sample, and its penalties are of a function of them"
     if method == "one_pass":
         raise NotAffineError(f"one_pass cannot differentiate these penalties: {reason}")
     of_real, of_fake, gradients = witness_gradients(network, real, fake, witness, penalised, rest, fake_rest)
@@ -326,13 +329,23 @@ def _result(
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def _objective(loss: Objective) -> tuple[Callable[[Tensor, Tensor], Tensor], Witness | None]:
+def _objective(
+    loss: Objective, penalised: Mapping[str, Penalty]
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Witness | None]:
     if isinstance(loss, str):
+        name = loss
         try:
-            loss = parse_loss(loss)
+            loss = parse_loss(name)
         except ValueError as error:
             raise ValueError(f"critic_loss: loss is {error}, or a function") from None
+        if isinstance(loss, Began):  # a fresh one at every call, whose k never moves
+            raise ValueError(
+                f"critic_loss: loss is {name!r}, which has a state, expected an object that is kept: "
+                f"began = fastgan.losses.parse({name!r}), and began.update(total.real_logits, total.fake_logits) after "
+                "each of the critic's steps"
+            )
     if isinstance(loss, Loss):
+        check_witness("critic_loss", loss, penalised)
         return loss.critic, loss.witness
     if not callable(loss):
         raise TypeError(f"critic_loss: loss is {type(loss).__name__}, expected a name, a Loss or a function")

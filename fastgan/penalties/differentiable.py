@@ -10,6 +10,7 @@ from fastgan.losses import Loss
 from fastgan.penalties.critic_loss import gradient_penalty
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.result import CriticLoss, named, with_parts
+from fastgan.penalties.witness import check_witness
 
 
 def differentiable_critic_loss(
@@ -30,13 +31,18 @@ def differentiable_critic_loss(
     Args:
         critic: an nn.Module, or any function of a batch.
         real, fake: data, and samples that are not detached.
-        loss: the objective; of features, penalties are of its witness function's gradient.
+        loss: the objective; of several numbers per sample, penalties are of its witness function's gradient.
         penalties: any of `fastgan.penalties`.
         labels, fake_labels: of data and samples, [B]; both or none. Interpolates have the labels of the data.
 
     Returns:
         A scalar with the attributes of `CriticLoss`.
+
+    Raises:
+        ValueError: there are penalties, and the loss is of several numbers per sample without a witness.
     """
+    penalised = named(penalties)
+    check_witness("differentiable_critic_loss", loss, penalised)
     with torch.enable_grad():
         real_logits, fake_logits = (
             critic(x) if of is None else critic(x, of) for x, of in ((real, labels), (fake, fake_labels))
@@ -47,7 +53,7 @@ def differentiable_critic_loss(
         witness = loss.witness
         watched = critic if witness is None else lambda x, *of: witness(critic(x, *of), real_logits, fake_logits)
         at = {"real": real, "fake": fake.detach()}
-        for name, penalty in named(penalties).items():
+        for name, penalty in penalised.items():
             points = at[penalty.at] if penalty.at in at else penalty.points(real, fake.detach())
             with backend("reference"):
                 of_points = fake_labels if penalty.at == "fake" else labels

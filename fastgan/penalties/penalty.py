@@ -5,7 +5,7 @@ interpolation weights are per sample, always.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, NamedTuple, Protocol
 
 import torch
@@ -170,21 +170,42 @@ PENALTIES: dict[str, type] = {kind.name: kind for kind in (R1, R2, WGANGP, DRAGA
 def parse(text: str) -> tuple[Penalty, ...]:
     """`r1:10,r2:10` -> (R1(10.0), R2(10.0)); a name alone has its default weight, an empty text or `none` no penalty.
 
+    After the weight may follow the other numbers in the order of the class's arguments, and `one-sided` last where it
+    has sides: `wgan-gp:10:one-sided`, `dragan:10:1:0.5` (the target 1, the deviation 0.5), `wgan-gp:one-sided`.
+
     Raises:
-        ValueError: a name is unknown or a weight is not a number >= 0.
+        ValueError: a name is unknown, a number is not one >= 0, or there are too many for the penalty.
     """
-    found: list[Penalty] = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, colon, weight = part.partition(":")
-        if name == "none" and not colon:
-            continue
-        if name not in PENALTIES:
-            raise ValueError(f"{part!r} is not a penalty, expected one of {', '.join(PENALTIES)}, as in r1:10,r2:10")
-        try:
-            found.append(PENALTIES[name](float(weight)) if colon else PENALTIES[name]())
-        except ValueError:
-            raise ValueError(f"{part!r} has the weight {weight!r}, expected a number >= 0") from None
-    return tuple(found)
+    parts = filter(None, (part.strip() for part in text.split(",")))
+    return tuple(_parse_one(part) for part in parts if part != "none")
+
+
+def _parse_one(part: str) -> Penalty:
+    name, *words = part.split(":")
+    if name not in PENALTIES:
+        raise ValueError(f"{part!r} is not a penalty, expected one of {', '.join(PENALTIES)}, as in r1:10,r2:10")
+    kind = PENALTIES[name]
+    arguments = [field.name for field in fields(kind)]
+    sided = {}
+    if arguments[-1] == "one_sided":
+        arguments.pop()
+        if words[-1:] == ["one-sided"]:
+            words.pop()
+            sided["one_sided"] = True
+    arguments[0] = "weight"  # whatever the paper's letter
+    if len(words) > len(arguments):
+        raise ValueError(f"{part!r}, expected {', '.join(arguments)} at most after {name}")
+    return kind(*(_number(part, *pair) for pair in zip(arguments, words, strict=False)), **sided)
+
+
+def _number(part: str, argument: str, word: str) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{part!r} has the {argument} {word!r}, expected a number >= 0")
+    return number
 
 
 def _at_least_zero(penalty: object, name: str, value: float) -> None:

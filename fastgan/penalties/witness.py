@@ -1,23 +1,34 @@
-"""Penalties of critics that give features: the gradient is that of the objective's witness function.
+"""Penalties of critics that give several numbers: the gradient is that of the objective's witness function.
 
     w(x) = witness(phi(x); phi(real), phi(fake)),        g_i = (d phi/dx)(x_i)^T u_i,        u_i = dw/dphi(x_i)
 
 One number per sample, in which phi(real) and phi(fake) are held while x moves, and through which the penalty's gradient
 goes to the critic's parameters all the same. The slopes u are found by themselves and then pulled back through the
-critic, so that R1 and R2 need no pass of their own: at data, phi(x_i) is the moving one and one of those held.
+critic, so that R1 and R2 need no pass of their own: at data, phi(x_i) is the moving one and one of those held. Where
+one of the outputs is a logit, or makes one (log Z of class logits), that is the witness.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastgan.losses import Loss
 from fastgan.penalties.lean import lean_derivatives
 from fastgan.penalties.penalty import Penalty
 
 Witness = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Features of points, of data and of samples to a number for each point: `fastgan.losses.Loss.witness`."""
+
+
+def check_witness(owner: str, loss: Loss, penalties: Mapping[str, Penalty]) -> None:
+    """Raises ValueError for penalties of several numbers that no witness makes one of: of which would they be?"""
+    if penalties and loss.witness is None and loss.output not in ("logit", "error"):
+        raise ValueError(
+            f"{owner}: penalties is {tuple(penalties.values())}, expected () for {loss.name}, a loss of {loss.output} "
+            "without a witness: a penalty is of the gradient of one number per sample"
+        )
 
 
 def gradients(

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from fastgan.losses import Loss, auxiliary_classifier, semi_supervised, supervised
+from fastgan.losses.features import leading_logit
 from fastgan.models import AuxiliaryClassifierCritic, ProjectionCritic
 from fastgan.train.labels import UNLABELLED, Labels
 
@@ -21,7 +22,6 @@ class Conditioning:
         tells_generator, tells_critic: whether that network is called with labels.
         critic: makes the critic for n classes of what makes the preset's, which takes `outputs`.
         objective: what the players minimise in an update with these labels, from the run's objective of logits.
-        one_number: whether the critic's output is one number for each image, whose gradient can be penalised.
     """
 
     name: str
@@ -30,7 +30,6 @@ class Conditioning:
     tells_critic: bool
     critic: Callable[[Callable[..., nn.Module], int], nn.Module]
     objective: Callable[[Loss, Labels], Loss]
-    one_number: bool
 
     def with_labels(self, loss: Loss, labels: Labels) -> tuple[Loss, Labels]:
         """What the players minimise in an update with these labels, and those that the critic is called with."""
@@ -44,6 +43,8 @@ def auxiliary(loss: Loss, labels: Labels, weight: float = 1.0) -> Loss:
         loss: an objective of logits.
         labels: of the data and of the samples that the outputs are for.
         weight: of the terms, in both players' losses.
+
+    Gradient penalties are of the logit's gradient.
 
     Odena et al. 2017, arXiv:1610.09585, equations 2 and 3.
     """
@@ -59,7 +60,7 @@ def auxiliary(loss: Loss, labels: Labels, weight: float = 1.0) -> Loss:
         term = auxiliary_classifier.generator(fake[:, 1:], fake_labels)
         return loss.generator(fake[:, :1], None if real is None else real[:, :1]) + weight * term
 
-    return Loss(loss.name, critic, generator, loss.paper, loss.needs_real, output="class logits")
+    return Loss(loss.name, critic, generator, loss.paper, loss.needs_real, output="class logits", witness=leading_logit)
 
 
 def labelled(loss: Loss, labels: Labels) -> Loss:
@@ -69,6 +70,8 @@ def labelled(loss: Loss, labels: Labels) -> Loss:
         loss: an objective of logits.
         labels: of the data.
 
+    Gradient penalties are of the gradient of log Z, the logit of being data.
+
     Salimans et al. 2016, arXiv:1606.03498, section 5.
     """
     game, real_labels = semi_supervised(loss), labels.real
@@ -77,10 +80,10 @@ def labelled(loss: Loss, labels: Labels) -> Loss:
     def critic(real: Tensor, fake: Tensor) -> Tensor:
         return supervised(real, real_labels) + game.critic(real, fake)
 
-    return Loss(game.name, critic, game.generator, game.paper, game.needs_real, output="class logits")
+    return replace(game, critic=critic)
 
 
-UNCONDITIONAL = Conditioning("", "", False, False, lambda make, n: make(), lambda loss, labels: loss, True)
+UNCONDITIONAL = Conditioning("", "", False, False, lambda make, n: make(), lambda loss, labels: loss)
 
 PROJECTION = Conditioning(
     "projection",
@@ -89,7 +92,6 @@ PROJECTION = Conditioning(
     tells_critic=True,
     critic=lambda make, n: ProjectionCritic(make(), n),
     objective=lambda loss, labels: loss,
-    one_number=True,
 )
 
 SEMI_SUPERVISED = Conditioning(
@@ -99,7 +101,6 @@ SEMI_SUPERVISED = Conditioning(
     tells_critic=False,
     critic=lambda make, n: make(outputs=n),
     objective=labelled,
-    one_number=False,
 )
 
 
@@ -112,7 +113,6 @@ def auxiliary_classifier_of(weight: float) -> Conditioning:
         tells_critic=False,
         critic=lambda make, n: AuxiliaryClassifierCritic(make(), n),
         objective=lambda loss, labels: auxiliary(loss, labels, weight),
-        one_number=False,
     )
 
 

@@ -155,12 +155,8 @@ class TrainConfig:
         if self.path_length and self._trial_game().second_order:
             reason = f"0: {self.optimizer} differentiates the generator's loss twice, and path lengths are derivatives"
             raise _wrong("path_length", self.path_length, reason)
-        output, penalties = self.objective.output, _penalties(self.penalty)
-        if output == "error" and PRESETS[self.preset].styled:
+        if self.objective.output == "error" and PRESETS[self.preset].styled:
             raise _wrong("loss", self.loss, f"an objective of logits or features: {self.preset} makes no autoencoder")
-        if output == "features" and penalties and self.objective.witness is None:
-            reason = f"none: {self.loss} compares features, and a penalty is of the gradient of one number"
-            raise _wrong("penalty", self.penalty, f"{reason}; --spectral-norm bounds the critic")
 
     def _check_packs(self) -> None:
         if self.batch_size % self.pack:
@@ -209,10 +205,6 @@ class TrainConfig:
         if conditioning.tells_generator and PRESETS[self.preset].styled:
             reason = f"semi-supervised, or none: the generator of {self.preset} has no batch norm to make conditional"
             raise _wrong("conditional", self.conditional, reason)
-        if _penalties(self.penalty) and not conditioning.one_number:
-            reason = f"none: --conditional {self.conditional} makes a critic of class logits"
-            expected = f"{reason}, and a penalty is of the gradient of one number; --spectral-norm bounds the critic"
-            raise _wrong("penalty", self.penalty, expected)
 
     @property
     def conditioning(self) -> Conditioning:

@@ -106,8 +106,8 @@ def test_half_precision_shows_small_steps_of_k():
     loss = began()
     loss.load_state_dict({"k": 0.999})
     value = loss.critic(errors, errors)
-    assert value.dtype == torch.bfloat16
-    assert value.item() == pytest.approx(0.001 * errors[0].item(), rel=0.02)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(0.001 * errors[0].item(), rel=1e-4)
     loss.update(errors, errors)
     assert loss.k.dtype == torch.float32
 
@@ -115,7 +115,7 @@ def test_half_precision_shows_small_steps_of_k():
 def test_parameters():
     assert parse("began:0.7").gamma == 0.7
     assert parse("began:0.7").name == "began:0.7"
-    with pytest.raises(ValueError, match=r"'began:half', expected a number for gamma, as in began:0\.7"):
+    with pytest.raises(ValueError, match=r"'began:half', expected a number for gamma, and another for lambda_k"):
         parse("began:half")
     for gamma in (0, 1.5, float("nan")):
         with pytest.raises(ValueError, match=f"began: gamma is {gamma}, expected a number above 0 and at most 1"):

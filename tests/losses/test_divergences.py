@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
+from fastgan.losses import parse
 from fastgan.losses.divergences import DIVERGENCES, LIMIT, alpha, exp, weighted_jensen_shannon
 from tests.losses.f_divergences import TABLE
 
@@ -141,15 +142,34 @@ def test_the_bound_at_the_best_critic_is_the_divergence_by_quadrature(divergence
     assert integral(worse) <= exact + 1e-9
 
 
+@EVERY
+def test_large_logits_are_still_a_bound(divergence):
+    """f(u) >= u T - f*(T) of what is used for T and f*, or the critic's loss would be unbounded below."""
+    u = torch.exp(torch.linspace(-9.99, 9.99, 81, dtype=torch.float64))[:, None]  # exp(10): where alpha=3 goes over
+    size = torch.cat([torch.linspace(0, 70, 141, dtype=torch.float64), torch.logspace(2, 4, 21, dtype=torch.float64)])
+    v = torch.cat([-size, size])
+    terms = (divergence.f(u), -u * divergence.activation(v), divergence.conjugate_of_logit(v))
+    inside = (1 + u) * (1 + u.log().abs())  # of which f is a difference
+    assert (sum(terms) >= -1e-14 * sum(term.abs() for term in (*terms, inside))).all()
+
+
+def test_a_critic_gains_nothing_by_large_logits():
+    """p is all at one point, q half of it there: D_f = f(2)/2 + f(0)/2 = 1/2 for half of Pearson's divergence."""
+    for size in (10.0, 60.0, 1e4):
+        real = torch.full((2,), size, dtype=torch.float64)
+        fake = torch.tensor([size, -10.0], dtype=torch.float64)
+        assert parse("fgan:alpha").critic(real, fake) >= -0.5
+
+
 def test_the_exponential_goes_on_as_its_tangent():
-    v = torch.tensor([-1e4, -2.0, LIMIT - 1, LIMIT + 1, 1e4], dtype=torch.float64, requires_grad=True)
+    v = torch.tensor([-1e4, -2.0, LIMIT - 1, LIMIT, LIMIT + 1, 1e4], dtype=torch.float64, requires_grad=True)
     y = exp(v)
     (slope,) = torch.autograd.grad(y.sum(), v)
     top = math.exp(LIMIT)
-    expected = torch.tensor([0, math.exp(-2), math.exp(LIMIT - 1), 2 * top, (1e4 - LIMIT + 1) * top]).double()
+    expected = torch.tensor([0, math.exp(-2), math.exp(LIMIT - 1), top, 2 * top, (1e4 - LIMIT + 1) * top]).double()
     torch.testing.assert_close(y.detach(), expected, rtol=1e-6, atol=0)
     torch.testing.assert_close(
-        slope, torch.tensor([0, math.exp(-2), math.exp(LIMIT - 1), top, top]).double(), rtol=1e-6, atol=0
+        slope, torch.tensor([0, math.exp(-2), math.exp(LIMIT - 1), top, top, top]).double(), rtol=1e-6, atol=0
     )
 
 

@@ -39,8 +39,10 @@ def test_the_best_critic_of_known_densities():
         logit = torch.tensor([[p.logpdf(x) - q.logpdf(x)]], dtype=torch.float64, requires_grad=True)
         best = torch.sigmoid(logit).item()
         assert best == pytest.approx(p.pdf(x) / (p.pdf(x) + q.pdf(x)), rel=1e-9)
-        on_data, on_samples = -torch.nn.functional.softplus(-logit).item(), minimax.generator(logit).item()
-        return p.pdf(x) * on_data + q.pdf(x) * on_samples
+        certain = torch.tensor([[1e4]], dtype=torch.float64)  # an output on which that player's half is 0
+        on_data, on_samples = minimax.critic(logit, -certain).item(), minimax.critic(certain, logit).item()
+        assert on_samples == pytest.approx(-minimax.generator(logit).item(), rel=1e-12)
+        return -p.pdf(x) * on_data - q.pdf(x) * on_samples
 
     def js(x):
         a, b = p.pdf(x), q.pdf(x)

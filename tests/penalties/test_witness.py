@@ -212,11 +212,11 @@ def test_which_method(samples):
     found = fastgan.critic_loss(critic, *samples, loss="mmd", penalties=(R1(1.0),))
     assert (found.method, found.reason) == (
         "double_backward",
-        "the loss is of features, and its penalties are of a function of them",
+        "the loss is of several numbers per sample, and its penalties are of a function of them",
     )
     found = fastgan.critic_loss(critic, *samples, loss=LOSSES["mmd"], penalties=(R1(1.0),), method="double_backward")
     assert (found.method, found.reason) == ("double_backward", None)
-    with pytest.raises(fastgan.NotAffineError, match="one_pass cannot differentiate these penalties: the loss is of f"):
+    with pytest.raises(fastgan.NotAffineError, match="one_pass cannot differentiate these penalties: the loss is of s"):
         fastgan.critic_loss(critic, *samples, loss="mmd", penalties=(R1(1.0),), method="one_pass")
     found = fastgan.critic_loss(critic, *samples, loss="mmd", penalties=())
     assert found.method == "one_pass"

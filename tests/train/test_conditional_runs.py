@@ -37,7 +37,11 @@ RUNS = {
     "projection, noise": {**PROJECTION, "instance_noise": 0.1, "instance_noise_steps": 9, "orthogonal": 1e-4},
     "auxiliary classifier, unrolled": {"conditional": "auxiliary-classifier", "unroll": 1},
     "auxiliary classifier": {"conditional": "auxiliary-classifier:0.5"},
+    "auxiliary classifier, penalties": {
+        "conditional": "auxiliary-classifier", "penalty": "r1:1,wgan-gp:1:one-sided", "optimizer": "consensus"
+    },
     "semi-supervised": {"conditional": "semi-supervised"},
+    "semi-supervised, penalties": {"conditional": "semi-supervised", "preset": "digits-resnet", "penalty": "r1:1,r2:1"},
     "noise and unrolling": {**PROJECTION, "instance_noise": 0.3, "instance_noise_steps": 9, "unroll": 1},
 }  # fmt: skip
 
@@ -162,11 +166,6 @@ def test_names():
         ({**PROJECTION, "loss": "mmd"}, "--loss is 'mmd', expected an objective of logits: --conditional"),
         ({**PROJECTION, "pack": 2}, "--pack is 2, expected 1: with --conditional every sample has a class"),
         ({**PROJECTION, "loss": "began"}, "--loss is 'began', expected an objective of logits"),
-        (
-            {"conditional": "auxiliary-classifier", "penalty": "r1:1"},
-            "--penalty is 'r1:1', expected none: --conditional auxiliary-classifier makes a critic of class logits",
-        ),
-        ({"conditional": "semi-supervised", "penalty": "r1:1"}, "--penalty is 'r1:1', expected none: --cond"),
         (
             {**PROJECTION, "preset": "stylegan2-small"},
             "--conditional is 'projection', expected semi-supervised, or none: the generator of stylegan2-small has no",

@@ -121,6 +121,32 @@ def test_semi_supervised(preset, state):
     assert_same_gradients(value, made.generator, -(1 - fake[:, 10]).log().mean())
 
 
+@pytest.mark.parametrize("optimizer", ["alternating", "consensus"])
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        ("auxiliary-classifier", lambda outputs: outputs[:, 0]),
+        ("semi-supervised", lambda outputs: outputs.exp().sum(1).log()),
+    ],
+)
+def test_penalties_of_critics_of_classes(kind, number, optimizer, state):
+    """Of the gradient of the logit of being data alone, whatever the classes."""
+    made = state(kind, optimizer=optimizer)
+    images, latents = drawn(made)
+    labels = Labels(REAL, FAKE if kind == "auxiliary-classifier" else None)
+    loss = LOSSES["nonsaturating"]
+    total, step = critic_objective(made, loss, images, latents, parse("r1:2,r2:3"), labels=labels)
+    expected, _ = critic_objective(made, loss, images, latents, labels=labels)
+    samples = made.generator(latents, *(() if labels.fake is None else (labels.fake,)))
+    for name, points, weight in (("r1", images, 1), ("r2", samples, 1.5)):
+        points = points.detach().requires_grad_()
+        (g,) = torch.autograd.grad(number(made.critic(points)).sum(), points, create_graph=True)
+        squares = g.square().sum((1, 2, 3))
+        torch.testing.assert_close(step.gradient_norms[name], squares.sqrt().detach(), rtol=1e-9, atol=1e-12)
+        expected = expected + weight * squares.mean()
+    assert_same_gradients(total, made.critic, expected)
+
+
 def test_what_the_critic_minimises_is_the_same_for_methods_of_either_order(state):
     """The value and its gradient, with penalties on data, samples and points between, each with its own labels."""
     found = {}

@@ -63,7 +63,7 @@ def test_what_the_critic_minimises_is_the_same_for_methods_of_either_order(state
         total.backward()
         found[name] = [total.detach(), *(p.grad for p in made.critic.parameters()), *step.penalties.values(),
                        *step.gradient_norms.values(), step.losses["critic"]]  # fmt: skip
-        first_order = "one pass" if loss == "hinge" else "double backward, because the loss is of features"
+        first_order = "one pass" if loss == "hinge" else "double backward, because the loss is of several numbers"
         assert step.method.startswith(first_order if name == "alternating" else "double backward, for consensus")
     torch.testing.assert_close(*found.values(), rtol=1e-8, atol=1e-10)
 

@@ -114,10 +114,6 @@ def test_k_of_began_follows_the_errors_and_goes_through_a_checkpoint(tiny, state
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"loss": "sliced_wasserstein", "penalty": "r1:1"},
-            "--penalty is 'r1:1', expected none: sliced_wasserstein compares features, and a penalty is of the grad",
-        ),
         ({"loss": "ebgan", "preset": "stylegan2-small"}, "--loss is 'ebgan', expected an objective of logits or feat"),
         ({"loss": "label_smoothing:0.9:hinge"}, "--loss is label_smoothing: loss is hinge, whose critic has no target"),
         ({"loss": "feature_matching:mmd"}, "--loss is feature_matching: loss is mmd, a game of features, expected one"),
