@@ -63,8 +63,8 @@ class LogitAndFeatures(nn.Module):
             raise ValueError(f"LogitAndFeatures: layer {self.layer!r} returned {what}, expected [{len(x)}, ...]")
         if changes(features) != before:
             raise ValueError(
-                f"LogitAndFeatures: what layer {self.layer!r} returned was changed in place by a layer after it, expected "
-                "inplace=False there"
+                f"LogitAndFeatures: what layer {self.layer!r} returned was changed in place by a layer after it, "
+                "expected inplace=False there"
             )
         return torch.cat([logits.reshape(-1, 1), features.flatten(1).to(logits.dtype)], dim=1)
 

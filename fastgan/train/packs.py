@@ -1,10 +1,11 @@
-"""Packing in a run: the critic of whole packs within."""
+"""What a run's critic is wrapped in."""
 
 from torch import nn
 
 from fastgan.nn import PackedCritic
+from fastgan.train.critic_norms import ReferencedCritic
 
 
 def inside(critic: nn.Module) -> nn.Module:
-    """The critic of packs within a packed one; another critic itself."""
-    return critic.critic if isinstance(critic, PackedCritic) else critic
+    """What is called once for each batch: the critic of packs, and for one reference batch, within; or it itself."""
+    return inside(critic.critic) if isinstance(critic, (PackedCritic, ReferencedCritic)) else critic
