@@ -47,12 +47,13 @@ class TrainConfig:
         penalty_every: steps between two with the penalties, which then weigh as many times as much.
         path_length: weight of the generator's path-length regularisation, for StyleGAN2 only; 0 for none.
         path_length_every: steps between two with it, which then weighs as many times as much.
-        pulling_away: weight of the term that keeps a batch of samples apart in the generator's loss, for `ebgan` only
+        pulling_away: weight of the term in the generator's loss that keeps a batch of samples apart, for `ebgan` only
             (0.1 in its paper); 0 for none.
         clip_weights: largest size of the critic's weights, to which its updates are clipped; 0 for no clipping.
         critic_norm: what replaces the batch norm of the preset's critic, a name in
-            `fastgan.train.critic_norms.CRITIC_NORMS`: `none`, `batch`, `batch-renorm`, `virtual-batch`, whose reference
-            batch are data drawn at the start, or `split-batch`; empty for the preset's critic as it is.
+            `fastgan.train.critic_norms.CRITIC_NORMS`: `none`; `batch`; `batch-renorm`, whose schedule counts calls of
+            the critic; `virtual-batch`, whose reference batch are data drawn at the start; `split-batch`, which trains
+            as `batch` does and differs in the averages that it leaves. Empty for the preset's critic as it is.
         spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
         pack: samples that the critic judges together, a divisor of `batch_size`: 1 for one at a time. Gradient
             penalties are of the whole pack, and minibatch layers of the preset's critic compare packs.
