@@ -81,10 +81,25 @@ def train(
     path_length_every: Annotated[
         int | None, typer.Option(help="Steps between two with it.", rich_help_panel=_RECIPE)
     ] = None,
+    pulling_away: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight of EBGAN's pulling-away term, which keeps samples apart (there 0.1), 0 for none.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     clip_weights: Annotated[
         float | None,
         typer.Option(
             help="Largest size of the critic's weights, clipped after each of its updates (WGAN: 0.01); 0 for none.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    critic_norm: Annotated[
+        str | None,
+        typer.Option(
+            help="Replaces batch norm in the preset's critic (dcgan's): none, batch, batch-renorm, virtual-batch or "
+            "split-batch. (default: nothing)",
             rich_help_panel=_RECIPE,
         ),
     ] = None,

@@ -99,6 +99,9 @@ the labels it is to draw. How a critic uses its label, by a projection (`fastgan
 channels, is up to the network. `fastgan train --conditional projection` does that, `--conditional auxiliary-classifier`
 and `--conditional semi-supervised` add the terms above to any objective of logits.
 
+`fastgan train --loss ebgan --pulling-away 0.1` adds 0.1 `pulling_away(features)` to the generator's loss, of what the
+critic's encoder makes of its samples.
+
 *Written by `python -m fastgan.losses.page > docs/objectives.md`.*
 """
 

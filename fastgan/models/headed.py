@@ -4,6 +4,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
+from fastgan.nn.in_place import changes
+
 
 class BodyAndHead(nn.Module):
     """A critic of two parts: features of an image, [B, num_features], and what the head makes of them.
@@ -61,10 +63,14 @@ def features_and_logits(owner: str, critic: HeadedCritic, images: Tensor) -> tup
     """The features of images and what the head says of them, [B, F] and [B, 1].
 
     Raises:
-        ValueError: the head gives another number of outputs, which would be broadcast with what is added to it.
+        ValueError: the head gives another number of outputs, which would be broadcast with what is added to it, or
+            changes the features in place.
     """
     phi = critic.penultimate(images)
+    before = changes(phi)
     logits = critic.head(phi)
+    if changes(phi) != before:
+        raise ValueError(f"{owner}: the features were changed in place by the critic's head, expected inplace=False")
     if logits.shape[1:] != (1,):
         raise ValueError(f"{owner}: the critic's head gives shape {list(logits.shape)}, expected [{len(images)}, 1]")
     return phi, logits

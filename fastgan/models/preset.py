@@ -54,6 +54,7 @@ class Preset:
         recipe: the settings that it was tuned with.
         features: the critic's submodule whose outputs are matched by an objective of a logit and features.
         styled: whether the generator is a StyleGAN's, with w latents to truncate, to mix and to regularise.
+        batch_norm: whether the critic has batch norm, which a run may replace.
     """
 
     name: str
@@ -66,3 +67,4 @@ class Preset:
     recipe: Recipe
     features: str = "features"
     styled: bool = False
+    batch_norm: bool = False

@@ -56,6 +56,7 @@ DCGAN = Preset(
         beta2=0.999,
         ema=0.999,
     ),
+    batch_norm=True,
 )
 
 DIGITS_RESNET = Preset(

@@ -15,7 +15,7 @@ from fastgan.nn.reconstruction_error import ReconstructionError
 from fastgan.nn.resample import Blur, Downsample, Upsample
 from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
-from fastgan.nn.split_batch_norm import SplitBatchNorm2d, fake_statistics
+from fastgan.nn.split_batch_norm import SplitBatchNorm2d, fake_statistics, statistics_of
 from fastgan.nn.virtual_batch_norm import VirtualBatchNorm, reference_batch, set_reference_batch
 
 __all__ = [
@@ -49,5 +49,6 @@ __all__ = [
     "set_reference_batch",
     "spectral_norm",
     "spectral_norm_",
+    "statistics_of",
     "unpack",
 ]

@@ -60,9 +60,9 @@ class PackedCritic(nn.Module):
     Any loop and any loss works with it as it is, as long as real and generated batches are multiples of m: all of the
     samples in a pack are real, or none. Lin et al. 2018, arXiv:1712.04086, section 3.
 
-    A penalty of the gradient belongs to the whole pack. So give such functions the critic inside and packed samples,
-    `critic_loss(packed.critic, pack(real, m), pack(fake, m), ...)`: a norm of each sample's part of the gradient is
-    another penalty.
+    A penalty of the gradient belongs to the whole pack: a norm of each sample's part of it is another penalty. So
+    `fastgan.critic_loss` and its kin call the critic inside on packs, `critic_loss(packed, real, fake, ...)` is
+    `critic_loss(packed.critic, pack(real, m), pack(fake, m), ...)`. Penalties of your own should do the same.
 
     Args:
         critic: takes m times as many channels as a sample has.

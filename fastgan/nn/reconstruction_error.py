@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from fastgan.nn.in_place import changes
 from fastgan.ops.checks import check_floating
 from fastgan.ops.precision import compute_dtype
 
@@ -10,7 +11,8 @@ class ReconstructionError(nn.Module):
     """The mean over a sample's numbers of |A(x) - x|^power, for `fastgan.losses.ebgan` (2) and `began` (1).
 
     Args:
-        autoencoder: A, any module that returns what it was given, or nearly: [B, ...] -> [B, ...].
+        autoencoder: A, any module that returns what it was given, or nearly: [B, ...] -> [B, ...]; it must not change
+            that in place.
         power: 2 for squares, as in Zhao et al. 2017, arXiv:1609.03126, section 2.3; 1 for absolute values, as in
             Berthelot et al. 2017, arXiv:1703.10717, section 3.1.
 
@@ -19,7 +21,8 @@ class ReconstructionError(nn.Module):
 
     Raises:
         TypeError: the autoencoder is no module.
-        ValueError: power is neither 1 nor 2; in a call, the input is a scalar or its reconstruction has another shape.
+        ValueError: power is neither 1 nor 2; in a call, the input is a scalar, its reconstruction has another shape, or
+            the autoencoder changed the input.
     """
 
     def __init__(self, autoencoder: nn.Module, power: int = 2) -> None:
@@ -34,7 +37,13 @@ class ReconstructionError(nn.Module):
 
     def forward(self, x: Tensor, *labels: Tensor) -> Tensor:
         check_floating("ReconstructionError", "x", x)
+        before = changes(x)
         reconstruction = self.autoencoder(x, *labels)
+        if changes(x) != before:
+            raise ValueError(
+                "ReconstructionError: x was changed in place by the autoencoder, which is compared with it; expected "
+                "inplace=False in its first layer"
+            )
         # Broadcasting would make an error of any pair of shapes.
         if x.ndim < 2 or reconstruction.shape != x.shape:
             raise ValueError(

@@ -1,7 +1,8 @@
 """Batch norm with separate statistics for the real and for the fake batch, and one weight and bias for both."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,9 @@ class SplitBatchNorm2d(nn.Module):
             critic(fake)
 
     A layer uses the real statistics except inside `fake_statistics`, in training (which moves them) and in evaluation
-    alike. Two batches in one call are normalised together, as always. Ioffe and Szegedy 2015, arXiv:1502.03167,
-    algorithms 1 and 2; real and fake apart as Chintala et al. 2016, "How to train a GAN?", advise.
+    alike. Two batches in one call are normalised together, as always. `fastgan.critic_loss` and `fastgan train` enter
+    the contexts themselves, by `statistics_of`. Ioffe and Szegedy 2015, arXiv:1502.03167, algorithms 1 and 2; real and
+    fake apart as Chintala et al. 2016, "How to train a GAN?", advise.
 
     Args:
         num_features: C.
@@ -55,18 +57,21 @@ class SplitBatchNorm2d(nn.Module):
         self.register_buffer("running_mean", torch.zeros(2, num_features))
         self.register_buffer("running_var", torch.ones(2, num_features))
         self._row = 0
+        self._tracks = True  # whether a batch in training moves the averages
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("SplitBatchNorm2d", "x", x, ["batch", self.num_features, "height", "width"])
-        mean, var = self.running_mean[self._row], self.running_var[self._row]
+        mean: Tensor | None = None
+        var: Tensor | None = None
+        if self._tracks or not self.training:
+            mean, var = self.running_mean[self._row], self.running_var[self._row]
         return F.batch_norm(x, mean, var, self.weight, self.bias, self.training, self.momentum, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
 
 
-@contextmanager
-def fake_statistics(network: nn.Module) -> Iterator[None]:
+def fake_statistics(network: nn.Module) -> AbstractContextManager[None]:
     """Inside, every `SplitBatchNorm2d` of the network uses and moves the statistics of generated samples.
 
     Of this network alone; may be nested.
@@ -74,9 +79,35 @@ def fake_statistics(network: nn.Module) -> Iterator[None]:
     Raises:
         ValueError: the network has no such layer.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, SplitBatchNorm2d)]
+    layers = _layers(network)
     if not layers:
         raise ValueError("fake_statistics: network has no SplitBatchNorm2d, expected at least one")
+    return _fake(layers)
+
+
+def statistics_of(at: str, critic: Callable[..., Any]) -> AbstractContextManager[None]:
+    """The context in which a critic, with such layers or without, judges points of a gradient penalty or a loss.
+
+    Points that are neither data nor samples (WGAN-GP's interpolates, DRAGAN's perturbed data) are normalised in
+    training by their own batch, as every batch is, but move no averages, so that these stay what they say they are of.
+    In evaluation they are normalised as data, whose labels they have as well.
+
+    Args:
+        at: `real`, `fake` or `elsewhere`, as a `fastgan.penalties.Penalty` names its points.
+        critic: a module. The layers of another function cannot be found: it may enter `fake_statistics` itself.
+    """
+    layers = _layers(critic) if at != "real" and isinstance(critic, nn.Module) else []
+    if not layers:
+        return nullcontext()
+    return _fake(layers) if at == "fake" else _untracked(layers)
+
+
+def _layers(network: nn.Module) -> list[SplitBatchNorm2d]:
+    return [layer for layer in network.modules() if isinstance(layer, SplitBatchNorm2d)]
+
+
+@contextmanager
+def _fake(layers: list[SplitBatchNorm2d]) -> Iterator[None]:
     before = [layer._row for layer in layers]
     for layer in layers:
         layer._row = 1
@@ -85,3 +116,15 @@ def fake_statistics(network: nn.Module) -> Iterator[None]:
     finally:
         for layer, row in zip(layers, before, strict=True):
             layer._row = row
+
+
+@contextmanager
+def _untracked(layers: list[SplitBatchNorm2d]) -> Iterator[None]:
+    before = [layer._tracks for layer in layers]
+    for layer in layers:
+        layer._tracks = False
+    try:
+        yield
+    finally:
+        for layer, tracks in zip(layers, before, strict=True):
+            layer._tracks = tracks

@@ -12,15 +12,17 @@ from fastgan.affine import NotAffineError
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
 from fastgan.losses.began import Began
+from fastgan.nn import statistics_of
 from fastgan.ops.checks import check_floating
 from fastgan.penalties import double_backward, one_pass
 from fastgan.penalties.compiled import Compiled, ordinary
 from fastgan.penalties.eligibility import forget, verdict
+from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import R1, Penalty
 from fastgan.penalties.result import CriticLoss, GeneratorSide, named, with_parts
 from fastgan.penalties.witness import Witness, check_witness
 from fastgan.penalties.witness import gradients as witness_gradients
-from fastgan.penalties.wrappers import inside, unwrap
+from fastgan.penalties.wrappers import inside
 
 METHODS = ("auto", "one_pass", "double_backward")
 
@@ -44,8 +46,10 @@ def critic_loss(
         loss(D(real), D(fake)) + sum over penalties of mean_i rho(||grad_x D(x_i)||)
 
     The critic is called as critic(real), critic(fake) and then once for each further set of points (interpolates), in
-    this order. If it is piecewise affine in x sample by sample (`fastgan.explain` says), four passes give the gradient
-    of everything: the price of an ordinary step and a third. If not, it is differentiated twice, exactly as well.
+    this order; a `fastgan.nn.PackedCritic` is called on packs, and a penalty is of the gradient of a whole pack. Split
+    batch norms see each batch as `fastgan.nn.statistics_of` says. If the critic is piecewise affine in x sample by
+    sample (`fastgan.explain` says), four passes give the gradient of everything: the price of an ordinary step and a
+    third. If not, it is differentiated twice, exactly as well.
 
     The gradient goes to the critic's parameters and whatever else its weights were made of; never to `real` or `fake`.
 
@@ -57,7 +61,8 @@ def critic_loss(
             gradient (`Loss.witness`), by double backward. `began` has a state: give the object, not the name.
         penalties: any of `fastgan.penalties`, e.g. (R1(10.0), R2(10.0)) or (WGANGP(10.0),); () for none, as a loss of
             several numbers without a witness needs.
-        labels: passed on as critic(x, labels) if given; a tuple is passed on as further arguments.
+        labels: passed on as critic(x, labels) if given; a tuple is passed on as further arguments. None for packs:
+            every sample has a class, and a pack has none.
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
         method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
             the first that can. It runs the critic once more when it first meets a kind of batch, to find out.
@@ -78,7 +83,7 @@ def critic_loss(
     _check_method(method)
     rest = _arguments(labels)
     fake_rest = rest if fake_labels is None else _arguments(fake_labels)
-    network = unwrap(critic)
+    critic, network, (real, fake) = of_packs("critic_loss", critic, [*rest, *fake_rest], real, fake)
 
     def body(*_: Any) -> CriticLoss:
         if witness is not None and penalised:
@@ -111,7 +116,7 @@ def gradient_penalty(
     """A gradient penalty alone, at the points x: mean_i rho(||grad_x D(x_i)||).
 
     For a training loop that has its own loss, or a lazy penalty every few steps. WGAN-GP's interpolates are
-    `fastgan.ops.interpolate(real, fake, seed)`.
+    `fastgan.ops.interpolate(real, fake, seed)`. With R2, x are samples to split batch norms.
 
     Args, errors: as for `critic_loss`.
 
@@ -122,10 +127,11 @@ def gradient_penalty(
     _check_method(method)
     rest = _arguments(labels)
     penalised = named([penalty])
-    network = unwrap(critic)
+    critic, network, (x,) = of_packs("gradient_penalty", critic, rest, x)
 
     def one() -> CriticLoss:
-        evaluation = one_pass.Evaluation(network, x, rest, penalised, _runner(compile))
+        with statistics_of(penalty.at, network):
+            evaluation = one_pass.Evaluation(network, x, rest, penalised, _runner(compile))
         evaluation.differentiate(None)
         (value,) = evaluation.values.values()
         total = one_pass.deposit(value, [evaluation])
@@ -134,7 +140,8 @@ def gradient_penalty(
         )
 
     def double() -> CriticLoss:
-        output, g, _ = double_backward.gradient(network, x, rest)
+        with statistics_of(penalty.at, network):
+            output, g, _ = double_backward.gradient(network, x, rest)
         return _total(None, output, None, {name: (p, g) for name, p in penalised.items()})
 
     def body(*_: Any) -> CriticLoss:
@@ -199,12 +206,13 @@ def _one_pass(
     outputs: dict[str, Tensor] = {}
     for at, x, more in (("real", real, rest), ("fake", fake, fake_rest)):
         here = {name: p for name, p in penalised.items() if p.at == at}
-        if here:
-            evaluations[at] = one_pass.Evaluation(network, x, more, here, run)
-            outputs[at] = evaluations[at].recorded.logits
-        else:  # nothing to penalise: three passes, by autograd
-            with torch.enable_grad():
-                outputs[at] = plain(x.detach(), *more)
+        with statistics_of(at, network):
+            if here:
+                evaluations[at] = one_pass.Evaluation(network, x, more, here, run)
+                outputs[at] = evaluations[at].recorded.logits
+            else:  # nothing to penalise: three passes, by autograd
+                with torch.enable_grad():
+                    outputs[at] = plain(x.detach(), *more)
     with torch.enable_grad():
         logits = {at: y.detach().requires_grad_() for at, y in outputs.items()}
         loss = objective(logits["real"], logits["fake"])
@@ -215,7 +223,8 @@ def _one_pass(
     elsewhere = [(name, p) for name, p in penalised.items() if p.at not in outputs]
     for name, p in elsewhere:
         points = p.points(real.detach(), fake.detach())
-        evaluations[name] = one_pass.Evaluation(network, points, rest, {name: p}, run)
+        with statistics_of(p.at, network):
+            evaluations[name] = one_pass.Evaluation(network, points, rest, {name: p}, run)
         evaluations[name].differentiate(None)
     values = {name: e.values[name] for name in penalised for e in evaluations.values() if name in e.values}
     norms = {name: e.norms[name] for name in penalised for e in evaluations.values() if name in e.norms}
@@ -241,17 +250,19 @@ def _double_backward(
     outputs: dict[str, Tensor] = {}
     gradients: dict[str, Tensor] = {}
     for at, x, more in (("real", real, rest), ("fake", fake, fake_rest)):
-        if any(p.at == at for p in penalised.values()):
-            outputs[at], gradients[at], _ = double_backward.gradient(network, x, more)
-        else:
-            with torch.enable_grad():
+        with statistics_of(at, network), torch.enable_grad():
+            if any(p.at == at for p in penalised.values()):
+                outputs[at], gradients[at], _ = double_backward.gradient(network, x, more)
+            else:
                 outputs[at] = network(x.detach(), *more)
     terms: dict[str, tuple[Penalty, Tensor]] = {}
     for name, p in penalised.items():
         if p.at in outputs:
             terms[name] = p, gradients[p.at]
         else:
-            terms[name] = p, double_backward.gradient(network, p.points(real.detach(), fake.detach()), rest)[1]
+            points = p.points(real.detach(), fake.detach())
+            with statistics_of(p.at, network):
+                terms[name] = p, double_backward.gradient(network, points, rest)[1]
     with torch.enable_grad():
         loss = objective(outputs["real"], outputs["fake"])
         _check_scalar(loss)

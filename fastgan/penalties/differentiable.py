@@ -7,10 +7,13 @@ from torch import Tensor
 
 from fastgan.backends import backend
 from fastgan.losses import Loss
+from fastgan.nn import PackedCritic, statistics_of
 from fastgan.penalties.critic_loss import gradient_penalty
+from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.result import CriticLoss, named, with_parts
 from fastgan.penalties.witness import check_witness
+from fastgan.penalties.wrappers import unwrap
 
 
 def differentiable_critic_loss(
@@ -29,24 +32,29 @@ def differentiable_critic_loss(
     kernels have no third derivative, and always by double backward.
 
     Args:
-        critic: an nn.Module, or any function of a batch.
+        critic: an nn.Module, or any function of a batch; packs and split batch norms as in `critic_loss`.
         real, fake: data, and samples that are not detached.
         loss: the objective; of several numbers per sample, penalties are of its witness function's gradient.
         penalties: any of `fastgan.penalties`.
-        labels, fake_labels: of data and samples, [B]; both or none. Interpolates have the labels of the data.
+        labels, fake_labels: of data and samples, [B]; both or none, none for packs. Interpolates have the labels of
+            the data.
 
     Returns:
         A scalar with the attributes of `CriticLoss`.
 
     Raises:
-        ValueError: there are penalties, and the loss is of several numbers per sample without a witness.
+        ValueError: there are penalties, and the loss is of several numbers per sample without a witness; a
+            `PackedCritic` is given labels, or a batch that is no multiple of its m.
     """
     penalised = named(penalties)
     check_witness("differentiable_critic_loss", loss, penalised)
+    if isinstance(unwrap(critic), PackedCritic):
+        told = [of for of in (labels, fake_labels) if of is not None]
+        _, critic, (real, fake) = of_packs("differentiable_critic_loss", critic, told, real, fake)
     with torch.enable_grad():
-        real_logits, fake_logits = (
-            critic(x) if of is None else critic(x, of) for x, of in ((real, labels), (fake, fake_labels))
-        )
+        real_logits = critic(real) if labels is None else critic(real, labels)
+        with statistics_of("fake", critic):
+            fake_logits = critic(fake) if fake_labels is None else critic(fake, fake_labels)
         plain = loss.critic(real_logits, fake_logits)
         total = plain
         values, norms = {}, {}
@@ -55,7 +63,7 @@ def differentiable_critic_loss(
         at = {"real": real, "fake": fake.detach()}
         for name, penalty in penalised.items():
             points = at[penalty.at] if penalty.at in at else penalty.points(real, fake.detach())
-            with backend("reference"):
+            with backend("reference"), statistics_of(penalty.at, critic):
                 of_points = fake_labels if penalty.at == "fake" else labels
                 found = gradient_penalty(watched, points, penalty, labels=of_points, method="double_backward")
             total = total + found

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from fastgan.affine import NotAffineError, record
-from fastgan.penalties.wrappers import unwrap
+from fastgan.penalties.packs import of_packs
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) 
         The verdict, whose `str` was printed.
     """
     rest = () if labels is None else labels if isinstance(labels, tuple) else (labels,)
-    found = examine(unwrap(critic), example, *rest)
+    _, network, (batch,) = of_packs("explain", critic, rest, example)
+    found = examine(network, batch, *rest)
     print(found)
     return found
 

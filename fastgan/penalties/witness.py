@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fastgan.losses import Loss
+from fastgan.nn import statistics_of
 from fastgan.penalties.lean import lean_derivatives
 from fastgan.penalties.penalty import Penalty
 
@@ -48,14 +49,15 @@ def gradients(
     passes: dict[str, tuple[Tensor, Tensor]] = {}
     for at, x, more in (("real", real, rest), ("fake", fake, fake_rest)):
         if any(penalty.at == at for penalty in penalties.values()):
-            passes[at] = _forward(critic, x, more)
+            passes[at] = _forward(critic, at, x, more)
         else:
-            with torch.enable_grad():
+            with statistics_of(at, critic), torch.enable_grad():
                 passes[at] = x, critic(x.detach(), *more)
     held = passes["real"][1], passes["fake"][1]
     found: dict[str, Tensor] = {}
     for name, penalty in penalties.items():
-        x, features = passes.get(penalty.at) or _forward(critic, penalty.points(real.detach(), fake.detach()), rest)
+        at = penalty.at
+        x, features = passes.get(at) or _forward(critic, at, penalty.points(real.detach(), fake.detach()), rest)
         with torch.enable_grad(), lean_derivatives():
             moving = features.view_as(features)  # another node of the graph, so that those held are not differentiated
             (slopes,) = torch.autograd.grad(witness(moving, *held).sum(), moving, create_graph=True)
@@ -63,8 +65,8 @@ def gradients(
     return *held, found
 
 
-def _forward(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> tuple[Tensor, Tensor]:
+def _forward(critic: Callable[..., Tensor], at: str, x: Tensor, rest: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """(the points as a leaf, their features)."""
-    with torch.enable_grad(), lean_derivatives():
+    with statistics_of(at, critic), torch.enable_grad(), lean_derivatives():
         x = x.detach().requires_grad_()
         return x, critic(x, *rest)

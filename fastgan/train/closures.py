@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from fastgan.losses import Loss
+from fastgan.nn import statistics_of
 from fastgan.penalties import Penalty, critic_loss, differentiable_critic_loss
 from fastgan.regularisers import orthogonal
 from fastgan.train.labels import UNLABELLED, Batch, Labels, given
 from fastgan.train.look_ahead import unrolled_objective
-from fastgan.train.packs import of_packs
 from fastgan.train.path_length import path_length_gradients
 from fastgan.train.regularisation import Regularisation
 from fastgan.train.results import Step, method_of
@@ -105,17 +105,18 @@ def critic_objective(
     samples = state.generator(latents, *given(labels.fake))
     loss, told = state.conditioning.with_labels(loss, labels)
     if not penalties:
-        real, fake = state.critic(images, *given(told.real)), state.critic(samples, *given(told.fake))
+        real = state.critic(images, *given(told.real))
+        with statistics_of("fake", state.critic):
+            fake = state.critic(samples, *given(told.fake))
         value = loss.critic(real, fake)
         return value, Step({"critic": value.detach()}, outputs=(real.detach(), fake.detach()))
     counted = [penalty.times(times) for penalty in penalties]
-    critic, images, samples = of_packs(state.critic, images, samples)
     if state.game.second_order:
-        total = differentiable_critic_loss(critic, images, samples, loss, counted, *told)
+        total = differentiable_critic_loss(state.critic, images, samples, loss, counted, *told)
         method = f"double backward, for {state.game.name}"
     else:
         total = critic_loss(
-            critic, images, samples, loss=loss, penalties=counted, labels=told.real, fake_labels=told.fake
+            state.critic, images, samples, loss=loss, penalties=counted, labels=told.real, fake_labels=told.fake
         )
         method = method_of(total)
     values = {name: value / times for name, value in total.penalties.items()}
@@ -139,7 +140,9 @@ def generator_objective(
         A scalar to differentiate.
     """
     loss, told = state.conditioning.with_labels(loss, labels)
-    fake_logits = state.critic(state.generator(latents, *given(labels.fake)), *given(told.fake))
+    samples = state.generator(latents, *given(labels.fake))
+    with statistics_of("fake", state.critic):
+        fake_logits = state.critic(samples, *given(told.fake))
     real_logits = state.critic(images, *given(told.real)) if loss.needs_real else None
     return loss.generator(fake_logits, real_logits)
 

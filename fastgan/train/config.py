@@ -15,10 +15,12 @@ from fastgan.games import Game, Method, kind_of
 from fastgan.games import parse as parse_method
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
+from fastgan.losses.began import Began
 from fastgan.models import PRESETS
 from fastgan.penalties import Penalty, parse
 from fastgan.train.conditioning import UNCONDITIONAL, Conditioning
 from fastgan.train.conditioning import parse as parse_conditioning
+from fastgan.train.critic_norms import CRITIC_NORMS
 from fastgan.train.regularisation import Regularisation
 
 CHANGEABLE = frozenset({"out", "steps", "device", "log_every", "sample_every", "save_every", "keep"})
@@ -45,7 +47,13 @@ class TrainConfig:
         penalty_every: steps between two with the penalties, which then weigh as many times as much.
         path_length: weight of the generator's path-length regularisation, for StyleGAN2 only; 0 for none.
         path_length_every: steps between two with it, which then weighs as many times as much.
+        pulling_away: weight of the term in the generator's loss that keeps a batch of samples apart, for `ebgan` only
+            (0.1 in its paper); 0 for none.
         clip_weights: largest size of the critic's weights, to which its updates are clipped; 0 for no clipping.
+        critic_norm: what replaces the batch norm of the preset's critic, a name in
+            `fastgan.train.critic_norms.CRITIC_NORMS`: `none`; `batch`; `batch-renorm`, whose schedule counts calls of
+            the critic; `virtual-batch`, whose reference batch are data drawn at the start; `split-batch`, which trains
+            as `batch` does and differs in the averages that it leaves. Empty for the preset's critic as it is.
         spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
         pack: samples that the critic judges together, a divisor of `batch_size`: 1 for one at a time. Gradient
             penalties are of the whole pack, and minibatch layers of the preset's critic compare packs.
@@ -86,7 +94,9 @@ class TrainConfig:
     penalty_every: int = 1
     path_length: float = 0.0
     path_length_every: int = 4
+    pulling_away: float = 0.0
     clip_weights: float = 0.0
+    critic_norm: str = ""
     spectral_norm: bool = False
     pack: int = 1
     orthogonal: float = 0.0
@@ -128,7 +138,7 @@ class TrainConfig:
         for name in ("beta1", "beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise _wrong(name, getattr(self, name), "at least 0 and below 1")
-        for name in ("path_length", "clip_weights", "orthogonal", "instance_noise"):
+        for name in ("path_length", "pulling_away", "clip_weights", "orthogonal", "instance_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise _wrong(name, getattr(self, name), "a number of at least 0")
         if self.clip_weights and self.spectral_norm:
@@ -146,6 +156,7 @@ class TrainConfig:
         _penalties(self.penalty)
         _ = self._trial_game()
         self._check_objective()
+        self._check_critic_norm()
         self._check_conditioning()
         self._check_packs()
         self._check_unrolling()
@@ -157,6 +168,19 @@ class TrainConfig:
             raise _wrong("path_length", self.path_length, reason)
         if self.objective.output == "error" and PRESETS[self.preset].styled:
             raise _wrong("loss", self.loss, f"an objective of logits or features: {self.preset} makes no autoencoder")
+
+        if self.pulling_away and (output != "error" or isinstance(self.objective, Began)):
+            raise _wrong("pulling_away", self.pulling_away, f"0: it is a part of ebgan, and --loss is {self.loss}")
+        if self.pulling_away and self.batch_size < 2:
+            raise _wrong("batch_size", self.batch_size, "at least 2: --pulling-away compares samples with each other")
+
+    def _check_critic_norm(self) -> None:
+        if not self.critic_norm:
+            return
+        _one_of("critic_norm", self.critic_norm, CRITIC_NORMS)
+        if not PRESETS[self.preset].batch_norm:
+            reason = f"nothing: the critic of {self.preset} has no batch norm to replace"
+            raise _wrong("critic_norm", self.critic_norm, reason)
 
     def _check_packs(self) -> None:
         if self.batch_size % self.pack:

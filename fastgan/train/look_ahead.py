@@ -1,12 +1,13 @@
 """The generator's objective through steps of the critic (Metz et al. 2017, arXiv:1611.02163)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from fastgan.losses import Loss
+from fastgan.nn import statistics_of
 from fastgan.train.labels import UNLABELLED, Labels, given
 from fastgan.train.state import TrainState
 from fastgan.unrolling import SGD, Adam, InnerOptimizer, unrolled_generator_loss
@@ -32,13 +33,19 @@ def unrolled_objective(
     samples = state.generator(latents, *given(labels.fake))
     loss, told = state.conditioning.with_labels(loss, labels)
     of_images, of_samples = given(told.real), given(told.fake)
+
+    def of_data(critic: Callable[..., Tensor]) -> Tensor:
+        return critic(images, *of_images)
+
+    def of_fake(critic: Callable[..., Tensor]) -> Tensor:
+        with statistics_of("fake", state.critic):  # whose layers `critic` runs with other parameters and buffers
+            return critic(samples, *of_samples)
+
     with _trainable(state.game.critic.parameters):
         return unrolled_generator_loss(
             state.critic,
-            critic_loss=lambda critic: loss.critic(critic(images, *of_images), critic(samples, *of_samples)),
-            generator_loss=lambda critic: loss.generator(
-                critic(samples, *of_samples), critic(images, *of_images) if loss.needs_real else None
-            ),
+            critic_loss=lambda critic: loss.critic(of_data(critic), of_fake(critic)),
+            generator_loss=lambda critic: loss.generator(of_fake(critic), of_data(critic) if loss.needs_real else None),
             steps=steps,
             optimizer=_next_steps(state),
         )

@@ -18,6 +18,7 @@ from fastgan.train.config import TrainConfig
 from fastgan.train.labels import Batch, draw_labels
 from fastgan.train.networks import build_critic, build_generator
 from fastgan.train.packs import inside
+from fastgan.train.pulling_away import with_pulling_away
 
 
 class TrainState:
@@ -45,16 +46,17 @@ class TrainState:
 
     def __init__(self, config: TrainConfig, images: Images, device: torch.device) -> None:
         preset = PRESETS[config.preset]
-        weights, order, latents, self._layers_seed, labels = seeds(config.seed, 5)
+        weights, order, latents, self._layers_seed, labels, reference = seeds(config.seed, 6)
         self.conditioning = config.conditioning
         self.num_classes = len(images.classes)
+        self._device, self._images, self._class_counts = device, images, images.class_counts
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(weights)
             self.generator = build_generator(config, self.num_classes)
-            self.critic = build_critic(config, self.num_classes)
+            self.critic = build_critic(config, self.num_classes, self._reference(config, reference))
             self.generator.to(device)
             if config.spectral_norm:
-                # The one of packs, so that penalties, which call it, compute all norms at once as well.
+                # The one inside, so that whoever calls it without its wrappers computes all norms at once as well.
                 spectral_norm_(inside(self.critic))
             self.critic.to(device)
         self.critic_optimizer = config.optimizer_of(self.critic, config.lr_critic)
@@ -63,16 +65,24 @@ class TrainState:
             clip: Callable[..., None] = lambda *_: clip_weights_(self.critic, config.clip_weights)  # noqa: E731
             self.critic_optimizer.register_step_post_hook(clip)
         self.game = config.method(self.critic_optimizer, self.generator_optimizer)
-        self.loss = config.objective
+        loss, weight = config.objective, config.pulling_away
+        self.loss = with_pulling_away(loss, weight) if weight else loss
         self.average = MovingAverage(self.generator, config.ema)
         self.noise = next((layer for layer in self.critic.modules() if isinstance(layer, InstanceNoise)), None)
         self.path_length = torch.zeros([], device=device) if config.path_length else None
         self.step = 0
         self.latent_dim = preset.latent_dim
-        self._device, self._images, self._class_counts = device, images, images.class_counts
         self._order = EpochOrder(len(images), config.batch_size, order)
         self._latents = torch.Generator().manual_seed(latents)
         self._labels = torch.Generator().manual_seed(labels)
+
+    def _reference(self, config: TrainConfig, seed: int) -> Batch | None:
+        """Data for the critic's virtual batch norm, as many as a batch; None without."""
+        if config.critic_norm != "virtual-batch":
+            return None
+        random = torch.Generator().manual_seed(seed)
+        images, labels = self._batch(torch.randperm(len(self._images), generator=random)[: config.batch_size])
+        return Batch(images, labels if self.conditioning.tells_critic else None)
 
     def next_batch(self) -> Batch:
         """The next batch of data."""

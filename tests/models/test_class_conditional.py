@@ -154,6 +154,15 @@ def test_what_critics_of_classes_refuse(kind):
         several(torch.randn(8, 1, 8, 8), *labels)
 
 
+@pytest.mark.parametrize("kind", [ProjectionCritic, AuxiliaryClassifierCritic])
+def test_a_head_that_overwrites_the_features_is_refused(kind):
+    made = ResNetCritic(1, 8, 4)
+    made.head = nn.Sequential(nn.LeakyReLU(0.2, inplace=True), made.head)
+    labels = (torch.zeros(8, dtype=torch.int64),) if kind is ProjectionCritic else ()
+    with pytest.raises(ValueError, match=f"{kind.__name__}: the features were changed in place by the critic's head"):
+        kind(made, 3)(torch.randn(8, 1, 8, 8), *labels)
+
+
 def test_labels_that_projection_refuses():
     critic, images = ProjectionCritic(ResNetCritic(1, 8, 4), 3), torch.randn(8, 1, 8, 8)
     with pytest.raises(TypeError, match=r"ProjectionCritic: labels is torch.float32, expected labels, torch.int64"):

@@ -78,6 +78,19 @@ def test_penalties_are_of_the_logit(critic, images):
     assert relative_error(gradients(critic, found), expected) <= 1e-10
 
 
+def test_a_layer_that_is_overwritten_is_refused_and_what_overwrites_is_not(generator):
+    x = torch.randn(5, 3)
+    network = nn.Sequential(nn.Linear(3, 4), nn.LeakyReLU(0.2, inplace=True), nn.Linear(4, 1))
+    after = torch.nn.functional.leaky_relu(network[0](x), 0.2)
+    assert torch.equal(LogitAndFeatures(network, "1")(x)[:, 1:], after)
+    for view in ((), (nn.Unflatten(1, (2, 2)), nn.Flatten())):
+        overwritten = LogitAndFeatures(nn.Sequential(network[0], *view, *network[1:]), "0")
+        with pytest.raises(ValueError, match="what layer '0' returned was changed in place by a layer after it"):
+            overwritten(x)
+        with torch.inference_mode():  # where nobody counts changes
+            assert torch.equal(overwritten(x)[:, 1:], network[0](x))
+
+
 def test_what_is_refused(critic, images):
     with pytest.raises(TypeError, match=r"LogitAndFeatures: critic is function, expected a torch\.nn\.Module"):
         LogitAndFeatures(lambda x: x, "features")

@@ -1,6 +1,7 @@
 """Packing against a loop over samples and channels, and critics of packs against their definition."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,17 @@ from torch import nn
 
 from fastgan.losses import nonsaturating
 from fastgan.nn import PackedCritic, pack, unpack
-from fastgan.penalties import R1, critic_loss
+from fastgan.ops import interpolation_weights
+from fastgan.penalties import (
+    R1,
+    R2,
+    WGANGP,
+    critic_loss,
+    differentiable_critic_loss,
+    explain,
+    generator_loss_from,
+    gradient_penalty,
+)
 
 SHAPES = [(6, 2), (6, 3, 5), (12, 2, 3, 4), (6, 1, 3, 3), (4, 2, 2, 3, 2)]
 
@@ -93,32 +104,94 @@ def test_alike_samples_are_told_from_different_ones(generator):
     assert critic(alike).mean() == 0
 
 
-def test_losses_and_penalties_of_packs(packed, generator):
+def by_hand_with_penalties(packed, real, fake, eps):
+    """The loss with R1, R2 and WGAN-GP of whole packs of three, each pack's gradient put together sample by sample."""
+
+    def squared_norms(points):
+        points = points.detach().requires_grad_()
+        (g,) = torch.autograd.grad(packed(points).sum(), points, create_graph=True)
+        return torch.stack([g[i : i + 3].square().sum() for i in range(0, len(g), 3)])
+
+    of_real, of_fake = squared_norms(real), squared_norms(fake)
+    per_sample = eps.repeat_interleave(3).view(-1, 1, 1, 1)  # one weight for a pack
+    between = squared_norms(per_sample * real + (1 - per_sample) * fake).sqrt()
+    penalties = {"r1": 5 * of_real.mean(), "r2": of_fake.mean(), "wgan-gp": 10 * (between - 1).square().mean()}
+    norms = {"r1": of_real.sqrt(), "r2": of_fake.sqrt(), "wgan-gp": between}
+    return nonsaturating.critic(packed(real), packed(fake)), penalties, norms
+
+
+@pytest.fixture
+def batches(generator):
+    real, fake = torch.randn(2, 6, 2, 4, 4, generator=generator, dtype=torch.float64)
+    return real, 0.5 * fake + 0.2
+
+
+PENALTIES = R1(10.0), R2(2.0), WGANGP(10.0)
+WAYS = {
+    "one pass": partial(critic_loss, penalties=PENALTIES, method="one_pass"),
+    "double backward": partial(critic_loss, penalties=PENALTIES, method="double_backward"),
+    "compiled": partial(critic_loss, penalties=PENALTIES, compile="aot_eager"),
+    "differentiable": partial(differentiable_critic_loss, loss=nonsaturating, penalties=PENALTIES),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_penalties_are_of_whole_packs(way, packed, batches):
     """The gradient of a pack has one norm, over all of its samples."""
-    real, fake = torch.randn(2, 6, 2, 4, 4, generator=generator, dtype=torch.float64)
-    value = nonsaturating.critic(packed(real), packed(fake))
-    total = critic_loss(packed.critic, pack(real, 3), pack(fake, 3), penalties=(R1(10.0),))
-    torch.testing.assert_close(total.loss, value.detach())
-    points = real.clone().requires_grad_()
-    (g,) = torch.autograd.grad(packed(points).sum(), points)
-    norms = [g[:3].square().sum().sqrt(), g[3:].square().sum().sqrt()]
-    torch.testing.assert_close(total.gradient_norms["r1"], torch.stack(norms))
+    torch.manual_seed(3)
+    found = WAYS[way](packed, *batches)
+    found.backward()
+    torch.manual_seed(3)
+    eps = interpolation_weights(torch.randint(2**62, (1,)), 2, torch.device("cpu")).double()
+    loss, penalties, norms = by_hand_with_penalties(packed, *batches, eps)
+    expected = torch.autograd.grad(loss + sum(penalties.values()), list(packed.parameters()))
+    torch.testing.assert_close([p.grad for p in packed.parameters()], list(expected), rtol=1e-8, atol=1e-11)
+    torch.testing.assert_close(found.loss, loss.detach())
+    torch.testing.assert_close(found.penalties, {name: value.detach() for name, value in penalties.items()})
+    torch.testing.assert_close(found.gradient_norms, {n: v.detach() for n, v in norms.items()}, check_dtype=False)
+    assert found.real_logits.shape == found.fake_logits.shape == (2, 1)
 
 
-def test_penalties_of_a_packed_critic_are_those_of_each_samples_part(packed, generator):
-    """Not what belongs to packs, but exactly what was asked for; in particular no pass that takes rows for samples."""
-    real, fake = torch.randn(2, 6, 2, 4, 4, generator=generator, dtype=torch.float64)
-    total = critic_loss(packed, real, fake, penalties=(R1(10.0),))
-    total.backward()
-    found = [p.grad.clone() for p in packed.parameters()]
-    points = real.clone().requires_grad_()
-    (g,) = torch.autograd.grad(packed(points).sum(), points, create_graph=True)
-    penalty = 5 * g.square().sum() / 6
-    loss = nonsaturating.critic(packed(real), packed(fake)) + penalty
-    expected = torch.autograd.grad(loss, list(packed.parameters()))
-    torch.testing.assert_close(total.penalties["r1"], penalty.detach())
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+@pytest.mark.parametrize("method", ["one_pass", "double_backward"])
+def test_a_penalty_alone_and_the_verdict_are_of_packs(method, packed, batches, capsys):
+    found = gradient_penalty(packed, batches[0], R1(10.0), method=method)
+    _, penalties, norms = by_hand_with_penalties(packed, *batches, torch.zeros(2, dtype=torch.float64))
+    torch.testing.assert_close(found.penalties["r1"], penalties["r1"].detach())
+    torch.testing.assert_close(found.gradient_norms["r1"], norms["r1"].detach(), check_dtype=False)
+    assert explain(packed, batches[0]).eligible
+
+
+def test_the_generator_side_goes_back_to_each_sample(packed, batches):
+    real, fake = batches
+    samples = fake.clone().requires_grad_()
+    generator_loss_from(critic_loss(packed, real, samples, penalties=(R2(2.0),))).backward()
+    leaf = fake.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(nonsaturating.generator(packed(leaf), None), leaf)
+    torch.testing.assert_close(samples.grad, expected)
+
+
+def test_packs_of_packs_and_packs_in_wrappers(generator, batches):
+    inner = nn.Sequential(nn.Flatten(), nn.Linear(192, 1)).double()
+    expected = critic_loss(inner, *(pack(x, 6) for x in batches)).gradient_norms["r1"]
+    wrapped = torch.compile(PackedCritic(PackedCritic(inner, 2), 3), backend="eager")
+    found = critic_loss(wrapped, *batches).gradient_norms["r1"]
+    assert found.shape == (1,)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_pack_has_no_class_and_no_remainder(packed, batches):
+    labels = torch.zeros(6, dtype=torch.int64)
+    calls = {
+        "critic_loss": lambda **given: critic_loss(packed, *batches, **given),
+        "gradient_penalty": lambda **given: gradient_penalty(packed, batches[0], R1(10.0), **given),
+        "differentiable_critic_loss": lambda **given: WAYS["differentiable"](packed, *batches, **given),
+        "explain": lambda **given: explain(packed, batches[0], **given),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"{name}: labels are given to a PackedCritic, expected None"):
+            call(labels=labels)
+    with pytest.raises(ValueError, match=re.escape("x has shape [5, 2, 4, 4], expected a batch that is a multiple")):
+        critic_loss(packed, batches[0][:5], batches[1])
 
 
 def test_compiles_in_one_graph(packed, generator):

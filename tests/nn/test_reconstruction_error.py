@@ -76,6 +76,17 @@ def test_labels_go_to_the_autoencoder():
     assert ReconstructionError(Conditional())(x, labels).tolist() == [0, 1, 4]
 
 
+def test_an_input_that_is_overwritten_is_refused(generator):
+    x = torch.randn(5, 4)
+    with pytest.raises(ValueError, match="ReconstructionError: x was changed in place by the autoencoder"):
+        ReconstructionError(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 4)))(x)
+    x = torch.randn(5, 4)
+    hidden = nn.Sequential(nn.Linear(4, 4), nn.ReLU(inplace=True), nn.Linear(4, 4))
+    expected = (hidden(x) - x).square().mean(1)
+    assert torch.equal(ReconstructionError(hidden)(x), expected)
+    torch.testing.assert_close(torch.compile(ReconstructionError(hidden), backend="eager", fullgraph=True)(x), expected)
+
+
 def test_bad_arguments():
     with pytest.raises(TypeError, match=r"ReconstructionError: autoencoder is function, expected a torch\.nn\.Module"):
         ReconstructionError(autoencoder)

@@ -1,0 +1,53 @@
+"""What normalises a run's critic in the place of its preset's batch norm."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from fastgan.nn import BatchRenorm2d, SplitBatchNorm2d, VirtualBatchNorm, reference_batch
+from fastgan.train.labels import given
+
+CRITIC_NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "none": lambda channels: nn.Identity(),
+    "batch": nn.BatchNorm2d,
+    "batch-renorm": BatchRenorm2d,
+    "virtual-batch": VirtualBatchNorm,
+    "split-batch": SplitBatchNorm2d,
+}
+"""What makes a layer for so many channels, by its name on the command line."""
+
+
+def replace_batch_norm(network: nn.Module, kind: str) -> nn.Module:
+    """Puts fresh layers of a kind in the place of every batch norm of images, and returns the network."""
+    for name, layer in list(network.named_modules()):
+        if isinstance(layer, nn.BatchNorm2d):
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, CRITIC_NORMS[kind](layer.num_features))
+    return network
+
+
+class ReferencedCritic(nn.Module):
+    """A critic with virtual batch norm that passes its reference batch through itself at every call.
+
+    So its layers know the statistics of that batch under the weights as they are now, and gradients flow through them
+    (Salimans et al. 2016, arXiv:1606.03498, section 3.4), whoever calls it: penalties, optimisers that look ahead, and
+    unrolling, whose copies have other weights. The batch is a part of its state, and so of a checkpoint.
+
+    Args:
+        critic: with at least one `VirtualBatchNorm`.
+        images: the reference batch, of any size, in the form that the critic takes.
+        labels: that the critic is called with besides, int64 [len(images)]; None for none.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+
+    def __init__(self, critic: nn.Module, images: Tensor, labels: Tensor | None = None) -> None:
+        super().__init__()
+        self.critic = critic
+        self.register_buffer("images", images)
+        self.register_buffer("labels", labels)
+
+    def forward(self, x: Tensor, *labels: Tensor) -> Tensor:
+        with reference_batch(self.critic, self.images, *given(self.labels)):
+            return self.critic(x, *labels)
