@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from fastgan.data import DIGITS
 from fastgan.errors import UserError
-from fastgan.games import Game, Method, kind_of
+from fastgan.games import Game, Method, VarianceReducedExtragradient, kind_of
 from fastgan.games import parse as parse_method
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
@@ -149,6 +149,7 @@ class TrainConfig:
         self._check_conditioning()
         self._check_packs()
         self._check_unrolling()
+        self._check_snapshots()
         self._settle_noise()
 
     def _check_objective(self) -> None:
@@ -191,6 +192,15 @@ class TrainConfig:
             raise _wrong("penalty", self.penalty, reason)
         if self.clip_weights:
             raise _wrong("clip_weights", self.clip_weights, "0: --unroll looks through steps that clip nothing")
+
+    def _check_snapshots(self) -> None:
+        if kind_of(self.optimizer) is not VarianceReducedExtragradient:
+            return
+        for name, used in (("penalty_every", _penalties(self.penalty)), ("path_length_every", self.path_length)):
+            every = getattr(self, name)
+            if used and every > 1:
+                reason = f"1: {self.optimizer} keeps one step's mean gradient for an epoch, which would have the term"
+                raise _wrong(name, every, f"{reason} {every}-fold, or not at all")
 
     def _settle_noise(self) -> None:
         steps = self.instance_noise_steps

@@ -32,7 +32,7 @@ def unrolled_objective(
     samples = state.generator(latents, *given(labels.fake))
     loss, told = state.conditioning.with_labels(loss, labels)
     of_images, of_samples = given(told.real), given(told.fake)
-    with _trainable(state.game.critic.parameters):
+    with _trainable(state.critic.parameters()):
         return unrolled_generator_loss(
             state.critic,
             critic_loss=lambda critic: loss.critic(critic(images, *of_images), critic(samples, *of_samples)),
