@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch.optim import Optimizer
 
 from fastgan.games.checks import count, within
-from fastgan.games.field import Field, pulled_back
+from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
 from fastgan.games.vectors import Vector, plus, solve_normal_equations, times
@@ -42,7 +42,7 @@ class CompetitiveGradientDescent(Game):
         self.max_iterations = count("CompetitiveGradientDescent", "max_iterations", max_iterations)
 
     def step(self, critic: Closure, generator: Closure) -> Players:
-        field = Field(self.critic, self.generator, critic, generator)
+        field = self.field(critic, generator)
         x, y = self.critic.parameters, self.generator.parameters
         rate_x, rate_y = self.critic.learning_rates, self.generator.learning_rates
         x_of_critic, y_of_critic, x_of_generator, y_of_generator = field.gradients()

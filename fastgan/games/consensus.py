@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch.optim import Optimizer
 
 from fastgan.games.checks import within
-from fastgan.games.field import Field, pulled_back
+from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
 from fastgan.games.vectors import plus
@@ -32,7 +32,7 @@ class Consensus(Game):
         self.gamma = within("Consensus", "gamma", gamma, 0)
 
     def step(self, critic: Closure, generator: Closure) -> Players:
-        field = Field(self.critic, self.generator, critic, generator)
+        field = self.field(critic, generator)
         v = field.simultaneous()
         pull = pulled_back(v, [g.detach() for g in v], self.parameters)
         self.descend_along(plus([g.detach() for g in v], pull, self.gamma))

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from fastgan.games.field import Field, pulled_back
+from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
 from fastgan.games.vectors import plus, times
@@ -27,7 +27,7 @@ class DriftCorrection(Game):
     second_order, replays, plain = True, True, True
 
     def step(self, critic: Closure, generator: Closure) -> Players:
-        field = Field(self.critic, self.generator, critic, generator)
+        field = self.field(critic, generator)
         x, y = self.critic.parameters, self.generator.parameters
         x_of_critic, y_of_critic, x_of_generator, y_of_generator = field.gradients()
         v_x, v_y = ([g.detach() for g in gradients] for gradients in (x_of_critic, y_of_generator))

@@ -51,7 +51,7 @@ class PastExtragradient(Game):
     def step(self, critic: Closure, generator: Closure) -> Players:
         start = self.positions()
         if "update" in self.memory:
-            self.move_to(plus(start, self.memory["update"]))
+            self.move_to(plus(start, self.recalled("update")))
         losses = self.differentiate(critic, generator)
         self.move_to(start)
         self.descend()

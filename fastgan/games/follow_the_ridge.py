@@ -5,7 +5,7 @@ from typing import ClassVar
 from torch.optim import Optimizer
 
 from fastgan.games.checks import count, within
-from fastgan.games.field import Field, pulled_back
+from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
 from fastgan.games.vectors import Vector, solve_normal_equations, times
@@ -45,7 +45,7 @@ class FollowTheRidge(Game):
         self.max_iterations = count("FollowTheRidge", "max_iterations", max_iterations)
 
     def step(self, critic: Closure, generator: Closure) -> Players:
-        field = Field(self.critic, self.generator, critic, generator)
+        field = self.field(critic, generator)
         x, y = self.critic.parameters, self.generator.parameters
         x_of_critic, y_of_critic, y_of_generator = field.of_critic(x), field.of_critic(y), field.of_generator(y)
         step_y = times([g.detach() for g in y_of_generator], [-rate for rate in self.generator.learning_rates])

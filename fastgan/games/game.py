@@ -3,10 +3,14 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fastgan.games.field import Field
 from fastgan.games.player import Closure, Player
+from fastgan.games.replay import Replayed
+from fastgan.games.vectors import Vector
 from fastgan.losses import Players
 
 
@@ -23,18 +27,23 @@ class Game(ABC):
 
     A closure returns its player's loss, a scalar, and may be called several times in a step, at other parameters. It
     neither calls `backward` nor detaches the samples: what the opponent does is a constant where that is meant, at no
-    cost. Param groups and schedulers of the two optimisers are theirs, as ever. Autocast to
-    bfloat16 inside the closures works for all methods but follow-the-ridge; float16 with a GradScaler for none, as that
-    expects one gradient for each step.
+    cost. Param groups and schedulers of the two optimisers are theirs, as ever: every step reads them anew. Autocast to
+    bfloat16, inside the closures or around the step, works for all methods but follow-the-ridge; float16 with a
+    GradScaler for none, as that expects one gradient for each step.
+
+    Networks in DistributedDataParallel work with the methods of first order. Those of second order differentiate past
+    its reducer, and their step is not linear in the gradients, so that no average over the ranks would be the step of
+    the whole batch: with more than one process in torch.distributed they raise.
 
     Attributes:
         name: what the command line calls it.
         paper: where it stands.
         settings: the numbers it takes besides the optimisers, in the order in which the command line reads them.
-        second_order: whether the losses are differentiated twice with respect to parameters; `critic_loss` then needs
-            method="double_backward".
+        second_order: whether the losses are differentiated twice with respect to parameters, those of the opponent
+            included; `fastgan.penalties.differentiable_critic_loss` then takes the place of `critic_loss`.
         replays: whether the closures must give the losses of the same data and latents whenever one step calls them.
-            Otherwise they may draw anew.
+            Otherwise they may draw anew. What they draw from PyTorch's global generators (dropout, noise) the method
+            keeps the same itself.
         plain: whether both optimisers must be SGD without momentum, because the method is about steps of that form.
     """
 
@@ -80,6 +89,8 @@ class Game(ABC):
 
         Raises:
             TypeError, ValueError: a closure returned something else than a scalar that depends on its player.
+            RuntimeError: the optimisers' parameters are no longer those that the method remembers, or the method is of
+                second order and there are several processes.
         """
 
     def zero_grad(self) -> None:
@@ -88,18 +99,32 @@ class Game(ABC):
             player.optimizer.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of both optimisers and the method's memory; tensors are not copied."""
+        """The state of both optimisers and the memory of the method, and of one inside it; tensors are not copied."""
         return {
             "critic": self.critic.optimizer.state_dict(),
             "generator": self.generator.optimizer.state_dict(),
-            "memory": {name: list(tensors) for name, tensors in self.memory.items()},
+            **self.memories(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues from `state_dict()` of a game of the same kind over parameters of the same shapes."""
         self.critic.optimizer.load_state_dict(state["critic"])
         self.generator.optimizer.load_state_dict(state["generator"])
-        self.memory = {name: [tensor.clone() for tensor in tensors] for name, tensors in state["memory"].items()}
+        self.load_memories(state)
+
+    def memories(self) -> dict[str, Any]:
+        """What `state_dict` holds besides the optimisers."""
+        return {"memory": {name: list(tensors) for name, tensors in self.memory.items()}}
+
+    def load_memories(self, state: dict[str, Any]) -> None:
+        """Copies what `memories` returned; a tensor for each parameter goes to the device of that parameter."""
+        devices = [p.device for p in self.parameters]
+        self.memory = {
+            name: [tensor.to(device, copy=True) for tensor, device in zip(tensors, devices, strict=True)]
+            if len(tensors) == len(devices)
+            else [tensor.clone() for tensor in tensors]
+            for name, tensors in state["memory"].items()
+        }
 
     # --- what the methods are made of ---
 
@@ -108,6 +133,31 @@ class Game(ABC):
         return Players(
             self.critic.differentiate(critic, self.generator), self.generator.differentiate(generator, self.critic)
         )
+
+    def replayed(self, critic: Closure, generator: Closure) -> tuple[Closure, Closure]:
+        """Closures whose calls all draw the same from PyTorch's global generators."""
+        devices = [p.device for p in self.parameters]
+        return Replayed(critic, devices), Replayed(generator, devices)
+
+    def field(self, critic: Closure, generator: Closure) -> Field:
+        """The game's vector field at the parameters as they are, for second derivatives."""
+        processes = torch.distributed.get_world_size() if _distributed() else 1
+        if processes > 1:
+            raise RuntimeError(
+                f"{type(self).__name__}: torch.distributed has {processes} processes, expected one: second derivatives "
+                "pass DistributedDataParallel's reducer by, and the ranks would part"
+            )
+        return Field(self.critic, self.generator, critic, generator)
+
+    def recalled(self, name: str) -> Vector:
+        """A vector in memory, checked to fit the parameters as they are now."""
+        vector, parameters = self.memory[name], self.parameters
+        if [part.shape for part in vector] != [p.shape for p in parameters]:
+            raise RuntimeError(
+                f"{type(self).__name__}: memory[{name!r}] is of {len(vector)} tensors, expected the shapes of the "
+                f"{len(parameters)} that the optimizers train now; call game.memory.clear() when these have changed"
+            )
+        return vector
 
     def descend(self) -> None:
         """Both optimisers step along `.grad`."""
@@ -137,3 +187,7 @@ class Game(ABC):
         """Sets all parameters."""
         for p, position in zip(self.parameters, positions, strict=True):
             p.detach().copy_(position)
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()

@@ -15,13 +15,18 @@ from fastgan.losses import Players
 class Lookahead(Game):
     """After every k steps of another method, w <- w_slow + alpha (w - w_slow), and w_slow <- w; both players at once.
 
-    A method that circles the equilibrium is pulled inside its circle.
+    A method that circles the equilibrium is pulled inside its circle. The slow parameters are those at which the k
+    steps begin, whatever has been done to them since the last ones ended (clipping, say). With another Lookahead as the
+    inner method it is the paper's nested variant.
 
     Args:
         critic, generator: optimisers of the players' parameters.
         k: steps of the inner method between two of the slow parameters.
-        alpha: how far the slow parameters follow.
+        alpha: how far the slow parameters follow, above 0 and at most 1.
         inner: the inner method, a class or function of the two optimisers; alternating descent as in the paper.
+
+    Attributes:
+        inner: the inner game, over the same optimisers.
 
     Chavdarova et al. 2021, arXiv:2006.14567, algorithm 1.
     """
@@ -36,17 +41,27 @@ class Lookahead(Game):
         super().__init__(critic, generator)
         self.k = count("Lookahead", "k", k)
         self.alpha = within("Lookahead", "alpha", alpha, 0, 1)
+        if not alpha:
+            raise ValueError(f"Lookahead: alpha is {alpha!r}, expected a number above 0: with 0 nothing ever moves")
         self.inner: Game = inner(critic, generator)
         self.second_order, self.replays = self.inner.second_order, self.inner.replays
 
     def step(self, critic: Closure, generator: Closure) -> Players:
-        self.inner.memory = self.memory  # one for both, so that one state_dict has it all
-        if "slow" not in self.memory:
-            self.memory |= {"slow": self.positions(), "inner_steps": [torch.zeros([], dtype=torch.int64)]}
+        (taken,) = self.memory.setdefault("inner_steps", [torch.zeros([], dtype=torch.int64)])
+        if taken % self.k == 0:
+            self.memory["slow"] = self.positions()
         losses = self.inner.step(critic, generator)
-        self.memory["inner_steps"][0] += 1
-        if self.memory["inner_steps"][0] % self.k == 0:
-            slow = self.memory["slow"]
-            torch._foreach_lerp_(slow, self.positions(), self.alpha)
-            self.move_to(slow)
+        taken += 1
+        if taken % self.k == 0:
+            self.move_to(list(torch._foreach_lerp(self.recalled("slow"), self.positions(), self.alpha)))
         return losses
+
+    def memories(self) -> dict[str, Any]:
+        return {**super().memories(), "inner": self.inner.memories()}
+
+    def load_memories(self, state: dict[str, Any]) -> None:
+        own, inner = dict(state["memory"]), state.get("inner")
+        if inner is None:  # written when both games had one memory
+            inner = {"memory": {name: own.pop(name) for name in own.keys() - {"slow", "inner_steps"}}}
+        super().load_memories({"memory": own})
+        self.inner.load_memories(inner)

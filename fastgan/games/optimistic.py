@@ -29,7 +29,7 @@ class Optimistic(Game):
         update = plus(self.positions(), start, -1.0)
         end = plus(start, update, 2.0)
         if "update" in self.memory:
-            end = plus(end, self.memory["update"], -1.0)
+            end = plus(end, self.recalled("update"), -1.0)
         self.move_to(end)
         self.memory["update"] = update
         return losses

@@ -18,16 +18,19 @@ class Player:
     Attributes:
         who: `critic` or `generator`, for messages.
         optimizer: what turns gradients into steps.
-        parameters: those of the optimiser that require a gradient.
     """
 
     def __init__(self, who: str, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{who} is {type(optimizer).__name__}, expected a torch.optim.Optimizer of its parameters")
         self.who, self.optimizer = who, optimizer
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
         if not self.parameters:
             raise ValueError(f"{who}: none of the optimizer's parameters requires a gradient, expected at least one")
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Those of the optimiser that require a gradient, as its param groups are now."""
+        return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
 
     def check_plain(self, method: str) -> None:
         """Raises TypeError unless a step is minus the learning rate times the gradient."""
@@ -53,6 +56,8 @@ class Player:
 
     def loss(self, closure: Closure) -> Tensor:
         """What the closure returns, checked."""
+        # An autocast around the whole step keeps copies of the weights, which may have moved since.
+        torch.clear_autocast_cache()
         loss: Any = closure()
         if not isinstance(loss, Tensor):
             raise TypeError(f"the closure of the {self.who} returned {type(loss).__name__}, expected a scalar tensor")
@@ -65,8 +70,8 @@ class Player:
         return loss
 
     def gradients(self) -> list[Tensor]:
-        """Copies of `.grad`, zeros where there is none."""
-        return [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in self.parameters]
+        """Copies of `.grad`, zeros where there is none; dense ones of sparse gradients."""
+        return [torch.zeros_like(p) if p.grad is None else _dense_copy(p.grad) for p in self.parameters]
 
     def descend_along(self, gradients: list[Tensor]) -> None:
         """One step of the optimiser along these."""
@@ -75,6 +80,11 @@ class Player:
             # autograd.grad returns whatever layout the derivative came in.
             p.grad = gradient if gradient.stride() == p.stride() else torch.empty_like(p).copy_(gradient)
         self.optimizer.step()
+
+
+def _dense_copy(gradient: Tensor) -> Tensor:
+    found = gradient.detach()
+    return found.to_dense() if found.is_sparse else found.clone()
 
 
 @contextmanager

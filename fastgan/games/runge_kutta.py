@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fastgan.games.checks import within
-from fastgan.games.field import Field, pulled_back
+from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
 from fastgan.games.vectors import Vector, plus, times
@@ -47,6 +47,7 @@ class RungeKutta(Game):
         self.second_order = self.weight > 0
 
     def step(self, critic: Closure, generator: Closure) -> Players:
+        critic, generator = self.replayed(critic, generator)
         start = self.positions()
         pull = self._regulariser(critic, generator) if self.weight else None
         rates = [-rate for player in self.players for rate in player.learning_rates]
@@ -67,7 +68,7 @@ class RungeKutta(Game):
 
     def _regulariser(self, critic: Closure, generator: Closure) -> Vector:
         """grad_x ||grad_y L_y||^2."""
-        field = Field(self.critic, self.generator, critic, generator)
+        field = self.field(critic, generator)
         y_of_generator = field.of_generator(self.generator.parameters)
         twice: list[Tensor] = times([g.detach() for g in y_of_generator], 2.0)
         return pulled_back(y_of_generator, twice, self.critic.parameters)

@@ -6,7 +6,7 @@ import torch
 from torch.optim import Optimizer
 
 from fastgan.games.checks import within
-from fastgan.games.field import Field, pulled_back
+from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
 from fastgan.games.player import Closure
 from fastgan.games.vectors import dot, plus, times
@@ -25,7 +25,10 @@ class SymplecticAdjustment(Game):
     Args:
         critic, generator: optimisers of the players' parameters.
         strength: the size of lambda.
-        align: 0 for lambda = strength always.
+        align: whether the sign is chosen; with 0, lambda = strength always.
+
+    Raises:
+        ValueError: strength is below 0, or align neither 0 nor 1.
 
     Balduzzi et al. 2018, arXiv:1802.05642, algorithm 1.
     """
@@ -38,10 +41,12 @@ class SymplecticAdjustment(Game):
     def __init__(self, critic: Optimizer, generator: Optimizer, strength: float = 1.0, align: bool = True) -> None:
         super().__init__(critic, generator)
         self.strength = within("SymplecticAdjustment", "strength", strength, 0)
+        if align not in (0, 1):
+            raise ValueError(f"SymplecticAdjustment: align is {align!r}, expected 0 or 1")
         self.align = bool(align)
 
     def step(self, critic: Closure, generator: Closure) -> Players:
-        field = Field(self.critic, self.generator, critic, generator)
+        field = self.field(critic, generator)
         x, y = self.critic.parameters, self.generator.parameters
         x_of_critic, y_of_critic, x_of_generator, y_of_generator = field.gradients()
         v_x, v_y = ([g.detach() for g in gradients] for gradients in (x_of_critic, y_of_generator))

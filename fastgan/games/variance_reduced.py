@@ -12,9 +12,10 @@ from fastgan.losses import Players
 class VarianceReducedExtragradient(Game):
     """Extragradient steps along d(w) = v_batch(w) - v_batch(snapshot) + v_all(snapshot).
 
-    `snapshot` is called once an epoch, with the closures of all batches of the data; `step` before it raises. The
-    correction's noise vanishes as w comes near the snapshot: on strongly monotone games it converges linearly, where
-    extragradient with minibatches does not.
+    `snapshot` is called once an epoch, with the closures of all batches of the data; `step` before it raises. All calls
+    of a step's closures draw the same from PyTorch's global generators, so that the correction is of the same dropout
+    and noise. The correction's noise vanishes as w comes near the snapshot: on strongly monotone games it converges
+    linearly, where extragradient with minibatches does not.
 
     Args:
         critic, generator: optimisers of the players' parameters.
@@ -48,13 +49,16 @@ class VarianceReducedExtragradient(Game):
     def step(self, critic: Closure, generator: Closure) -> Players:
         if "snapshot" not in self.memory:
             raise RuntimeError("VarianceReducedExtragradient: step before snapshot, expected one at each epoch's start")
+        snapshot, mean = self.recalled("snapshot"), self.recalled("mean")
+        critic, generator = self.replayed(critic, generator)
         start = self.positions()
-        self.move_to(self.memory["snapshot"])
-        self.differentiate(critic, generator)
-        correction = plus(self.memory["mean"], self.gradients(), -1.0)
-        self.move_to(start)
         losses = self.differentiate(critic, generator)
-        self.descend_along(plus(self.gradients(), correction))
+        here = self.gradients()
+        self.move_to(snapshot)
+        self.differentiate(critic, generator)
+        correction = plus(mean, self.gradients(), -1.0)
+        self.move_to(start)
+        self.descend_along(plus(here, correction))
         self.differentiate(critic, generator)
         gradients = plus(self.gradients(), correction)
         self.move_to(start)

@@ -36,6 +36,7 @@ class Closures:
         self._images: Tensor | None = None
         self._latents: Tensor | None = None
         self._labels = UNLABELLED
+        self._paths: tuple[Tensor, Tensor] | None = None
         self._one_batch = state.game.one_batch or batch is not None
 
     def critic(self) -> Tensor:
@@ -64,7 +65,8 @@ class Closures:
         every = self.regularisation.path_length_every
         if self.regularisation.path_length and self.state.step % every == 0:
             # First, so that its graph is gone before the other is built.
-            step.penalties["path_length"] = path_length_gradients(self.state, self.regularisation.path_length, every)
+            weight = self.regularisation.path_length
+            step.penalties["path_length"] = path_length_gradients(self.state, weight, every, *self._of_paths())
         batch = self.state, self.state.loss, self._images, self._latents
         steps = self.regularisation.unroll
         if steps:
@@ -78,6 +80,13 @@ class Closures:
             value = value + filters
         self.step = step.with_defaults(self.step)
         return value
+
+    def _of_paths(self) -> tuple[Tensor, Tensor]:
+        """The latents whose path lengths are taken, and the mean that these move: one for all calls of one batch."""
+        if self._paths is None or not self._one_batch:
+            assert self.state.path_length is not None
+            self._paths = self.state.next_latents(), self.state.path_length.clone()
+        return self._paths
 
 
 def critic_objective(

@@ -11,7 +11,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from fastgan.data import DIGITS
 from fastgan.errors import UserError
-from fastgan.games import Game, Method, kind_of
+from fastgan.games import Game, Method, VarianceReducedExtragradient, kind_of
 from fastgan.games import parse as parse_method
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
@@ -160,6 +160,7 @@ class TrainConfig:
         self._check_conditioning()
         self._check_packs()
         self._check_unrolling()
+        self._check_snapshots()
         self._settle_noise()
 
     def _check_objective(self) -> None:
@@ -168,8 +169,7 @@ class TrainConfig:
             raise _wrong("path_length", self.path_length, reason)
         if self.objective.output == "error" and PRESETS[self.preset].styled:
             raise _wrong("loss", self.loss, f"an objective of logits or features: {self.preset} makes no autoencoder")
-
-        if self.pulling_away and (output != "error" or isinstance(self.objective, Began)):
+        if self.pulling_away and (self.objective.output != "error" or isinstance(self.objective, Began)):
             raise _wrong("pulling_away", self.pulling_away, f"0: it is a part of ebgan, and --loss is {self.loss}")
         if self.pulling_away and self.batch_size < 2:
             raise _wrong("batch_size", self.batch_size, "at least 2: --pulling-away compares samples with each other")
@@ -211,6 +211,15 @@ class TrainConfig:
             raise _wrong("penalty", self.penalty, reason)
         if self.clip_weights:
             raise _wrong("clip_weights", self.clip_weights, "0: --unroll looks through steps that clip nothing")
+
+    def _check_snapshots(self) -> None:
+        if kind_of(self.optimizer) is not VarianceReducedExtragradient:
+            return
+        for name, used in (("penalty_every", _penalties(self.penalty)), ("path_length_every", self.path_length)):
+            every = getattr(self, name)
+            if used and every > 1:
+                reason = f"1: {self.optimizer} keeps one step's mean gradient for an epoch, which would have the term"
+                raise _wrong(name, every, f"{reason} {every}-fold, or not at all")
 
     def _settle_noise(self) -> None:
         steps = self.instance_noise_steps

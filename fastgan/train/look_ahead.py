@@ -41,7 +41,7 @@ def unrolled_objective(
         with statistics_of("fake", state.critic):  # whose layers `critic` runs with other parameters and buffers
             return critic(samples, *of_samples)
 
-    with _trainable(state.game.critic.parameters):
+    with _trainable(state.critic.parameters()):
         return unrolled_generator_loss(
             state.critic,
             critic_loss=lambda critic: loss.critic(of_data(critic), of_fake(critic)),

@@ -1,6 +1,6 @@
 """Everything that a training step reads and changes, as one flat dictionary of tensors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -62,8 +62,7 @@ class TrainState:
         self.critic_optimizer = config.optimizer_of(self.critic, config.lr_critic)
         self.generator_optimizer = config.optimizer_of(self.generator, config.lr)
         if config.clip_weights:
-            clip: Callable[..., None] = lambda *_: clip_weights_(self.critic, config.clip_weights)  # noqa: E731
-            self.critic_optimizer.register_step_post_hook(clip)
+            self.critic_optimizer.register_step_post_hook(self.clip)
         self.game = config.method(self.critic_optimizer, self.generator_optimizer)
         loss, weight = config.objective, config.pulling_away
         self.loss = with_pulling_away(loss, weight) if weight else loss
@@ -72,6 +71,7 @@ class TrainState:
         self.path_length = torch.zeros([], device=device) if config.path_length else None
         self.step = 0
         self.latent_dim = preset.latent_dim
+        self._limit = config.clip_weights
         self._order = EpochOrder(len(images), config.batch_size, order)
         self._latents = torch.Generator().manual_seed(latents)
         self._labels = torch.Generator().manual_seed(labels)
@@ -83,6 +83,11 @@ class TrainState:
         random = torch.Generator().manual_seed(seed)
         images, labels = self._batch(torch.randperm(len(self._images), generator=random)[: config.batch_size])
         return Batch(images, labels if self.conditioning.tells_critic else None)
+
+    def clip(self, *_: object) -> None:
+        """Clips the critic's weights: after every step of its optimiser, and of the game, which may move them too."""
+        if self._limit:
+            clip_weights_(self.critic, self._limit)
 
     def next_batch(self) -> Batch:
         """The next batch of data."""
@@ -180,8 +185,9 @@ class TrainState:
         memory: dict[str, dict[int, Tensor]] = {}
         for name, value in below(named, "game").items():
             key, index = name.split(".")
-            memory.setdefault(key, {})[int(index)] = value.to(self._device)
-        self.game.memory = {key: [values[i] for i in range(len(values))] for key, values in memory.items()}
+            memory.setdefault(key, {})[int(index)] = value
+        vectors = {key: [values[i] for i in range(len(values))] for key, values in memory.items()}
+        self.game.load_memories({"memory": vectors})
         self._order.load_state_dict(below(named, "order"))
         self._latents.set_state(named["random.latents"])
         if self.conditioning.tells_generator:

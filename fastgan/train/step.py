@@ -19,6 +19,7 @@ def train_step(state: TrainState, regularisation: Regularisation = NO_REGULARISA
         state.game.snapshot(_epoch(state, regularisation))
     taken = Closures(state, regularisation)
     state.game.step(taken.critic, taken.generator)
+    state.clip()
     if isinstance(state.loss, Began) and taken.step.outputs is not None:
         state.loss.update(*taken.step.outputs)
     state.step += 1

@@ -8,9 +8,9 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 import fastgan
-from fastgan.games import GAMES, Lookahead, parse
+from fastgan.games import GAMES, Consensus, Lookahead, parse
 from fastgan.losses import nonsaturating
-from fastgan.penalties import R1, R2
+from fastgan.penalties import R1, R2, differentiable_critic_loss
 
 WITH_SNAPSHOT = "variance-reduced"
 EVERY = pytest.mark.parametrize("kind", GAMES.values(), ids=GAMES)
@@ -137,6 +137,27 @@ def test_the_critics_penalties_in_one_pass(generator):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
 
 
+def test_consensus_with_a_penalty(pair):
+    """`differentiable_critic_loss` is a closure of methods of second order, which differentiate its slope once more."""
+    x, y = (list(network.parameters()) for network in (pair.critic, pair.generator))
+
+    def critic():
+        fake = pair.generator(pair.z)
+        return differentiable_critic_loss(pair.critic, pair.real, fake, nonsaturating, (R1(3.0),))
+
+    at = pair.real.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(pair.critic(at).sum(), at, create_graph=True)
+    whole = pair.critic_loss() + 3 / 2 * slope.square().sum(1).mean()
+    v = torch.autograd.grad(whole, x, create_graph=True) + torch.autograd.grad(
+        pair.generator_loss(), y, create_graph=True
+    )
+    pull = torch.autograd.grad(sum(g.square().sum() for g in v) / 2, x + y)
+    expected = [p.detach() - 0.1 * (g + 0.2 * h).detach() for p, g, h in zip(x + y, v, pull, strict=True)]
+    Consensus(SGD(x, lr=0.1), SGD(y, lr=0.1), 0.2).step(critic, pair.generator_loss)
+    for ours, truth in zip(pair.weights(), expected, strict=True):
+        torch.testing.assert_close(ours, truth, rtol=1e-9, atol=1e-11)
+
+
 @pytest.mark.parametrize("name", [name for name, kind in GAMES.items() if kind.second_order])
 def test_detached_samples_are_refused_where_they_matter(name, pair):
     def critic():
@@ -182,8 +203,10 @@ def test_optimizers_are_checked(pair):
         ("lookahead", {"k": float("inf")}, "k is inf, expected an integer of at least 1"),
         ("lookahead", {"k": 0}, "k is 0, expected an integer of at least 1"),
         ("lookahead", {"alpha": 1.5}, "alpha is 1.5, expected a number of at least 0 and at most 1"),
+        ("lookahead", {"alpha": 0.0}, "alpha is 0.0, expected a number above 0"),
         ("consensus", {"gamma": -1}, "gamma is -1, expected a number of at least 0"),
         ("symplectic", {"strength": float("nan")}, "strength is nan"),
+        ("symplectic", {"align": 7.0}, "align is 7.0, expected 0 or 1"),
         ("competitive", {"max_iterations": 0}, "max_iterations is 0"),
         ("follow-the-ridge", {"damping": -1.0}, "damping is -1.0"),
         ("runge-kutta", {"order": 3}, "order is 3, expected one of 2, 4"),

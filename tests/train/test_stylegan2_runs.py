@@ -65,7 +65,7 @@ def test_path_length_gradients_are_added(state):
     for parameter in made.generator.parameters():
         parameter.grad = torch.ones_like(parameter)
     random, latents = torch.get_rng_state(), made._latents.get_state()
-    value = path_length_gradients(made, 2.0, 3)
+    value = path_length_gradients(made, 2.0, 3, made.next_latents(), made.path_length.clone())
     assert made.path_length.item() > 0
     torch.set_rng_state(random)
     made._latents.set_state(latents)
