@@ -1,5 +1,6 @@
 """How good samples are: distances to the data on features or patches, class coverage, and reports of them."""
 
+from fastgan.metrics.classification_accuracy import ClassificationAccuracy, classification_accuracy_score
 from fastgan.metrics.classifier import DigitClassifier, Judge, digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
 from fastgan.metrics.digits import Comparison, DigitsReport, evaluate_digits
@@ -11,6 +12,7 @@ from fastgan.metrics.stacked_digits import ModeCount, StackedDigitsReport, evalu
 
 __all__ = [
     "ClassCoverage",
+    "ClassificationAccuracy",
     "Comparison",
     "DigitClassifier",
     "DigitsReport",
@@ -20,6 +22,7 @@ __all__ = [
     "PatchReport",
     "StackedDigitsReport",
     "class_coverage",
+    "classification_accuracy_score",
     "digit_judge",
     "evaluate_digits",
     "evaluate_patches",
