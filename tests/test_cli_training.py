@@ -83,6 +83,7 @@ def test_stylegan2_from_the_command_line(tmp_path):
         (["--mix", "--n", 2, "--psi", 0.7], "mixing.png", (3 * 66 + 2, 3 * 66 + 2)),
         (["--interpolate", "--n", 2], "strip.png", (8 * 66 + 2, 68)),
         (["--interpolate", "--n", 2], "tour.gif", (64, 64)),
+        (["--interpolate", "--interpolation", "linear", "--n", 2], "straight.png", (8 * 66 + 2, 68)),
     ):
         code, out, _ = call("sample", run, *arguments, "--out", tmp_path / name)
         assert (code, out) == (0, f"wrote {tmp_path / name}\n")
@@ -90,6 +91,11 @@ def test_stylegan2_from_the_command_line(tmp_path):
             assert picture.size == size
     assert_refused(
         call("sample", run, "--psi", "half"), "--psi is 'half', expected a number, or several with commas between them"
+    )
+    assert (tmp_path / "straight.png").read_bytes() != (tmp_path / "strip.png").read_bytes()
+    assert_refused(
+        call("sample", run, "--interpolation", "linear"),
+        "--interpolation is 'linear', expected --interpolate beside it",
     )
     assert_refused(
         call("sample", run, "--mix", "--interpolate"),

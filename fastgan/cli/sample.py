@@ -26,6 +26,12 @@ def sample(
     interpolate: Annotated[
         bool, typer.Option("--interpolate", help="A tour from each of n images to the next: a strip, or a film.")
     ] = False,
+    interpolation: Annotated[
+        str | None,
+        typer.Option(
+            help="How --interpolate goes in z: spherical or linear. (default: spherical; of a StyleGAN2 in w)"
+        ),
+    ] = None,
     label: Annotated[
         str, typer.Option(help="Of a class-conditional generator: one class by its name, or several for a row of each.")
     ] = "",
@@ -36,6 +42,7 @@ def sample(
     \b
       fastgan sample runs/digits --n 64 --seed 0 --out grid.png
       fastgan sample runs/classes --label 0,1,2,3 --out classes.png
+      fastgan sample runs/digits --interpolate --interpolation linear --n 4 --out tour.gif
       fastgan sample runs/textures --psi 0.4,0.7,1 --out psi.png
       fastgan sample runs/textures --mix --n 6 --out mixing.png
       fastgan sample runs/textures --interpolate --n 4 --out tour.gif
@@ -46,6 +53,8 @@ def sample(
     psis = _numbers("--psi", psi)
     if (mix or interpolate) and (len(psis) > 1 or (mix and interpolate)):
         raise UserError("--mix and --interpolate each make a picture of their own, at one --psi; expected one of them")
+    if interpolation is not None and not interpolate:
+        raise UserError(f"--interpolation is {interpolation!r}, expected --interpolate beside it")
     generator = load_generator(checkpoint, device)
     labels = generator.labels_of(label.split(",")) if label else []
     if len(labels) > 1 and (mix or interpolate or len(psis) > 1):
@@ -54,7 +63,7 @@ def sample(
     try:
         if interpolate:
             film = out.suffix.lower() == ".gif"
-            images = pictures.interpolation(generator, each, seed, psis[0], 16 if film else 4, one)
+            images = pictures.interpolation(generator, each, seed, psis[0], 16 if film else 4, one, interpolation)
             if film:
                 pictures.write_gif(images, out)
             else:

@@ -1,7 +1,8 @@
 """Training, resuming and sampling; `fastgan.train.train` is the place to start."""
 
 from fastgan.train.config import TrainConfig
+from fastgan.train.interpolation import slerp
 from fastgan.train.run import TrainResult, resume, train
 from fastgan.train.sampling import TrainedGenerator, load_generator
 
-__all__ = ["TrainConfig", "TrainResult", "TrainedGenerator", "load_generator", "resume", "train"]
+__all__ = ["TrainConfig", "TrainResult", "TrainedGenerator", "load_generator", "resume", "slerp", "train"]
