@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from fastgan.data import DIGITS, STACKED_DIGITS, load
+from fastgan.data import DIGITS, STACKED_DIGITS
 from fastgan.errors import UserError
 from fastgan.metrics import (
     ClassificationAccuracy,
@@ -21,7 +21,7 @@ from fastgan.metrics.digits import HALF
 from fastgan.metrics.patches import REPEATS
 from fastgan.metrics.pyramid import SMALLEST
 from fastgan.metrics.stacked_digits import MODES, SAMPLES
-from fastgan.train import TrainedGenerator
+from fastgan.train import TrainedGenerator, training_images
 
 Report = DigitsReport | StackedDigitsReport | PatchReport
 
@@ -54,10 +54,7 @@ def measure(generator: TrainedGenerator, n: int, seed: int) -> Report:
             f"CHECKPOINT was trained on {data!r} and makes images of {channels}x{height}x{width}; "
             f"expected the digits at 1x8x8, or at least {SMALLEST}x{SMALLEST}"
         )
-    try:
-        images = load(data, (height, width), channels)
-    except UserError as error:
-        raise UserError(f"CHECKPOINT was trained on {data!r}, which cannot be read again: {error}") from error
+    images = training_images(generator.config)
     if len(images) < 2:
         raise UserError(f"CHECKPOINT was trained on {data!r}, a single image; expected at least 2 to compare")
     return evaluate_patches(generator.sample(n, seed), images)

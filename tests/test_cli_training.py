@@ -99,7 +99,7 @@ def test_stylegan2_from_the_command_line(tmp_path):
     )
     assert_refused(
         call("sample", run, "--mix", "--interpolate"),
-        "--mix and --interpolate each make a picture of their own, at one --psi; expected one of them",
+        "--mix, --interpolate and --neighbours each make a picture of their own, at one --psi; expected one of them",
     )
 
 
@@ -118,7 +118,7 @@ def test_classes_from_the_command_line(tmp_path, monkeypatch):
     )
     assert_refused(
         call("sample", run, "--label", "1,2", "--interpolate"),
-        "--label is '1,2', expected one class beside --psi, --mix or --interpolate",
+        "--label is '1,2', expected one class beside --psi, --mix, --interpolate or --neighbours",
     )
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -5,6 +5,7 @@ from fastgan.metrics.classifier import DigitClassifier, Judge, digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
 from fastgan.metrics.digits import Comparison, DigitsReport, evaluate_digits
 from fastgan.metrics.distances import frechet_distance, kernel_distance
+from fastgan.metrics.nearest import Memorisation, memorisation, nearest_neighbours
 from fastgan.metrics.patches import PatchDistance, PatchReport, evaluate_patches
 from fastgan.metrics.pyramid import laplacian_pyramid
 from fastgan.metrics.sliced_wasserstein import sliced_wasserstein
@@ -17,6 +18,7 @@ __all__ = [
     "DigitClassifier",
     "DigitsReport",
     "Judge",
+    "Memorisation",
     "ModeCount",
     "PatchDistance",
     "PatchReport",
@@ -30,5 +32,7 @@ __all__ = [
     "frechet_distance",
     "kernel_distance",
     "laplacian_pyramid",
+    "memorisation",
+    "nearest_neighbours",
     "sliced_wasserstein",
 ]

@@ -3,6 +3,15 @@
 from fastgan.train.config import TrainConfig
 from fastgan.train.interpolation import slerp
 from fastgan.train.run import TrainResult, resume, train
-from fastgan.train.sampling import TrainedGenerator, load_generator
+from fastgan.train.sampling import TrainedGenerator, load_generator, training_images
 
-__all__ = ["TrainConfig", "TrainResult", "TrainedGenerator", "load_generator", "resume", "slerp", "train"]
+__all__ = [
+    "TrainConfig",
+    "TrainResult",
+    "TrainedGenerator",
+    "load_generator",
+    "resume",
+    "slerp",
+    "train",
+    "training_images",
+]
