@@ -3,9 +3,10 @@
 from rich.console import Console
 from rich.table import Table
 
-from fastgan.data import DIGITS, STACKED_DIGITS, load
+from fastgan.data import DIGITS, STACKED_DIGITS
 from fastgan.errors import UserError
 from fastgan.metrics import (
+    ClassificationAccuracy,
     DigitsReport,
     PatchDistance,
     PatchReport,
@@ -20,7 +21,7 @@ from fastgan.metrics.digits import HALF
 from fastgan.metrics.patches import REPEATS
 from fastgan.metrics.pyramid import SMALLEST
 from fastgan.metrics.stacked_digits import MODES, SAMPLES
-from fastgan.train import TrainedGenerator
+from fastgan.train import TrainedGenerator, training_images
 
 Report = DigitsReport | StackedDigitsReport | PatchReport
 
@@ -53,10 +54,7 @@ def measure(generator: TrainedGenerator, n: int, seed: int) -> Report:
             f"CHECKPOINT was trained on {data!r} and makes images of {channels}x{height}x{width}; "
             f"expected the digits at 1x8x8, or at least {SMALLEST}x{SMALLEST}"
         )
-    try:
-        images = load(data, (height, width), channels)
-    except UserError as error:
-        raise UserError(f"CHECKPOINT was trained on {data!r}, which cannot be read again: {error}") from error
+    images = training_images(generator.config)
     if len(images) < 2:
         raise UserError(f"CHECKPOINT was trained on {data!r}, a single image; expected at least 2 to compare")
     return evaluate_patches(generator.sample(n, seed), images)
@@ -87,6 +85,8 @@ def _show_digits(report: DigitsReport, title: str) -> None:
     _show_coverage(report, console)
     if report.right is not None and report.data_right is not None:
         _show_agreement(report.right, report.data_right, console)
+    if report.taught is not None:
+        _show_taught(report.taught, console)
     console.print(
         f"Covered: at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more).\n"
         "Fréchet distances compare only at equal numbers of images: the floor of the\n"
@@ -114,6 +114,14 @@ def _show_agreement(samples: ClassAgreement, data: ClassAgreement, console: Cons
     table.add_row("all", *(f"{found.share:.1%}" for found in (samples, data)))
     console.print(table)
     console.print("The classifier was trained on most of the data, so that column flatters it.", highlight=False)
+
+
+def _show_taught(taught: ClassificationAccuracy, console: Console) -> None:
+    console.print(
+        f"Classification accuracy score: {taught.samples:.1%} of the held-out digits right by a classifier trained\n"
+        f"on {taught.images} of the samples, {taught.data:.1%} by one trained on as many real digits.",
+        highlight=False,
+    )
 
 
 def _show_stacked_digits(report: StackedDigitsReport, title: str) -> None:

@@ -31,13 +31,17 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ([], ["train", "sample", "evaluate", "bench", "info"]),
+        ([], ["train", "sample", "evaluate", "features", "bench", "info"]),
         (
             ["train"],
             ["--preset", "--data", "--steps", "--out", "--batch-size", "--seed", "--lr", "--resume", "--device"],
         ),
         (["train"], ["--loss", "relativistic_pairing", "--penalty", "wgan-gp", "r1:10,r2:10"]),
-        (["sample"], ["--n", "--seed", "--out", "CHECKPOINT"]),
+        (
+            ["sample"],
+            ["--n", "--seed", "--out", "CHECKPOINT", "--neighbours", "--interpolation", "spherical or linear"],
+        ),
+        (["features"], ["--data", "--n", "--out", "CHECKPOINT", "penultimate"]),
         (["evaluate"], ["--n", "--out", "CHECKPOINT", "16x16"]),
         (["train"], ["'digits'", "'textures'", "folder"]),
         (["bench"], ["benchmarks"]),

@@ -1,6 +1,7 @@
 """The command line's options of training, each in a run of a step or two."""
 
 import json
+import re
 
 import pytest
 from PIL import Image
@@ -82,6 +83,7 @@ def test_stylegan2_from_the_command_line(tmp_path):
         (["--mix", "--n", 2, "--psi", 0.7], "mixing.png", (3 * 66 + 2, 3 * 66 + 2)),
         (["--interpolate", "--n", 2], "strip.png", (8 * 66 + 2, 68)),
         (["--interpolate", "--n", 2], "tour.gif", (64, 64)),
+        (["--interpolate", "--interpolation", "linear", "--n", 2], "straight.png", (8 * 66 + 2, 68)),
     ):
         code, out, _ = call("sample", run, *arguments, "--out", tmp_path / name)
         assert (code, out) == (0, f"wrote {tmp_path / name}\n")
@@ -90,9 +92,14 @@ def test_stylegan2_from_the_command_line(tmp_path):
     assert_refused(
         call("sample", run, "--psi", "half"), "--psi is 'half', expected a number, or several with commas between them"
     )
+    assert (tmp_path / "straight.png").read_bytes() != (tmp_path / "strip.png").read_bytes()
+    assert_refused(
+        call("sample", run, "--interpolation", "linear"),
+        "--interpolation is 'linear', expected --interpolate beside it",
+    )
     assert_refused(
         call("sample", run, "--mix", "--interpolate"),
-        "--mix and --interpolate each make a picture of their own, at one --psi; expected one of them",
+        "--mix, --interpolate and --neighbours each make a picture of their own, at one --psi; expected one of them",
     )
 
 
@@ -111,7 +118,7 @@ def test_classes_from_the_command_line(tmp_path, monkeypatch):
     )
     assert_refused(
         call("sample", run, "--label", "1,2", "--interpolate"),
-        "--label is '1,2', expected one class beside --psi, --mix or --interpolate",
+        "--label is '1,2', expected one class beside --psi, --mix, --interpolate or --neighbours",
     )
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -123,3 +130,5 @@ def test_classes_from_the_command_line(tmp_path, monkeypatch):
     for digit, row in enumerate(rows[:10]):
         assert row == [str(digit), *(f"{report[of]['per_class'][digit]:.1%}" for of in ("right", "data_right"))]
     assert rows[10] == ["all", *(f"{report[of]['share']:.1%}" for of in ("right", "data_right"))]
+    score = re.search(r"accuracy score: (.*) of the held-out.* on 900 of the samples, (.*) by", " ".join(out.split()))
+    assert score.groups() == tuple(f"{report['taught'][of]:.1%}" for of in ("samples", "data"))

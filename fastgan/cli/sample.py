@@ -26,6 +26,20 @@ def sample(
     interpolate: Annotated[
         bool, typer.Option("--interpolate", help="A tour from each of n images to the next: a strip, or a film.")
     ] = False,
+    interpolation: Annotated[
+        str | None,
+        typer.Option(
+            help="How --interpolate goes in z: spherical or linear. (default: spherical; of a StyleGAN2 in w)"
+        ),
+    ] = None,
+    neighbours: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="A row for each of n images, with so many of the nearest training images; says how near those are.",
+        ),
+    ] = None,
     label: Annotated[
         str, typer.Option(help="Of a class-conditional generator: one class by its name, or several for a row of each.")
     ] = "",
@@ -36,6 +50,8 @@ def sample(
     \b
       fastgan sample runs/digits --n 64 --seed 0 --out grid.png
       fastgan sample runs/classes --label 0,1,2,3 --out classes.png
+      fastgan sample runs/digits --neighbours 5 --n 8 --out neighbours.png
+      fastgan sample runs/digits --interpolate --interpolation linear --n 4 --out tour.gif
       fastgan sample runs/textures --psi 0.4,0.7,1 --out psi.png
       fastgan sample runs/textures --mix --n 6 --out mixing.png
       fastgan sample runs/textures --interpolate --n 4 --out tour.gif
@@ -44,21 +60,35 @@ def sample(
     from fastgan.train.grid import image_grid, write_png
 
     psis = _numbers("--psi", psi)
-    if (mix or interpolate) and (len(psis) > 1 or (mix and interpolate)):
-        raise UserError("--mix and --interpolate each make a picture of their own, at one --psi; expected one of them")
+    alone = [mix, interpolate, neighbours is not None]
+    if any(alone) and (len(psis) > 1 or sum(alone) > 1):
+        raise UserError(
+            "--mix, --interpolate and --neighbours each make a picture of their own, at one --psi; expected one of them"
+        )
+    if interpolation is not None and not interpolate:
+        raise UserError(f"--interpolation is {interpolation!r}, expected --interpolate beside it")
     generator = load_generator(checkpoint, device)
     labels = generator.labels_of(label.split(",")) if label else []
-    if len(labels) > 1 and (mix or interpolate or len(psis) > 1):
-        raise UserError(f"--label is {label!r}, expected one class beside --psi, --mix or --interpolate")
+    if len(labels) > 1 and (any(alone) or len(psis) > 1):
+        raise UserError(f"--label is {label!r}, expected one class beside --psi, --mix, --interpolate or --neighbours")
     each, written, one = n or 8, "", labels[0] if labels else None
     try:
         if interpolate:
             film = out.suffix.lower() == ".gif"
-            images = pictures.interpolation(generator, each, seed, psis[0], 16 if film else 4, one)
+            images = pictures.interpolation(generator, each, seed, psis[0], 16 if film else 4, one, interpolation)
             if film:
                 pictures.write_gif(images, out)
             else:
                 write_png(image_grid(images, columns=len(images) if len(images) <= 16 else 16), out)
+        elif neighbours is not None:
+            from fastgan.neighbours import neighbours as nearest
+
+            grid, near = nearest(generator, each, neighbours, seed, psis[0], one)
+            write_png(grid, out)
+            typer.echo(
+                f"median distance to the nearest training image: samples {near.samples:.3f}, "
+                f"training images {near.data:.3f}, ratio {near.ratio:.2f}"
+            )
         elif mix:
             write_png(pictures.mixing_grid(generator, each, seed, psis[0]), out)
         elif len(psis) > 1:

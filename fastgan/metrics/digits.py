@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastgan.data import digit_labels, digits
 from fastgan.metrics.agreement import ClassAgreement, class_agreement
+from fastgan.metrics.classification_accuracy import ClassificationAccuracy, classification_accuracy_score
 from fastgan.metrics.classifier import digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
 from fastgan.metrics.distances import frechet_distance, kernel_distance
@@ -50,6 +51,7 @@ class DigitsReport:
         samples, data: how the classifier spreads the samples and the real digits over the ten classes.
         right, data_right: how often it finds the digit that a sample was asked to be, and the one that a real image is
             labelled as; None of an unconditional generator. It was trained on most of the real ones.
+        taught: how well another classifier does that was trained on the samples; None of an unconditional generator.
     """
 
     test_accuracy: float
@@ -60,6 +62,7 @@ class DigitsReport:
     data: ClassCoverage
     right: ClassAgreement | None = None
     data_right: ClassAgreement | None = None
+    taught: ClassificationAccuracy | None = None
 
 
 def evaluate_digits(samples: Tensor, asked: Tensor | None = None) -> DigitsReport:
@@ -100,6 +103,7 @@ def evaluate_digits(samples: Tensor, asked: Tensor | None = None) -> DigitsRepor
         data=coverage(real),
         right=None if asked is None else class_agreement(judge.network.classify(samples), asked),
         data_right=None if asked is None else class_agreement(judge.network.classify(real), labels),
+        taught=None if asked is None else classification_accuracy_score(samples, asked),
     )
 
 

@@ -188,13 +188,23 @@ class StyleGAN2Critic(nn.Module):
         self.conv = EqualizedConv2d(last + (1 if group_size else 0), last, 3, act="lrelu", clamp=clamp)
         self.fc = EqualizedLinear(last * height * width_, last, act="lrelu")
         self.out = EqualizedLinear(last, outputs)
+        self.num_features = last
 
-    def forward(self, images: Tensor) -> Tensor:
+    @property
+    def head(self) -> nn.Module:
+        """What judges the features."""
+        return self.out
+
+    def penultimate(self, images: Tensor) -> Tensor:
+        """The features of images, [B, num_features], that the head judges: each depends on the images of its group."""
         check_shape("StyleGAN2Critic", "images", images, ("batch", *self.shape))
         x = self.blocks(self.from_rgb(images))
         if self.minibatch_stddev is not None:
             x = self.minibatch_stddev(x)
-        return self.out(self.fc(self.conv(x).flatten(1)))
+        return self.fc(self.conv(x).flatten(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.out(self.penultimate(images))
 
 
 class CriticBlock(nn.Module):

@@ -1,6 +1,7 @@
 """Pictures of what a generator has learnt: truncation, style mixing, interpolation between latents."""
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastgan.errors import UserError
 from fastgan.models import StyleGAN2Generator
 from fastgan.train.checkpoint import atomic_file
 from fastgan.train.grid import image_grid
+from fastgan.train.interpolation import INTERPOLATIONS
 from fastgan.train.sampling import BATCH, TrainedGenerator, draw, draw_latents
 
 
@@ -56,42 +58,41 @@ def mixing_grid(generator: TrainedGenerator, n: int, seed: int, psi: float) -> T
 
 @torch.no_grad()
 def interpolation(
-    generator: TrainedGenerator, n: int, seed: int, psi: float, steps: int, label: int | None = None
+    generator: TrainedGenerator,
+    n: int,
+    seed: int,
+    psi: float,
+    steps: int,
+    label: int | None = None,
+    way: str | None = None,
 ) -> Tensor:
     """A closed tour of n latents, `steps` images from each to the next: float32 [n * steps, C, H, W] in [-1, 1].
 
-    Straight in w where the generator has styles; otherwise along great circles in z, whose points have the length that
-    a normal distribution of that many dimensions has (White 2016, arXiv:1609.04468). A class-conditional generator
-    stays within the class `label`.
+    `way` is `linear` or `spherical`, in z: see `fastgan.train.slerp`. By default it is straight in w where the
+    generator has styles; otherwise along great circles in z, whose points have the length that a normal distribution of
+    that many dimensions has (White 2016, arXiv:1609.04468). A class-conditional generator stays within the class
+    `label`.
 
     Raises:
-        UserError: the generator has classes and there is no label, or it has no styles and psi is not 1.
+        UserError: the generator has classes and there is no label, it has no styles and psi is not 1, or there is no
+            such way.
     """
     if generator.classes and label is None:
         raise UserError(f"--label is missing, expected one of {', '.join(generator.classes)} for --interpolate")
+    if way is not None and way not in INTERPOLATIONS:
+        raise UserError(f"--interpolation is {way!r}, expected one of {', '.join(INTERPOLATIONS)}")
     z = draw_latents(generator.latent_dim, n, seed).to(generator.device)
     weights = torch.arange(steps, device=z.device) / steps
-    if psi != 1 or isinstance(generator.network, StyleGAN2Generator):
-        network = styled(generator)
-        stops = network.ws(z, psi)
-        tour = [torch.lerp(a, b, t) for a, b in _circle(stops) for t in weights]
-        render: Any = network.synthesis
+    network: Any = generator.network if psi == 1 else styled(generator)
+    render: Any
+    if way is None and isinstance(network, StyleGAN2Generator):
+        stops, between, render = network.ws(z, psi), INTERPOLATIONS["linear"], network.synthesis
     else:
-        tour = [_slerp(a, b, t) for a, b in _circle(z) for t in weights]
-        render = generator.network
+        stops, between = z, INTERPOLATIONS[way or "spherical"]
+        render = network if psi == 1 else partial(network, psi=psi)
+    tour = [between(a, b, t) for a, b in zip(stops, stops.roll(-1, 0), strict=True) for t in weights]
     told = None if label is None else torch.full((len(tour),), label)
     return draw(render, torch.stack(tour), generator.device, told)
-
-
-def _circle(stops: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return list(zip(stops, stops.roll(-1, 0), strict=True))
-
-
-def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-    angle = torch.acos((a @ b / (a.norm() * b.norm())).clamp(-1, 1))
-    if angle < 1e-4:  # sin(angle) would cancel
-        return torch.lerp(a, b, t)
-    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
 
 
 def styled(generator: TrainedGenerator) -> StyleGAN2Generator:

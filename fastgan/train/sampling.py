@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from fastgan.data import Images, load
 from fastgan.errors import UserError, one_line
 from fastgan.models import PRESETS
 from fastgan.ops.checks import check_labels
@@ -132,6 +133,19 @@ def load_generator(path: str | Path, device: str = "cpu") -> TrainedGenerator:
     network = network.to(place).eval().requires_grad_(False)
     told = classes if config.conditioning.tells_generator else {}
     return TrainedGenerator(network, preset.latent_dim, config, header["step"], told)
+
+
+def training_images(config: TrainConfig) -> Images:
+    """The images that a run was trained on, read again.
+
+    Raises:
+        UserError: they cannot be.
+    """
+    channels, size = config.image_shape
+    try:
+        return load(config.data, size, channels)
+    except UserError as error:
+        raise UserError(f"CHECKPOINT was trained on {config.data!r}, which cannot be read again: {error}") from error
 
 
 @torch.no_grad()

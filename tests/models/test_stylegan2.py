@@ -8,6 +8,7 @@ import torch
 import fastgan
 from fastgan.losses import LOSSES
 from fastgan.models import PRESETS, StyleGAN2Critic, StyleGAN2Generator
+from fastgan.models.headed import HeadedCritic
 from fastgan.models.stylegan2 import channels_at, levels
 from fastgan.ops import minibatch_stddev, setup_filter, upsample2d
 from fastgan.penalties import critic_loss, explain, parse, path_length
@@ -277,3 +278,16 @@ def test_the_preset_is_the_paper_s():
     # Karras et al. 2020, section 5: about 30 M for each, with the mapping network.
     assert sum(p.numel() for p in generator.parameters()) == pytest.approx(30.4e6, rel=0.02)
     assert sum(p.numel() for p in critic.parameters()) == pytest.approx(29e6, rel=0.02)
+
+
+def test_the_critics_head_judges_its_penultimate_layer(generator):
+    critic = StyleGAN2Critic(16, width=64, max_width=8, outputs=3).eval()
+    assert isinstance(critic, HeadedCritic)
+    images, seen = torch.randn(6, 3, 16, 16), []
+    critic.fc.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    features = critic.penultimate(images)
+    assert features.shape == (6, critic.num_features)
+    assert torch.equal(features, seen[0])
+    assert torch.equal(critic.head(features), critic(images))
+    names = [name.split(".")[0] for name in critic.state_dict()]  # as checkpoints have them
+    assert list(dict.fromkeys(names)) == ["from_rgb", "blocks", "conv", "fc", "out"]
