@@ -223,8 +223,7 @@ def _one_pass(
     elsewhere = [(name, p) for name, p in penalised.items() if p.at not in outputs]
     for name, p in elsewhere:
         points = p.points(real.detach(), fake.detach())
-        with statistics_of(p.at, network):
-            evaluations[name] = one_pass.Evaluation(network, points, rest, {name: p}, run)
+        evaluations[name] = one_pass.Evaluation(network, points, rest, {name: p}, run)
         evaluations[name].differentiate(None)
     values = {name: e.values[name] for name in penalised for e in evaluations.values() if name in e.values}
     norms = {name: e.norms[name] for name in penalised for e in evaluations.values() if name in e.norms}

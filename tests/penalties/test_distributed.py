@@ -12,7 +12,7 @@ from tests.penalties.critics import CRITICS, build
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-KINDS = ("plain", "spectral norm", "fastgan's spectral norm")
+KINDS = ("plain", "spectral norm", "fastgan's spectral norm", "packed", "within a packed one")
 
 
 def _critic(kind: str) -> nn.Module:
@@ -23,7 +23,16 @@ def _critic(kind: str) -> nn.Module:
             critic[i] = parametrizations.spectral_norm(critic[i])
     elif kind == "fastgan's spectral norm":
         fastgan.nn.spectral_norm_(critic)
+    elif "packed" in kind:
+        critic[0] = nn.Conv2d(6, 8, 4, 2, 1, dtype=torch.float64)
+        return fastgan.nn.PackedCritic(critic, 2)
     return critic
+
+
+def _distributed(kind: str, network: nn.Module) -> nn.Module:
+    if kind != "within a packed one":
+        return nn.parallel.DistributedDataParallel(network)
+    return fastgan.nn.PackedCritic(nn.parallel.DistributedDataParallel(network.critic), network.m)
 
 
 def _steps(critic, network, real, fake, method, steps=3):
@@ -47,7 +56,7 @@ def _worker(rank: int, folder: str) -> None:
     for kind in KINDS:
         for method in METHODS:
             network = _critic(kind)
-            wrapped = nn.parallel.DistributedDataParallel(network)
+            wrapped = _distributed(kind, network)
             results[kind, method] = _steps(wrapped, network, real[mine], fake[mine], method)
     torch.save(results, f"{folder}/{rank}.pt")
     torch.distributed.barrier()
