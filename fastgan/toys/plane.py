@@ -37,8 +37,8 @@ class PlaneRecipe:
 
     Raises:
         UserError: a text cannot be read, the objective is of more than one number for each point, a learning rate is no
-            number above 0, or unrolling is with what it cannot differentiate; the message names the option of
-            `fastgan play`.
+            number above 0, a batch is no whole number of packs, or unrolling is with what it cannot differentiate; the
+            message names the option of `fastgan play`.
     """
 
     loss: str = "nonsaturating"
@@ -57,6 +57,8 @@ class PlaneRecipe:
     batch_size: int = 256
 
     def __post_init__(self) -> None:
+        if self.pack < 1 or self.batch_size < 1 or self.batch_size % self.pack:
+            raise wrong("pack", self.pack, f"a divisor of the batch size, which is {self.batch_size}")
         check_loss(self.loss, self.batch_size // self.pack)
         penalised, game = check_penalty(self.penalty), trial_game(self.optimizer)
         check_lr("lr", self.lr)

@@ -106,6 +106,12 @@ def test_penalties_are_of_whole_packs(optimizer):
     torch.testing.assert_close(found.detach(), expected.detach())
 
 
+@pytest.mark.parametrize("pack", [0, 3, 512])
+def test_a_batch_is_of_whole_packs(pack):
+    with pytest.raises(UserError, match=f"--pack is {pack}, expected a divisor of the batch size, which is 256"):
+        PlaneRecipe(pack=pack)
+
+
 def test_the_unrolled_critic_steps_by_sgd_where_the_players_do():
     gan = PlaneGAN(ring(), PlaneRecipe("minimax", "runge-kutta", unroll=2, lr=0.1, lr_critic=0.3, batch_size=32))
     real, fake = gan._data(), gan.generator(gan._latents()).detach()
