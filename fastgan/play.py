@@ -16,9 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from fastgan.errors import UserError
-from fastgan.games import parse as parse_game
-from fastgan.losses import parse as parse_loss
-from fastgan.penalties import parse as parse_penalties
+from fastgan.toys.checks import wrong
 from fastgan.toys.dirac import DiracRecipe, trajectory, verdict
 from fastgan.toys.dirac_recipes import DIRAC_RECIPES
 from fastgan.toys.mixtures import MIXTURES
@@ -55,18 +53,25 @@ def play(game: str, method: str, out: Path | None, frames: int, steps: int | Non
         game: `dirac`, `ring` or `grid`.
         method: one of `methods(game)`.
         out: the GIF; None for a window.
-        frames: pictures in the film.
-        steps: of the game; None for the method's own number (500 of DiracGAN).
-        seed: of the weights and draws.
+        frames: pictures in the film, 2 to 1000.
+        steps: of the game, at least 1; None for the method's own number (500 of DiracGAN).
+        seed: of the weights and draws, 0 to 2^63 - 1.
         changes: to the method's recipe: `loss`, `penalty`, `optimizer`, `lr`.
 
     Returns:
         What came of it, in a sentence.
 
     Raises:
-        UserError: a name is unknown, the GIF cannot be written, or there is no display for a window.
+        UserError: a name is unknown, a number is out of range, the method cannot be played with a change, the GIF
+            cannot be written, or there is no display for a window.
     """
     recipe = _recipe(game, method, changes)
+    if not 2 <= frames <= 1000:
+        raise wrong("frames", frames, "2 to 1000")
+    if steps is not None and steps < 1:
+        raise wrong("steps", steps, "at least 1")
+    if not 0 <= seed < 2**63:
+        raise wrong("seed", seed, "0 to 2^63 - 1")
     if out is None and pyplot.get_backend().lower() == "agg":
         raise UserError("--out is missing and there is no display to draw on, expected --out film.gif")
     if out is not None and out.suffix.lower() != ".gif":
@@ -76,7 +81,7 @@ def play(game: str, method: str, out: Path | None, frames: int, steps: int | Non
     with stop_on_signals() as stop:
         if isinstance(recipe, DiracRecipe):
             torch.manual_seed(seed)
-            path = trajectory(recipe, steps or 500)
+            path = trajectory(recipe, 500 if steps is None else steps)
             told = f"{verdict(path)}, at a distance of {np.linalg.norm(path[-1]):.2g} from the equilibrium"
             _show(figure, _dirac(figure, path, frames, title), frames, out, stop)
         else:
@@ -91,14 +96,7 @@ def play(game: str, method: str, out: Path | None, frames: int, steps: int | Non
 def _recipe(game: str, method: str, changes: dict[str, Any]) -> DiracRecipe | PlaneRecipe:
     known = methods(game)
     if method not in known:
-        raise UserError(f"--method is {method!r}, expected one of {', '.join(known)}")
-    for name, read in (("loss", parse_loss), ("penalty", parse_penalties), ("optimizer", parse_game)):
-        if name in changes:
-            try:
-                read(changes[name])
-            except ValueError as error:
-                given = f"{changes[name]!r}: {error}" if name == "penalty" else error
-                raise UserError(f"--{name} is {given}") from None
+        raise wrong("method", method, f"one of {', '.join(known)}")
     return replace(known[method], **changes)
 
 

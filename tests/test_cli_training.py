@@ -41,6 +41,28 @@ def test_train_with_packs(tmp_path):
     )
 
 
+def test_what_makes_no_sense_is_refused(tmp_path):
+    new = ("train", "--out", tmp_path / "new")
+    assert_refused(
+        call(*new, "--preset", "stylegan2-small", "--spectral-norm"),
+        "--spectral-norm is True, expected False: the layers of stylegan2-small divide their weights by the root of "
+        "their inputs' number, which would leave little of a norm of 1",
+    )
+    assert_refused(
+        call(*new, "--loss", "mmd", "--batch-size", 1),
+        "--batch-size is 1, expected at least 2, as mmd compares samples with each other",
+    )
+    assert_refused(
+        call(*new, "--penalty-every", 16),
+        "--penalty-every is 16, expected 1 without --penalty, of which it is the interval",
+    )
+    assert_refused(
+        call(*new, "--optimizer", "runge-kutta", "--beta1", 0),
+        "--beta1 is 0.0, expected 0.5, the preset's: under runge-kutta the players step by SGD, not by Adam",
+    )
+    assert not (tmp_path / "new").exists()
+
+
 def test_train_with_instance_noise(tmp_path):
     run = tmp_path / "run"
     noise = ["--instance-noise", 0.5, "--preset", "digits-resnet"]

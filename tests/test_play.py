@@ -79,12 +79,61 @@ def test_ctrl_c_ends_the_film_there(tmp_path, monkeypatch):
         (("dirac", "--optimizer", "sgd", "--out", "x.gif"), "--optimizer is 'sgd', expected one of alternating"),
         (("dirac", "--penalty", "r3", "--out", "x.gif"), "--penalty is 'r3': 'r3' is not a penalty"),
         (("dirac", "--out", "/nowhere/x.gif"), "--out is '/nowhere/x.gif', which cannot be written"),
+        (
+            ("dirac", "--optimizer", "alternating:0"),
+            "--optimizer is 'alternating:0': Alternating: critic_steps is 0.0,",
+        ),
+        (("ring", "--optimizer", "lookahead:5:2"), "--optimizer is 'lookahead:5:2': Lookahead: alpha is 2.0, expected"),
+        (("grid", "--optimizer", "runge-kutta:3"), "--optimizer is 'runge-kutta:3': RungeKutta: order is 3.0, expecte"),
+        (
+            ("dirac", "--loss", "mmd"),
+            "--loss is 'mmd': maximum_mean_discrepancy: x has shape [1, 1], expected at least",
+        ),
+        (("dirac", "--loss", "began"), "--loss is 'began', expected an objective of logits or of features: the critic"),
+        (("ring", "--loss", "ebgan:1"), "--loss is 'ebgan:1', expected an objective of logits or of features: the cri"),
+        (
+            ("ring", "--loss", "feature_matching:hinge"),
+            "--loss is 'feature_matching:hinge', expected an objective of logits or of features: the critic here gives",
+        ),
+        (
+            ("ring", "--method", "unrolled-5-steps", "--optimizer", "consensus"),
+            "--optimizer is 'consensus', expected a method of first derivatives: it differentiates the generator's",
+        ),
+        (
+            ("ring", "--method", "unrolled-5-steps", "--optimizer", "runge-kutta:2:1"),
+            "--optimizer is 'runge-kutta:2:1', expected a method of first derivatives",
+        ),
+        (
+            ("ring", "--method", "unrolled-5-steps", "--penalty", "r1:1"),
+            "--penalty is 'r1:1', expected none: unrolling differentiates the critic's steps, for which a penalty",
+        ),
+        (("dirac", "--lr", "nan"), "--lr is nan, expected a number above 0"),
+        (("ring", "--lr", "0"), "--lr is 0.0, expected a number above 0"),
+        (("ring", "--lr", "-1"), "--lr is -1.0, expected a number above 0"),
+        (("ring", "--lr", "inf"), "--lr is inf, expected a number above 0"),
+        (("dirac", "--steps", "0"), "--steps is 0, expected at least 1"),
+        (("dirac", "--frames", "1"), "--frames is 1, expected 2 to 1000"),
+        (("dirac", "--frames", "1001"), "--frames is 1001, expected 2 to 1000"),
+        (("dirac", "--seed", "-1"), "--seed is -1, expected 0 to 2^63 - 1"),
+        (("ring", "--seed", str(2**63)), "--seed is 9223372036854775808, expected 0 to 2^63 - 1"),
     ],
 )
 def test_what_is_refused(arguments, message):
     code, told = call(*arguments)
     assert code == 2
+    assert told.startswith("error: ")
     assert message in told
+    assert told.count("\n") == 1
+
+
+def test_a_film_of_what_leaves_every_bound(tmp_path):
+    quick = ("--steps", 4, "--frames", 2, "--out", tmp_path / "film.gif")
+    code, told = call("dirac", "--method", "minimax-simultaneous", "--optimizer", "competitive", "--lr", 1e200, *quick)
+    assert code == 0
+    assert told.startswith("diverges")
+    code, told = call("ring", "--method", "plain", "--lr", 1e30, *quick)
+    assert code == 0
+    assert told.startswith("0 of 8 modes, 0.0% of high quality at step 4")
 
 
 def test_names_are_unambiguous():

@@ -18,10 +18,12 @@ def play(
     loss: Annotated[str | None, typer.Option(help="Another objective, as for `train`.")] = None,
     penalty: Annotated[str | None, typer.Option(help="Other gradient penalties, as for `train`.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="Another optimiser of the game, as for `train`.")] = None,
-    lr: Annotated[float | None, typer.Option(min=0.0, help="Another learning rate.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of the game. (default: the method's)")] = None,
-    frames: Annotated[int, typer.Option(min=2, max=1000, help="Pictures in the film.")] = 60,
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and draws.")] = 0,
+    lr: Annotated[
+        float | None, typer.Option(help="Another learning rate, where the players' differ the generator's.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the game. (default: the method's)")] = None,
+    frames: Annotated[int, typer.Option(help="Pictures in the film, 2 to 1000.")] = 60,
+    seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
 ) -> None:
     """Show a small game as it is played, in a window or as a GIF; Ctrl-C ends the film there.
 

@@ -155,8 +155,12 @@ def train(
     lr_critic: Annotated[
         float | None, typer.Option(help="Learning rate of the critic.", rich_help_panel=_RECIPE)
     ] = None,
-    beta1: Annotated[float | None, typer.Option(help="Adam's decay of the mean.", rich_help_panel=_RECIPE)] = None,
-    beta2: Annotated[float | None, typer.Option(help="Adam's decay of the square.", rich_help_panel=_RECIPE)] = None,
+    beta1: Annotated[
+        float | None, typer.Option(help="Adam's decay of the mean; not for methods of SGD.", rich_help_panel=_RECIPE)
+    ] = None,
+    beta2: Annotated[
+        float | None, typer.Option(help="Adam's decay of the square; likewise.", rich_help_panel=_RECIPE)
+    ] = None,
     ema: Annotated[
         float | None, typer.Option(help="Decay of the averaged generator, per step.", rich_help_panel=_RECIPE)
     ] = None,

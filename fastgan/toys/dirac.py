@@ -16,6 +16,7 @@ from torch.optim import SGD
 from fastgan import games
 from fastgan.losses import parse as parse_loss
 from fastgan.penalties import critic_loss, differentiable_critic_loss, parse
+from fastgan.toys.checks import check_loss, check_lr, check_penalty, trial_game
 
 QUANTILES = 64
 """Points that stand for the distribution of instance noise."""
@@ -33,6 +34,10 @@ class DiracRecipe:
             stands for the expectation.
         clip: largest |psi|; 0 for no clipping.
         lr: of both players' SGD.
+
+    Raises:
+        UserError: a text cannot be read, the objective is of more than one number for each point or of more points than
+            there are, or lr is no number above 0; the message names the option of `fastgan play`.
     """
 
     loss: str = "nonsaturating"
@@ -41,6 +46,17 @@ class DiracRecipe:
     noise: float = 0.0
     clip: float = 0.0
     lr: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_loss(self.loss, self.points)
+        check_penalty(self.penalty)
+        trial_game(self.optimizer)
+        check_lr("lr", self.lr)
+
+    @property
+    def points(self) -> int:
+        """How many points stand for the data, and for the samples."""
+        return QUANTILES if self.noise else 1
 
 
 class Point(nn.Module):
@@ -60,9 +76,6 @@ def trajectory(recipe: DiracRecipe, steps: int = 500, start: tuple[float, float]
 
     Returns:
         (theta, psi) before the first step and after each, float64 [steps + 1, 2].
-
-    Raises:
-        ValueError: a name in the recipe is unknown.
     """
     loss, penalties = parse_loss(recipe.loss), parse(recipe.penalty)
     generator, critic = Point(start[0]), nn.Linear(1, 1, bias=False, dtype=torch.float64)
@@ -71,7 +84,7 @@ def trajectory(recipe: DiracRecipe, steps: int = 500, start: tuple[float, float]
     game = games.parse(recipe.optimizer)(
         SGD(critic.parameters(), lr=recipe.lr), SGD(generator.parameters(), lr=recipe.lr)
     )
-    noise = recipe.noise * quantiles(QUANTILES if recipe.noise else 1)
+    noise = recipe.noise * quantiles(recipe.points)
     z = torch.zeros(len(noise), 1, dtype=torch.float64)
 
     def of_critic() -> Tensor:
@@ -107,8 +120,11 @@ def verdict(path: np.ndarray) -> str:
     """What a trajectory comes to: `converges`, `diverges`, `circles` the equilibrium, or is `stuck` elsewhere.
 
     It converges if its last tenth is on average within 2 % of the start's distance; it diverges if that is ten times as
-    far as the start, or farther and still growing; it circles if its last half goes round at least once.
+    far as the start, or farther and still growing, or no longer finite; it circles if its last half goes round at least
+    once.
     """
+    if not np.isfinite(path).all():
+        return "diverges"
     distance = np.linalg.norm(path, axis=1)
     tenth, half = max(1, len(path) // 10), len(path) // 2
     start, middle, late = distance[0], distance[half : half + tenth].mean(), distance[-tenth:].mean()

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
-from fastgan import games
+from fastgan import games, unrolling
 from fastgan.losses import parse as parse_loss
-from fastgan.nn import MinibatchDiscrimination, PackedCritic
+from fastgan.nn import MinibatchDiscrimination, PackedCritic, pack
 from fastgan.penalties import critic_loss, differentiable_critic_loss, parse
+from fastgan.toys.checks import check_loss, check_lr, check_penalty, trial_game, wrong
 from fastgan.toys.mixtures import Mixture, ModeCoverage, mode_coverage
-from fastgan.unrolling import Adam as InnerAdam
-from fastgan.unrolling import unrolled_generator_loss
 
 LATENT_DIM, WIDTH = 8, 128
 
@@ -35,6 +34,11 @@ class PlaneRecipe:
         pack: samples that the critic judges together.
         unroll: steps of the critic through which the generator looks ahead.
         batch_size: points of data and of samples per update.
+
+    Raises:
+        UserError: a text cannot be read, the objective is of more than one number for each point, a learning rate is no
+            number above 0, a batch is no whole number of packs, or unrolling is with what it cannot differentiate; the
+            message names the option of `fastgan play`.
     """
 
     loss: str = "nonsaturating"
@@ -51,6 +55,21 @@ class PlaneRecipe:
     pack: int = 1
     unroll: int = 0
     batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        if self.pack < 1 or self.batch_size < 1 or self.batch_size % self.pack:
+            raise wrong("pack", self.pack, f"a divisor of the batch size, which is {self.batch_size}")
+        check_loss(self.loss, self.batch_size // self.pack)
+        penalised, game = check_penalty(self.penalty), trial_game(self.optimizer)
+        check_lr("lr", self.lr)
+        if self.lr_critic is not None:
+            check_lr("lr_critic", self.lr_critic)
+        if self.unroll and game.second_order:
+            reason = "it differentiates the generator's loss by the critic, of which unrolling has copies"
+            raise wrong("optimizer", self.optimizer, f"a method of first derivatives: {reason}")
+        if self.unroll and penalised:
+            reason = "unrolling differentiates the critic's steps, for which a penalty would need third derivatives"
+            raise wrong("penalty", self.penalty, f"none: {reason}")
 
 
 class PlaneGAN:
@@ -106,21 +125,19 @@ class PlaneGAN:
                 average.lerp_(new, 1 - recipe.ema)
 
     def _play(self) -> None:
+        if isinstance(self.game, games.VarianceReducedExtragradient) and self.step % SNAPSHOT_EVERY == 0:
+            self.game.snapshot(self._closures() for _ in range(SNAPSHOT_BATCHES))
+        self.game.step(*self._closures())
+
+    def _closures(self) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+        """Both players' losses, on points that are drawn at every call, or once where the game asks for that."""
         drawn: list[Tensor] = []
         fresh = not self.game.one_batch
 
         def of_critic() -> Tensor:
             if fresh or not drawn:
                 drawn[:] = [self._data(), self._latents()]
-            real, fake = drawn[0], self.generator(drawn[1])
-            if not self.penalties:
-                return self.loss.critic(self.critic(real), self.critic(fake))
-            if self.game.second_order:
-                return differentiable_critic_loss(self.critic, real, fake, self.loss, self.penalties)
-            # In networks as small as these double backward costs less than the bookkeeping of one pass.
-            return critic_loss(
-                self.critic, real, fake, loss=self.loss, penalties=self.penalties, method="double_backward"
-            )
+            return self._critic_loss(drawn[0], self.generator(drawn[1]))
 
         def of_generator() -> Tensor:
             z = self._latents() if fresh else drawn[1]
@@ -129,29 +146,35 @@ class PlaneGAN:
             real_logits = self.critic(drawn[0]) if self.loss.needs_real else None
             return self.loss.generator(self.critic(self.generator(z)), real_logits)
 
-        if isinstance(self.game, games.VarianceReducedExtragradient) and self.step % SNAPSHOT_EVERY == 0:
-            self.game.snapshot(self._batch() for _ in range(SNAPSHOT_BATCHES))
-        self.game.step(of_critic, of_generator)
+        return of_critic, of_generator
+
+    def _critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
+        if not self.penalties:
+            return self.loss.critic(self.critic(real), self.critic(fake))
+        critic, m = self.critic, self.recipe.pack
+        if isinstance(critic, PackedCritic):  # its gradient is that of a whole pack
+            critic, real, fake = critic.critic, pack(real, m), pack(fake, m)
+        if self.game.second_order:
+            return differentiable_critic_loss(critic, real, fake, self.loss, self.penalties)
+        # In networks as small as these double backward costs less than the bookkeeping of one pass.
+        return critic_loss(critic, real, fake, loss=self.loss, penalties=self.penalties, method="double_backward")
 
     def _unrolled(self, real: Tensor, fake: Tensor) -> Tensor:
-        optimizer = self.game.players[0].optimizer
-        assert isinstance(optimizer, Adam), "the recipes that unroll step by Adam"
         self.critic.requires_grad_(True)  # the game holds it constant; the unrolled copies are what moves here
-        return unrolled_generator_loss(
+        return unrolling.unrolled_generator_loss(
             self.critic,
             lambda critic: self.loss.critic(critic(real), critic(fake)),
             lambda critic: self.loss.generator(critic(fake), critic(real)),
             self.recipe.unroll,
-            # From fresh averages Adam steps by signs, whose derivative is 0 or next to infinite.
-            InnerAdam.continuing(optimizer, self.critic),
+            self._next_steps(),
         )
 
-    def _batch(self) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-        real, z = self._data(), self._latents()
-        return (
-            lambda: self.loss.critic(self.critic(real), self.critic(self.generator(z))),
-            lambda: self.loss.generator(self.critic(self.generator(z)), self.critic(real)),
-        )
+    def _next_steps(self) -> unrolling.InnerOptimizer:
+        optimizer = self.game.players[0].optimizer
+        if isinstance(optimizer, Adam):
+            # From fresh averages Adam steps by signs, whose derivative is 0 or next to infinite.
+            return unrolling.Adam.continuing(optimizer, self.critic)
+        return unrolling.SGD(optimizer.param_groups[0]["lr"])
 
     def _data(self) -> Tensor:
         return self.mixture.sample(self.recipe.batch_size, self._random) / self.mixture.scale

@@ -26,6 +26,14 @@ from fastgan.train.regularisation import Regularisation
 CHANGEABLE = frozenset({"out", "steps", "device", "log_every", "sample_every", "save_every", "keep"})
 """What may differ when a run is resumed; anything else would make it another run."""
 
+_KINDS: dict[Any, tuple[Any, str]] = {
+    int: (int, "a whole number"),
+    float: ((int, float), "a number"),
+    bool: (bool, "True or False"),
+    str: (str, "a string"),
+}
+"""What is accepted where an attribute of TrainConfig has this type, and what it is called."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -38,7 +46,7 @@ class TrainConfig:
         steps: updates of each player, from the start of the run.
         batch_size: images per update, at most the size of the data set.
         lr, lr_critic: learning rates of Adam for the generator and the critic.
-        beta1, beta2: Adam's decay rates, for both players.
+        beta1, beta2: Adam's decay rates, for both players; the preset's where these step by SGD.
         ema: decay of the averaged generator per step.
         optimizer: how the game is played, as `fastgan.games.parse` reads it: `alternating`, `alternating:5` (steps of
             the critic for each of the generator), `extragradient`, `consensus:10`, ... The players step by Adam, or by
@@ -54,7 +62,8 @@ class TrainConfig:
             `fastgan.train.critic_norms.CRITIC_NORMS`: `none`; `batch`; `batch-renorm`, whose schedule counts calls of
             the critic; `virtual-batch`, whose reference batch are data drawn at the start; `split-batch`, which trains
             as `batch` does and differs in the averages that it leaves. Empty for the preset's critic as it is.
-        spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised.
+        spectral_norm: whether every convolution and linear layer of the critic is spectrally normalised, not for
+            StyleGAN2.
         pack: samples that the critic judges together, a divisor of `batch_size`: 1 for one at a time. Gradient
             penalties are of the whole pack, and minibatch layers of the preset's critic compare packs.
         orthogonal: strength of BigGAN's orthogonal regularisation of the generator's weights, embeddings left out, not
@@ -76,7 +85,8 @@ class TrainConfig:
         keep: how many checkpoints are kept.
 
     Raises:
-        UserError: a value is out of range; the message names the option as on the command line.
+        UserError: a value is of another type or out of range, goes with no other, or changes nothing; the message names
+            the option as on the command line.
     """
 
     out: str
@@ -126,6 +136,7 @@ class TrainConfig:
         return cls(**{**recipe, "preset": preset, "out": str(out), **changes})
 
     def __post_init__(self) -> None:
+        self._check_types()
         _one_of("preset", self.preset, PRESETS)
         _ = self.objective
         positive = ("steps", "batch_size", "penalty_every", "path_length_every", "log_every", "sample_every")
@@ -143,6 +154,9 @@ class TrainConfig:
                 raise _wrong(name, getattr(self, name), "a number of at least 0")
         if self.clip_weights and self.spectral_norm:
             raise _wrong("clip_weights", self.clip_weights, "0: --spectral-norm bounds the same weights")
+        if self.spectral_norm and PRESETS[self.preset].styled:
+            reason = f"False: the layers of {self.preset} divide their weights by the root of their inputs' number"
+            raise _wrong("spectral_norm", self.spectral_norm, f"{reason}, which would leave little of a norm of 1")
         if self.path_length and not PRESETS[self.preset].styled:
             raise _wrong("path_length", self.path_length, f"0: the generator of {self.preset} has no styles")
         if self.orthogonal and PRESETS[self.preset].styled:
@@ -161,7 +175,33 @@ class TrainConfig:
         self._check_packs()
         self._check_unrolling()
         self._check_snapshots()
+        self._check_idle()
         self._settle_noise()
+
+    def _check_types(self) -> None:
+        for field in dataclasses.fields(self):
+            value, (kind, expected) = getattr(self, field.name), _KINDS[field.type]
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                raise _wrong(field.name, value, expected)
+
+    def _check_idle(self) -> None:
+        """Refuses what would change nothing: an interval without its term, Adam's rates where the players step by SGD.
+
+        A preset's own values are accepted, as they come with it whatever is trained.
+        """
+        recipe = PRESETS[self.preset].recipe
+        for name, usual, used in (
+            ("penalty_every", (1, recipe.penalty_every), _penalties(self.penalty)),
+            ("path_length_every", (recipe.path_length_every,), self.path_length),
+        ):
+            if not used and getattr(self, name) not in usual:
+                without = option(name.removesuffix("_every"))
+                raise _wrong(name, getattr(self, name), f"{usual[0]} without {without}, of which it is the interval")
+        for name in ("beta1", "beta2"):
+            usual_rate = getattr(recipe, name)
+            if kind_of(self.optimizer).plain and getattr(self, name) != usual_rate:
+                reason = f"{usual_rate}, the preset's: under {self.optimizer} the players step by SGD, not by Adam"
+                raise _wrong(name, getattr(self, name), reason)
 
     def _check_objective(self) -> None:
         if self.path_length and self._trial_game().second_order:
@@ -188,7 +228,9 @@ class TrainConfig:
         if self.pack > 1 and self.objective.output == "error":
             reason = f"1: {self.loss} rewards what is easy to reconstruct, as a pack of samples that are all alike is"
             raise _wrong("pack", self.pack, reason)
-        if self.pack > 1 and self.objective.output == "features" and self.pack == self.batch_size:
+        if self.objective.output == "features" and self.pack == self.batch_size:
+            if self.pack == 1:
+                raise _wrong("batch_size", 1, f"at least 2, as {self.loss} compares samples with each other")
             reason = f"at most half of --batch-size, as {self.loss} compares packs with each other"
             raise _wrong("pack", self.pack, reason)
         if self.pack > 1 and self.conditional:

@@ -1,9 +1,15 @@
 """DiracGAN: what is known of which methods converge on it, and at which rate."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from fastgan.errors import UserError
+from fastgan.games import GAMES
+from fastgan.losses import LOSSES
 from fastgan.toys import DIRAC_RECIPES, DiracRecipe, trajectory, verdict
 from fastgan.toys.dirac import quantiles
 
@@ -77,3 +83,34 @@ def test_verdicts():
     assert verdict(np.exp(-t) * circle) == "converges"
     assert verdict(np.exp(t / 20) * circle) == "diverges"
     assert verdict(circle[:1] + np.exp(-t)) == "stuck"
+    assert verdict(np.vstack([circle[:-1], [[np.nan, 0]]])) == "diverges"
+
+
+REFUSED = {"mmd", "mmd:gaussian", "ebgan", "began", "feature_matching:hinge"}
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, "label_smoothing:0.9:nonsaturating", "feature_matching:hinge"])
+def test_every_objective_under_every_optimiser(loss, generator):
+    """Plays, or is refused before; with penalties of every kind and without."""
+    choices = itertools.product([*GAMES, "runge-kutta:2:1"], ["", "r1:1,r2:1,wgan-gp:1,dragan:1"])
+    for optimizer, penalty in choices:
+        if loss in REFUSED:
+            with pytest.raises(UserError, match=f"^--loss is '{loss}'"):
+                DiracRecipe(loss, optimizer, penalty)
+            continue
+        path = trajectory(DiracRecipe(loss, optimizer, penalty, lr=0.1), 2)
+        assert np.isfinite(path).all()
+        assert (path[0] != path[-1]).any()
+
+
+@pytest.mark.parametrize("optimizer", GAMES)
+def test_every_method_under_every_optimiser(optimizer, generator):
+    for name, recipe in DIRAC_RECIPES.items():
+        assert np.isfinite(trajectory(replace(recipe, optimizer=optimizer, lr=0.1), 2)).all(), name
+
+
+def test_samples_that_are_compared_need_noise(generator):
+    path = trajectory(DiracRecipe("mmd", noise=1.0), 2)
+    assert np.isfinite(path).all()
+    with pytest.raises(UserError, match=r"--loss is 'mmd': .* expected at least 2 points"):
+        DiracRecipe("mmd")
