@@ -82,7 +82,7 @@ def _show_digits(report: DigitsReport, title: str) -> None:
         ("halves, other halves", report.floor),
     ):
         frechet = f"{row.frechet:.3f}" + (f" ± {row.frechet_std:.3f}" if row.frechet_std else "")
-        table.add_row(name, f"{row.real}, {row.other}", frechet, f"{row.kernel:.4f} ± {row.kernel_std:.4f}")
+        table.add_row(name, f"{row.real}, {row.other}", frechet, f"{row.kernel:.4f} ± {row.kernel_error:.4f}")
     console.print(table)
     _show_coverage(report, console)
     if report.right is not None and report.data_right is not None:

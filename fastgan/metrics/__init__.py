@@ -6,6 +6,7 @@ from fastgan.metrics.digits import Comparison, DigitsReport, evaluate_digits
 from fastgan.metrics.distances import frechet_distance, kernel_distance
 from fastgan.metrics.histograms import Divergences, divergences, histogram_divergences
 from fastgan.metrics.inception_score import inception_score
+from fastgan.metrics.kernel_variance import kernel_distance_variance
 from fastgan.metrics.patches import PatchDistance, PatchReport, evaluate_patches
 from fastgan.metrics.precision_recall import density_coverage, precision_recall
 from fastgan.metrics.pyramid import laplacian_pyramid
@@ -34,6 +35,7 @@ __all__ = [
     "histogram_divergences",
     "inception_score",
     "kernel_distance",
+    "kernel_distance_variance",
     "laplacian_pyramid",
     "precision_recall",
     "sliced_wasserstein",

@@ -70,10 +70,10 @@ def test_report_tells_real_digits_from_noise_and_from_collapse():
     assert good.samples.covered == good.data.covered == 10
     assert good.samples.kl < 0.02
     assert good.all.frechet < good.floor.frechet  # the samples are among the data
-    assert abs(good.floor.kernel) < good.floor.kernel_std
+    assert abs(good.floor.kernel) < good.floor.kernel_error
     assert abs(good.matched.frechet - good.floor.frechet) < 3 * good.floor.frechet_std
     assert noise.matched.frechet > 20 * noise.floor.frechet
-    assert noise.all.kernel > 10 * good.floor.kernel_std
+    assert noise.all.kernel > 10 * good.floor.kernel_error
     assert one_image.samples.covered == 1
     assert one_image.samples.kl > 2
     assert good.floor == noise.floor
