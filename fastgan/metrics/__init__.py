@@ -2,7 +2,7 @@
 
 from fastgan.metrics.classifier import DigitClassifier, Judge, digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
-from fastgan.metrics.digits import Comparison, DigitsReport, evaluate_digits
+from fastgan.metrics.digits import Comparison, DigitsReport, Scores, evaluate_digits
 from fastgan.metrics.distances import frechet_distance, kernel_distance
 from fastgan.metrics.histograms import Divergences, divergences, histogram_divergences
 from fastgan.metrics.inception_score import inception_score
@@ -23,6 +23,7 @@ __all__ = [
     "ModeCount",
     "PatchDistance",
     "PatchReport",
+    "Scores",
     "StackedDigitsReport",
     "class_coverage",
     "density_coverage",
