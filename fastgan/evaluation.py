@@ -17,7 +17,7 @@ from fastgan.metrics import (
 )
 from fastgan.metrics.agreement import ClassAgreement
 from fastgan.metrics.coverage import CONFIDENT, COVERED
-from fastgan.metrics.digits import HALF
+from fastgan.metrics.digits import HALF, SPLITS
 from fastgan.metrics.patches import REPEATS
 from fastgan.metrics.pyramid import SMALLEST
 from fastgan.metrics.stacked_digits import MODES, SAMPLES
@@ -80,8 +80,9 @@ def _show_digits(report: DigitsReport, title: str) -> None:
         ("halves, other halves", report.floor),
     ):
         frechet = f"{row.frechet:.3f}" + (f" ± {row.frechet_std:.3f}" if row.frechet_std else "")
-        table.add_row(name, f"{row.real}, {row.other}", frechet, f"{row.kernel:.4f} ± {row.kernel_std:.4f}")
+        table.add_row(name, f"{row.real}, {row.other}", frechet, f"{row.kernel:.4f} ± {row.kernel_error:.4f}")
     console.print(table)
+    _show_scores(report, console)
     _show_coverage(report, console)
     if report.right is not None and report.data_right is not None:
         _show_agreement(report.right, report.data_right, console)
@@ -90,9 +91,22 @@ def _show_digits(report: DigitsReport, title: str) -> None:
     console.print(
         f"Covered: at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more).\n"
         "Fréchet distances compare only at equal numbers of images: the floor of the\n"
-        "second row is the third, random halves of the data against each other.",
+        "second row is the third, random halves of the data against each other. They are\n"
+        f"means ± standard deviations over {SPLITS} splits. Kernel distances have no bias; ± is\n"
+        "the standard error of one comparison of so many images.",
         highlight=False,
     )
+
+
+def _show_scores(report: DigitsReport, console: Console) -> None:
+    table = Table(f"{HALF} images beside half of the data", "samples", "other half")
+    both = (report.scores, report.data_scores)
+    table.add_row("inception score", *(f"{of.inception_score:.2f} ± {of.inception_score_std:.2f}" for of in both))
+    table.add_row("precision", *(f"{of.precision:.1%}" for of in both))
+    table.add_row("recall", *(f"{of.recall:.1%}" for of in both))
+    table.add_row("density", *(f"{of.density:.3f}" for of in both))
+    table.add_row("coverage", *(f"{of.coverage:.1%}" for of in both))
+    console.print(table)
 
 
 def _show_coverage(report: DigitsReport, console: Console) -> None:

@@ -84,6 +84,12 @@ def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
     assert f"{report['test_accuracy']:.1%} of the held-out digits right" in out
     for row in ("all", "matched", "floor"):
         assert f"{report[row]['frechet']:.3f}" in out
+        assert f"{report[row]['kernel']:.4f} ± {report[row]['kernel_error']:.4f}" in out
+    rows = {cells[1]: cells[3::2] for cells in map(str.split, out.splitlines()) if len(cells) > 2}
+    for name in ("precision", "recall", "coverage"):
+        assert rows[name] == [f"{report[of][name]:.1%}" for of in ("scores", "data_scores")]
+    assert f"{report['scores']['inception_score']:.2f} ± {report['scores']['inception_score_std']:.2f}" in out
+    assert f"{report['scores']['density']:.3f}" in out
     assert f"{report['samples']['covered']} of 10" in out
     assert "Covered: at least 1% of the confident samples" in " ".join(out.split())
 

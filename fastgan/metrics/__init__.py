@@ -1,12 +1,16 @@
-"""How good samples are: distances to the data on features or patches, class coverage, and reports of them."""
+"""How good samples are: distances to the data on features or patches, neighbours, classes, and reports of them."""
 
 from fastgan.metrics.classification_accuracy import ClassificationAccuracy, classification_accuracy_score
 from fastgan.metrics.classifier import DigitClassifier, Judge, digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
-from fastgan.metrics.digits import Comparison, DigitsReport, evaluate_digits
+from fastgan.metrics.digits import Comparison, DigitsReport, Scores, evaluate_digits
 from fastgan.metrics.distances import frechet_distance, kernel_distance
+from fastgan.metrics.histograms import Divergences, divergences, histogram_divergences
+from fastgan.metrics.inception_score import inception_score
+from fastgan.metrics.kernel_variance import kernel_distance_variance
 from fastgan.metrics.nearest import Memorisation, memorisation, nearest_neighbours
 from fastgan.metrics.patches import PatchDistance, PatchReport, evaluate_patches
+from fastgan.metrics.precision_recall import density_coverage, precision_recall
 from fastgan.metrics.pyramid import laplacian_pyramid
 from fastgan.metrics.sliced_wasserstein import sliced_wasserstein
 from fastgan.metrics.stacked_digits import ModeCount, StackedDigitsReport, evaluate_stacked_digits
@@ -17,22 +21,30 @@ __all__ = [
     "Comparison",
     "DigitClassifier",
     "DigitsReport",
+    "Divergences",
     "Judge",
     "Memorisation",
     "ModeCount",
     "PatchDistance",
     "PatchReport",
+    "Scores",
     "StackedDigitsReport",
     "class_coverage",
     "classification_accuracy_score",
+    "density_coverage",
     "digit_judge",
+    "divergences",
     "evaluate_digits",
     "evaluate_patches",
     "evaluate_stacked_digits",
     "frechet_distance",
+    "histogram_divergences",
+    "inception_score",
     "kernel_distance",
+    "kernel_distance_variance",
     "laplacian_pyramid",
     "memorisation",
     "nearest_neighbours",
+    "precision_recall",
     "sliced_wasserstein",
 ]

@@ -11,6 +11,8 @@ from fastgan.metrics.classification_accuracy import ClassificationAccuracy, clas
 from fastgan.metrics.classifier import digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
 from fastgan.metrics.distances import frechet_distance, kernel_distance
+from fastgan.metrics.inception_score import inception_score
+from fastgan.metrics.precision_recall import density_coverage, precision_recall
 from fastgan.ops.checks import check_labels
 
 HALF = 898
@@ -18,6 +20,8 @@ HALF = 898
 SPLITS = 20
 """Random halvings: the Fréchet distance between two halves varies by a third from one to the next."""
 SUBSETS = 100
+NEIGHBOUR_SPLITS = 4
+"""Of the splits, those whose neighbours are looked for, which takes longest."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Comparison:
         real, other: how many images there were of each.
         frechet, frechet_std: Fréchet distance, which depends on these numbers: mean and standard deviation over 20
             random splits (0 where all images are compared, once).
-        kernel, kernel_std: kernel distance: mean and standard deviation over 100 random subsets of 500.
+        kernel, kernel_error: kernel distance: mean over 100 random subsets of 500, and the standard error, for the
+            choice of the images, of one comparison of so many. What is a mean over splits errs less.
     """
 
     real: int
@@ -36,7 +41,25 @@ class Comparison:
     frechet: float
     frechet_std: float
     kernel: float
-    kernel_std: float
+    kernel_error: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How sure of random sets of 898 images the classifier is, and where they lie among its features of real ones.
+
+    Attributes:
+        inception_score, inception_score_std: mean and standard deviation over 20 random sets.
+        precision, recall: to the third neighbours, against 898 real images, as means over the first 4 sets.
+        density, coverage: likewise, to the fifth.
+    """
+
+    inception_score: float
+    inception_score_std: float
+    precision: float
+    recall: float
+    density: float
+    coverage: float
 
 
 @dataclass(frozen=True)
@@ -48,6 +71,8 @@ class DigitsReport:
         all: all real digits against all samples.
         matched: random halves of the real digits against as many samples.
         floor: the same halves against the other halves: what no generator can be expected to beat.
+        scores: of random 898 of the samples against halves of the real digits.
+        data_scores: of the other halves against the same ones: what a perfect generator can be expected to score.
         samples, data: how the classifier spreads the samples and the real digits over the ten classes.
         right, data_right: how often it finds the digit that a sample was asked to be, and the one that a real image is
             labelled as; None of an unconditional generator. It was trained on most of the real ones.
@@ -58,6 +83,8 @@ class DigitsReport:
     all: Comparison
     matched: Comparison
     floor: Comparison
+    scores: Scores
+    data_scores: Scores
     samples: ClassCoverage
     data: ClassCoverage
     right: ClassAgreement | None = None
@@ -82,27 +109,30 @@ def evaluate_digits(samples: Tensor, asked: Tensor | None = None) -> DigitsRepor
     judge = digit_judge()
     real, labels = digits().pixels, digit_labels()
     features, sampled = judge.network(real), judge.network(samples)
+    logits, sampled_logits = judge.network.classify(real), judge.network.classify(samples)
 
     random = torch.Generator().manual_seed(0)
-    matched, floor = [], []
+    matched, floor, chosen_logits, other_logits = [], [], [], []
     for _ in range(SPLITS):
         order = torch.randperm(len(real), generator=random)
-        half, other_half = features[order[:HALF]], features[order[HALF : 2 * HALF]]
-        matched.append((half, sampled[torch.randperm(len(samples), generator=random)[:HALF]]))
-        floor.append((half, other_half))
-
-    def coverage(images: Tensor) -> ClassCoverage:
-        return class_coverage(judge.network.classify(images).softmax(1), labels)
+        half, other_half = order[:HALF], order[HALF : 2 * HALF]
+        chosen = torch.randperm(len(samples), generator=random)[:HALF]
+        matched.append((features[half], sampled[chosen]))
+        floor.append((features[half], features[other_half]))
+        chosen_logits.append(sampled_logits[chosen])
+        other_logits.append(logits[other_half])
 
     return DigitsReport(
         test_accuracy=judge.test_accuracy,
         all=_compare([(features, sampled)]),
         matched=_compare(matched),
         floor=_compare(floor),
-        samples=coverage(samples),
-        data=coverage(real),
-        right=None if asked is None else class_agreement(judge.network.classify(samples), asked),
-        data_right=None if asked is None else class_agreement(judge.network.classify(real), labels),
+        scores=_score(matched, chosen_logits),
+        data_scores=_score(floor, other_logits),
+        samples=class_coverage(sampled_logits.softmax(1), labels),
+        data=class_coverage(logits.softmax(1), labels),
+        right=None if asked is None else class_agreement(sampled_logits, asked),
+        data_right=None if asked is None else class_agreement(logits, labels),
         taught=None if asked is None else classification_accuracy_score(samples, asked),
     )
 
@@ -113,14 +143,21 @@ def _compare(pairs: list[tuple[Tensor, Tensor]]) -> Comparison:
     kernel = torch.tensor(
         [kernel_distance(*pair, SUBSETS // len(pairs), seed) for seed, pair in enumerate(pairs)], dtype=torch.float64
     )
-    means, deviations = kernel.unbind(1)
-    # The variance over all subsets: within the pairs and between them.
-    variance = deviations.square().mean() + means.var(unbiased=False)
+    means, errors = kernel.unbind(1)
     return Comparison(
         real=len(pairs[0][0]),
         other=len(pairs[0][1]),
         frechet=frechet.mean().item(),
         frechet_std=frechet.std(unbiased=False).item(),
         kernel=means.mean().item(),
-        kernel_std=variance.sqrt().item(),
+        kernel_error=errors.square().mean().sqrt().item(),
     )
+
+
+def _score(pairs: list[tuple[Tensor, Tensor]], logits: list[Tensor]) -> Scores:
+    """The scores of the second images of each pair of features, whose classes the logits say."""
+    inception = torch.tensor([inception_score(of, splits=1)[0] for of in logits], dtype=torch.float64)
+    neighbours = torch.tensor(
+        [precision_recall(*pair) + density_coverage(*pair) for pair in pairs[:NEIGHBOUR_SPLITS]], dtype=torch.float64
+    )
+    return Scores(inception.mean().item(), inception.std(unbiased=False).item(), *neighbours.mean(dim=0).tolist())

@@ -70,13 +70,26 @@ def test_report_tells_real_digits_from_noise_and_from_collapse():
     assert good.samples.covered == good.data.covered == 10
     assert good.samples.kl < 0.02
     assert good.all.frechet < good.floor.frechet  # the samples are among the data
-    assert abs(good.floor.kernel) < good.floor.kernel_std
+    assert abs(good.floor.kernel) < good.floor.kernel_error
     assert abs(good.matched.frechet - good.floor.frechet) < 3 * good.floor.frechet_std
     assert noise.matched.frechet > 20 * noise.floor.frechet
-    assert noise.all.kernel > 10 * good.floor.kernel_std
+    assert noise.all.kernel > 10 * good.floor.kernel_error
     assert one_image.samples.covered == 1
     assert one_image.samples.kl > 2
     assert good.floor == noise.floor
+
+    assert good.data_scores == noise.data_scores
+    assert good.data_scores.inception_score > 9.5  # of 10
+    for name in ("precision", "recall", "density", "coverage"):
+        assert getattr(good.scores, name) > getattr(good.data_scores, name) - 0.1
+    assert good.data_scores.coverage == pytest.approx(1 - 2**-5, abs=0.02)
+    assert noise.scores.precision < 0.2
+    assert noise.scores.coverage < 0.2
+    assert noise.scores.inception_score < 5
+    assert one_image.scores.precision == pytest.approx(1)
+    assert one_image.scores.recall < 0.01
+    assert one_image.scores.coverage < 0.02
+    assert one_image.scores.inception_score == pytest.approx(1)
 
 
 @pytest.mark.parametrize("shape", [(897, 1, 8, 8), (1000, 3, 8, 8), (1000, 1, 16, 16)])

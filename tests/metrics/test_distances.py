@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from fastgan.metrics import frechet_distance, kernel_distance
+from fastgan.metrics import frechet_distance, kernel_distance, kernel_distance_variance
 
 
 @pytest.fixture
@@ -32,21 +32,79 @@ def test_frechet_distance_of_a_shift_is_its_square(clouds):
     assert frechet_distance(a, a + shift) == pytest.approx(float(shift @ shift), rel=1e-9)
 
 
-def test_kernel_distance_averages_the_unbiased_estimator(clouds):
-    """The mean over subsets estimates the U-statistic of all points, to a few standard errors."""
-    a, b = (cloud.numpy() for cloud in clouds)
+def u_statistic(x, y):
+    """The unbiased squared MMD of all points, float64 [N, F] and [M, F]."""
 
-    def kernel(x, y):
-        return (x @ y.T / 6 + 1) ** 3
+    def kernel(a, b):
+        return (a @ b.T / x.shape[1] + 1) ** 3
 
     def off_diagonal_mean(k):
         n = len(k)
         return (k.sum() - np.trace(k)) / (n * (n - 1))
 
-    expected = off_diagonal_mean(kernel(a, a)) + off_diagonal_mean(kernel(b, b)) - 2 * kernel(a, b).mean()
-    mean, deviation = kernel_distance(*clouds)
-    assert deviation > 0
-    assert abs(mean - expected) < 6 * deviation / 10  # 100 subsets
+    return off_diagonal_mean(kernel(x, x)) + off_diagonal_mean(kernel(y, y)) - 2 * kernel(x, y).mean()
+
+
+def test_kernel_distance_averages_the_unbiased_estimator(clouds):
+    """The mean over subsets is that of all points, but for what the choice of subsets adds to the error."""
+    expected = u_statistic(*(cloud.numpy() for cloud in clouds))
+    mean, error = kernel_distance(*clouds)
+    of_subsets = error**2 - kernel_distance_variance(*clouds)
+    assert 0 < of_subsets < error**2 / 10
+    assert abs(mean - expected) < 7 * of_subsets**0.5
+
+
+def draws(random, n, m, shift):
+    """Two samples in 4 dimensions, of one distribution if the shift is 0."""
+    return random.normal(size=(n, 4)), random.normal(size=(m, 4)) * (1 + shift / 2) + shift
+
+
+@pytest.mark.parametrize("shift", [0.3, 2.0])
+def test_variance_is_the_scatter_over_draws(seed, shift):
+    """The mean estimate against the variance of as many distances, to seven standard errors of both."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(600):
+        x, y = draws(random, 70, 50, shift)
+        found.append((u_statistic(x, y), kernel_distance_variance(torch.from_numpy(x), torch.from_numpy(y))))
+    distances, variances = np.array(found).T
+    scatter = (distances - distances.mean()) ** 2 * 600 / 599
+    error = np.sqrt((scatter.var() + variances.var()) / 600)
+    assert abs(scatter.mean() - variances.mean()) < 7 * error
+    assert error < 0.15 * scatter.mean()
+
+
+def test_variance_where_the_distributions_agree(seed):
+    """There it is of pairs alone. What is estimated of points is not below 0: a little too much, not too little."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(800):
+        x, y = draws(random, 70, 50, 0)
+        found.append((u_statistic(x, y), kernel_distance_variance(torch.from_numpy(x), torch.from_numpy(y))))
+    distances, variances = np.array(found).T
+    assert 1 < variances.mean() / distances.var() < 2  # the plain jackknife is at 2
+    assert (abs(distances) < 3 * np.sqrt(variances)).mean() > 0.98
+
+
+def test_variance_in_chunks_and_in_float32(clouds):
+    exact = kernel_distance_variance(*clouds)
+    few = kernel_distance_variance(*(cloud[:63] for cloud in clouds))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastgan.metrics.kernel_variance.CHUNK", 7)
+        assert kernel_distance_variance(*clouds) == pytest.approx(exact, rel=1e-12)
+        assert kernel_distance_variance(*(cloud[:63] for cloud in clouds)) == pytest.approx(few, rel=1e-12)
+    assert kernel_distance_variance(*(cloud.float() for cloud in clouds)) == pytest.approx(exact, rel=1e-5)
+
+
+def test_error_of_kernel_distance_is_that_of_its_mean(seed):
+    """Distances over their errors, with two subsets of more points than they hold: mean square about 1."""
+    random = np.random.default_rng(seed)
+    found = []
+    for index in range(100):
+        x, y = draws(random, 700, 600, 0.5)
+        found.append(kernel_distance(torch.from_numpy(x), torch.from_numpy(y), subsets=2, seed=index))
+    means, errors = np.array(found).T
+    assert 0.5 < means.var(ddof=1) / (errors**2).mean() < 2  # the variance of 100 draws is known to a seventh
 
 
 def test_kernel_distance_repeats_itself_and_leaves_the_global_generator(clouds):
@@ -56,3 +114,18 @@ def test_kernel_distance_repeats_itself_and_leaves_the_global_generator(clouds):
     torch.rand(1)
     assert kernel_distance(*clouds) == first
     assert kernel_distance(*clouds, seed=1) != first
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "subsets", "message"),
+    [
+        ((600,), (600, 3), 2, r"real has shape \[600\], expected \[N, F\]"),
+        ((600, 3), (600, 4), 2, r"fake has shape \[600, 4\], expected \[M, 3\]"),
+        ((600, 3), (499, 3), 2, "fake has 499 points, expected at least 500"),
+        ((600, 3), (600, 3), 1, "subsets is 1, expected at least 2"),
+        ((600, 3), (600, 3), 2.5, "subsets is 2.5, expected an integer of at least 1"),
+    ],
+)
+def test_what_kernel_distance_refuses(real, fake, subsets, message):
+    with pytest.raises(ValueError, match=f"kernel_distance: {message}"):
+        kernel_distance(torch.zeros(real), torch.zeros(fake), subsets)
