@@ -28,7 +28,7 @@ from fastgan.losses import Loss
 from fastgan.models import PRESETS
 from fastgan.penalties import critic_loss
 from fastgan.train import TrainConfig
-from fastgan.train.config import choose_device
+from fastgan.train.devices import choose_device
 from fastgan.train.regularisation import Regularisation
 from fastgan.train.state import TrainState
 from fastgan.train.step import train_step

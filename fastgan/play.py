@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from fastgan.errors import UserError
-from fastgan.toys.checks import wrong
+from fastgan.options import wrong
 from fastgan.toys.dirac import DiracRecipe, trajectory, verdict
 from fastgan.toys.dirac_recipes import DIRAC_RECIPES
 from fastgan.toys.mixtures import MIXTURES

@@ -8,15 +8,11 @@ from torch.optim import SGD
 from fastgan import games
 from fastgan.errors import UserError
 from fastgan.losses import parse as parse_loss
+from fastgan.options import wrong
 from fastgan.penalties import parse as parse_penalties
 
 LACKS = {"error": "is no autoencoder", "logit and features": "gives one number for each point"}
 """Why the critics of small games give no such output."""
-
-
-def wrong(name: str, value: object, expected: str) -> UserError:
-    """That an option has this value."""
-    return UserError(f"--{name.replace('_', '-')} is {value!r}, expected {expected}")
 
 
 def check_loss(text: str, outputs: int) -> None:

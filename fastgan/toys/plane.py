@@ -11,8 +11,9 @@ from torch.optim import SGD, Adam
 from fastgan import games, unrolling
 from fastgan.losses import parse as parse_loss
 from fastgan.nn import MinibatchDiscrimination, PackedCritic, pack
+from fastgan.options import wrong
 from fastgan.penalties import critic_loss, differentiable_critic_loss, parse
-from fastgan.toys.checks import check_loss, check_lr, check_penalty, trial_game, wrong
+from fastgan.toys.checks import check_loss, check_lr, check_penalty, trial_game
 from fastgan.toys.mixtures import Mixture, ModeCoverage, mode_coverage
 
 LATENT_DIM, WIDTH = 8, 128

@@ -17,6 +17,7 @@ from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
 from fastgan.losses.began import Began
 from fastgan.models import PRESETS
+from fastgan.options import check_one_of, option, wrong
 from fastgan.penalties import Penalty, parse
 from fastgan.train.conditioning import UNCONDITIONAL, Conditioning
 from fastgan.train.conditioning import parse as parse_conditioning
@@ -131,42 +132,42 @@ class TrainConfig:
         Raises:
             UserError: there is no such preset, or a value is out of range.
         """
-        _one_of("preset", preset, PRESETS)
+        check_one_of("preset", preset, PRESETS)
         recipe = dataclasses.asdict(PRESETS[preset].recipe)
         return cls(**{**recipe, "preset": preset, "out": str(out), **changes})
 
     def __post_init__(self) -> None:
         self._check_types()
-        _one_of("preset", self.preset, PRESETS)
+        check_one_of("preset", self.preset, PRESETS)
         _ = self.objective
         positive = ("steps", "batch_size", "penalty_every", "path_length_every", "log_every", "sample_every")
         for name in (*positive, "save_every", "keep", "pack"):
             if getattr(self, name) < 1:
-                raise _wrong(name, getattr(self, name), "at least 1")
+                raise wrong(name, getattr(self, name), "at least 1")
         for name in ("lr", "lr_critic"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise _wrong(name, getattr(self, name), "a number above 0")
+                raise wrong(name, getattr(self, name), "a number above 0")
         for name in ("beta1", "beta2", "ema"):
             if not 0 <= getattr(self, name) < 1:
-                raise _wrong(name, getattr(self, name), "at least 0 and below 1")
+                raise wrong(name, getattr(self, name), "at least 0 and below 1")
         for name in ("path_length", "pulling_away", "clip_weights", "orthogonal", "instance_noise"):
             if not 0 <= getattr(self, name) < float("inf"):
-                raise _wrong(name, getattr(self, name), "a number of at least 0")
+                raise wrong(name, getattr(self, name), "a number of at least 0")
         if self.clip_weights and self.spectral_norm:
-            raise _wrong("clip_weights", self.clip_weights, "0: --spectral-norm bounds the same weights")
+            raise wrong("clip_weights", self.clip_weights, "0: --spectral-norm bounds the same weights")
         if self.spectral_norm and PRESETS[self.preset].styled:
             reason = f"False: the layers of {self.preset} divide their weights by the root of their inputs' number"
-            raise _wrong("spectral_norm", self.spectral_norm, f"{reason}, which would leave little of a norm of 1")
+            raise wrong("spectral_norm", self.spectral_norm, f"{reason}, which would leave little of a norm of 1")
         if self.path_length and not PRESETS[self.preset].styled:
-            raise _wrong("path_length", self.path_length, f"0: the generator of {self.preset} has no styles")
+            raise wrong("path_length", self.path_length, f"0: the generator of {self.preset} has no styles")
         if self.orthogonal and PRESETS[self.preset].styled:
             reason = f"0: the styles of {self.preset} turn the filters of each sample, whatever those stored are"
-            raise _wrong("orthogonal", self.orthogonal, reason)
+            raise wrong("orthogonal", self.orthogonal, reason)
         if self.channels not in (0, 1, 3):
-            raise _wrong("channels", self.channels, "1 or 3")
+            raise wrong("channels", self.channels, "1 or 3")
         _ = self.image_shape
         if not 0 <= self.seed < 2**63:
-            raise _wrong("seed", self.seed, "0 to 2^63 - 1")
+            raise wrong("seed", self.seed, "0 to 2^63 - 1")
         _penalties(self.penalty)
         _ = self._trial_game()
         self._check_objective()
@@ -182,7 +183,7 @@ class TrainConfig:
         for field in dataclasses.fields(self):
             value, (kind, expected) = getattr(self, field.name), _KINDS[field.type]
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                raise _wrong(field.name, value, expected)
+                raise wrong(field.name, value, expected)
 
     def _check_idle(self) -> None:
         """Refuses what would change nothing: an interval without its term, Adam's rates where the players step by SGD.
@@ -196,63 +197,63 @@ class TrainConfig:
         ):
             if not used and getattr(self, name) not in usual:
                 without = option(name.removesuffix("_every"))
-                raise _wrong(name, getattr(self, name), f"{usual[0]} without {without}, of which it is the interval")
+                raise wrong(name, getattr(self, name), f"{usual[0]} without {without}, of which it is the interval")
         for name in ("beta1", "beta2"):
             usual_rate = getattr(recipe, name)
             if kind_of(self.optimizer).plain and getattr(self, name) != usual_rate:
                 reason = f"{usual_rate}, the preset's: under {self.optimizer} the players step by SGD, not by Adam"
-                raise _wrong(name, getattr(self, name), reason)
+                raise wrong(name, getattr(self, name), reason)
 
     def _check_objective(self) -> None:
         if self.path_length and self._trial_game().second_order:
             reason = f"0: {self.optimizer} differentiates the generator's loss twice, and path lengths are derivatives"
-            raise _wrong("path_length", self.path_length, reason)
+            raise wrong("path_length", self.path_length, reason)
         if self.objective.output == "error" and PRESETS[self.preset].styled:
-            raise _wrong("loss", self.loss, f"an objective of logits or features: {self.preset} makes no autoencoder")
+            raise wrong("loss", self.loss, f"an objective of logits or features: {self.preset} makes no autoencoder")
         if self.pulling_away and (self.objective.output != "error" or isinstance(self.objective, Began)):
-            raise _wrong("pulling_away", self.pulling_away, f"0: it is a part of ebgan, and --loss is {self.loss}")
+            raise wrong("pulling_away", self.pulling_away, f"0: it is a part of ebgan, and --loss is {self.loss}")
         if self.pulling_away and self.batch_size < 2:
-            raise _wrong("batch_size", self.batch_size, "at least 2: --pulling-away compares samples with each other")
+            raise wrong("batch_size", self.batch_size, "at least 2: --pulling-away compares samples with each other")
 
     def _check_critic_norm(self) -> None:
         if not self.critic_norm:
             return
-        _one_of("critic_norm", self.critic_norm, CRITIC_NORMS)
+        check_one_of("critic_norm", self.critic_norm, CRITIC_NORMS)
         if not PRESETS[self.preset].batch_norm:
             reason = f"nothing: the critic of {self.preset} has no batch norm to replace"
-            raise _wrong("critic_norm", self.critic_norm, reason)
+            raise wrong("critic_norm", self.critic_norm, reason)
 
     def _check_packs(self) -> None:
         if self.batch_size % self.pack:
-            raise _wrong("pack", self.pack, f"a divisor of --batch-size, which is {self.batch_size}")
+            raise wrong("pack", self.pack, f"a divisor of --batch-size, which is {self.batch_size}")
         if self.pack > 1 and self.objective.output == "error":
             reason = f"1: {self.loss} rewards what is easy to reconstruct, as a pack of samples that are all alike is"
-            raise _wrong("pack", self.pack, reason)
+            raise wrong("pack", self.pack, reason)
         if self.objective.output == "features" and self.pack == self.batch_size:
             if self.pack == 1:
-                raise _wrong("batch_size", 1, f"at least 2, as {self.loss} compares samples with each other")
+                raise wrong("batch_size", 1, f"at least 2, as {self.loss} compares samples with each other")
             reason = f"at most half of --batch-size, as {self.loss} compares packs with each other"
-            raise _wrong("pack", self.pack, reason)
+            raise wrong("pack", self.pack, reason)
         if self.pack > 1 and self.conditional:
-            raise _wrong("pack", self.pack, "1: with --conditional every sample has a class, and a pack has none")
+            raise wrong("pack", self.pack, "1: with --conditional every sample has a class, and a pack has none")
 
     def _check_unrolling(self) -> None:
         if self.unroll < 0:
-            raise _wrong("unroll", self.unroll, "at least 0")
+            raise wrong("unroll", self.unroll, "at least 0")
         if not self.unroll:
             return
         if self._trial_game().second_order:
             reason = (
                 f"0: {self.optimizer} differentiates the generator's loss by the critic, of which unrolling has copies"
             )
-            raise _wrong("unroll", self.unroll, reason)
+            raise wrong("unroll", self.unroll, reason)
         if _penalties(self.penalty):
             reason = (
                 "none: --unroll differentiates the critic's steps, for which a penalty would need third derivatives"
             )
-            raise _wrong("penalty", self.penalty, reason)
+            raise wrong("penalty", self.penalty, reason)
         if self.clip_weights:
-            raise _wrong("clip_weights", self.clip_weights, "0: --unroll looks through steps that clip nothing")
+            raise wrong("clip_weights", self.clip_weights, "0: --unroll looks through steps that clip nothing")
 
     def _check_snapshots(self) -> None:
         if kind_of(self.optimizer) is not VarianceReducedExtragradient:
@@ -261,13 +262,13 @@ class TrainConfig:
             every = getattr(self, name)
             if used and every > 1:
                 reason = f"1: {self.optimizer} keeps one step's mean gradient for an epoch, which would have the term"
-                raise _wrong(name, every, f"{reason} {every}-fold, or not at all")
+                raise wrong(name, every, f"{reason} {every}-fold, or not at all")
 
     def _settle_noise(self) -> None:
         steps = self.instance_noise_steps
         if steps < 0 or (steps and not self.instance_noise):
             expected = "at least 0" if steps < 0 else "0 without --instance-noise"
-            raise _wrong("instance_noise_steps", steps, expected)
+            raise wrong("instance_noise_steps", steps, expected)
         if self.instance_noise and not steps:  # written down, as `steps` may change when the run is resumed
             object.__setattr__(self, "instance_noise_steps", self.steps)
 
@@ -276,10 +277,10 @@ class TrainConfig:
         if conditioning is UNCONDITIONAL:
             return
         if self.objective.output != "logit":
-            raise _wrong("loss", self.loss, f"an objective of logits: --conditional {self.conditional} is made of them")
+            raise wrong("loss", self.loss, f"an objective of logits: --conditional {self.conditional} is made of them")
         if conditioning.tells_generator and PRESETS[self.preset].styled:
             reason = f"semi-supervised, or none: the generator of {self.preset} has no batch norm to make conditional"
-            raise _wrong("conditional", self.conditional, reason)
+            raise wrong("conditional", self.conditional, reason)
 
     @property
     def conditioning(self) -> Conditioning:
@@ -340,7 +341,7 @@ class TrainConfig:
         preset = PRESETS[self.preset]
         sizes = (self.resolution or str(preset.resolution)).split("x")
         if len(sizes) > 2 or not all(size.isdecimal() for size in sizes):
-            raise _wrong("resolution", self.resolution, "a size such as 64, or height and width as in 64x32")
+            raise wrong("resolution", self.resolution, "a size such as 64, or height and width as in 64x32")
         return self.channels or preset.channels, (int(sizes[0]), int(sizes[-1]))
 
     def resumed(self, **changes: Any) -> "TrainConfig":
@@ -360,43 +361,8 @@ class TrainConfig:
         return dataclasses.replace(self, **changes)
 
 
-def option(name: str) -> str:
-    """An attribute's name as on the command line: batch_size -> --batch-size."""
-    return "--" + name.replace("_", "-")
-
-
-def choose_device(name: str, argument: str = "--device") -> torch.device:
-    """The device that a name stands for; `auto` is a GPU if there is one, else the CPU.
-
-    Raises:
-        UserError: it is not the name of a device, or this machine has none such.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise UserError(f"{argument} is {name!r}, expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"{argument} is {name!r}, but PyTorch sees {torch.cuda.device_count()} CUDA devices; expected auto or cpu"
-        )
-    return device
-
-
-def _wrong(name: str, value: object, expected: str) -> UserError:
-    return UserError(f"{option(name)} is {value!r}, expected {expected}")
-
-
 def _penalties(text: str) -> tuple[Penalty, ...]:
     try:
         return parse(text)
     except ValueError as error:
         raise UserError(f"{option('penalty')} is {text!r}: {error}") from None
-
-
-def _one_of(name: str, value: str, known: dict[str, Any]) -> None:
-    if value not in known:
-        raise _wrong(name, value, f"one of {', '.join(known)}")

@@ -12,7 +12,8 @@ from fastgan.models.headed import HeadedCritic
 from fastgan.nn import spectral_norm_
 from fastgan.ops.checks import check_shape
 from fastgan.train.checkpoint import find_checkpoint, read_checkpoint
-from fastgan.train.config import TrainConfig, choose_device
+from fastgan.train.config import TrainConfig
+from fastgan.train.devices import choose_device
 from fastgan.train.networks import build_critic
 from fastgan.train.packs import inside
 from fastgan.train.sampling import BATCH

@@ -11,7 +11,8 @@ from fastgan.errors import UserError
 from fastgan.losses.began import Began
 from fastgan.models import PRESETS
 from fastgan.nn import InstanceNoise, LogitAndFeatures, PackedCritic, ReconstructionError, pack
-from fastgan.train.config import TrainConfig, option
+from fastgan.options import option
+from fastgan.train.config import TrainConfig
 from fastgan.train.critic_norms import ReferencedCritic, replace_batch_norm
 from fastgan.train.labels import Batch
 

@@ -11,7 +11,8 @@ from fastgan.data import BUILT_IN, Images, load
 from fastgan.errors import UserError, one_line
 from fastgan.train.checkpoint import find_checkpoint, read_checkpoint, write_checkpoint
 from fastgan.train.conditioning import UNCONDITIONAL
-from fastgan.train.config import TrainConfig, choose_device
+from fastgan.train.config import TrainConfig
+from fastgan.train.devices import choose_device
 from fastgan.train.loop import train_until
 from fastgan.train.progress import TrainingProgress
 from fastgan.train.records import Records

@@ -13,7 +13,8 @@ from fastgan.errors import UserError, one_line
 from fastgan.models import PRESETS
 from fastgan.ops.checks import check_labels
 from fastgan.train.checkpoint import find_checkpoint, read_checkpoint
-from fastgan.train.config import TrainConfig, choose_device
+from fastgan.train.config import TrainConfig
+from fastgan.train.devices import choose_device
 from fastgan.train.labels import draw_labels, given
 from fastgan.train.networks import build_generator
 from fastgan.train.state import below, seeds
