@@ -39,7 +39,7 @@ def test_numbers(of_preset, name, value):
 
 
 def test_other_types(of_preset):
-    assert (len(OF_TYPE[int]), len(OF_TYPE[float]), len(OF_TYPE[bool])) == (13, 9, 1)
+    assert ("steps" in OF_TYPE[int], "lr" in OF_TYPE[float], "spectral_norm" in OF_TYPE[bool]) == (True, True, True)
     assert of_preset(lr=1, ema=0).lr == 1  # a whole number is a number
     with pytest.raises(UserError, match=r"^--spectral-norm is 1, expected True or False$"):
         of_preset(spectral_norm=1)
