@@ -132,8 +132,8 @@ def _show_agreement(samples: ClassAgreement, data: ClassAgreement, console: Cons
 
 def _show_taught(taught: ClassificationAccuracy, console: Console) -> None:
     console.print(
-        f"Classification accuracy score: {taught.samples:.1%} of the held-out digits right by a classifier trained\n"
-        f"on {taught.images} of the samples, {taught.data:.1%} by one trained on as many real digits.",
+        f"Classification accuracy score: {taught.samples:.1%} of the held-out digits right by a\n"
+        f"classifier trained on {taught.images} of the samples, {taught.data:.1%} by one of real digits.",
         highlight=False,
     )
 

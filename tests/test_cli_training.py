@@ -152,5 +152,7 @@ def test_classes_from_the_command_line(tmp_path, monkeypatch):
     for digit, row in enumerate(rows[:10]):
         assert row == [str(digit), *(f"{report[of]['per_class'][digit]:.1%}" for of in ("right", "data_right"))]
     assert rows[10] == ["all", *(f"{report[of]['share']:.1%}" for of in ("right", "data_right"))]
-    score = re.search(r"accuracy score: (.*) of the held-out.* on 900 of the samples, (.*) by", " ".join(out.split()))
+    score = re.search(
+        r"accuracy score: (.*) of the held-out.* on 900 of the samples, (.*) by one", " ".join(out.split())
+    )
     assert score.groups() == tuple(f"{report['taught'][of]:.1%}" for of in ("samples", "data"))

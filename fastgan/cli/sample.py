@@ -51,7 +51,7 @@ def sample(
       fastgan sample runs/digits --n 64 --seed 0 --out grid.png
       fastgan sample runs/classes --label 0,1,2,3 --out classes.png
       fastgan sample runs/digits --neighbours 5 --n 8 --out neighbours.png
-      fastgan sample runs/digits --interpolate --interpolation linear --n 4 --out tour.gif
+      fastgan sample runs/digits --interpolate --interpolation linear --out tour.gif
       fastgan sample runs/textures --psi 0.4,0.7,1 --out psi.png
       fastgan sample runs/textures --mix --n 6 --out mixing.png
       fastgan sample runs/textures --interpolate --n 4 --out tour.gif
