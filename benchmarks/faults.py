@@ -17,12 +17,13 @@ from fastgan.metrics import (
     frechet_distance,
     inception_score,
     kernel_distance,
+    memorisation,
     precision_recall,
 )
 from fastgan.metrics.digits import HALF
 
 BEGIN, END = "<!-- faults:begin -->", "<!-- faults:end -->"
-HEADINGS = ("samples", "inception score", "Fréchet", "kernel", "precision", "recall", "density", "coverage")
+HEADINGS = ("samples", "inception score", "Fréchet", "kernel", "precision", "recall", "density", "coverage", "nearest")
 
 
 def faulty_sets() -> tuple[Tensor, dict[str, Tensor]]:
@@ -67,7 +68,8 @@ def table(half: Tensor, sets: dict[str, Tensor]) -> str:
         density, coverage = density_coverage(real, fake)
         figures = (f"{score:.2f}", f"{frechet_distance(real, fake):.3f}", f"{kernel:.4f} ± {error:.4f}")
         shares = (f"{precision:.1%}", f"{recall:.1%}", f"{density:.2f}", f"{coverage:.1%}")
-        lines.append(line([name, *figures, *shares]))
+        nearest = f"{memorisation(images, half).ratio:.2f}"
+        lines.append(line([name, *figures, *shares, nearest]))
     return "\n".join(lines)
 
 

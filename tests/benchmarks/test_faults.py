@@ -19,6 +19,7 @@ def test_every_fault_shows_in_the_numbers_that_are_for_it(tmp_path, monkeypatch)
     assert rows["the data themselves"][3:5] == ["100.0%", "100.0%"]
     assert rows["the data themselves"][1].lstrip("-") == "0.000"
     assert rows["the data themselves"][6] == "100.0%"
+    assert rows["the data themselves"][7] == "0.00"
     assert rows["one image"][0] == "1.00"
     assert rows["one image"][4] == "0.0%"
     assert float(rows["noise"][3].rstrip("%")) < 20
