@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam
 
 from fastgan import games, unrolling
 from fastgan.losses import parse as parse_loss
-from fastgan.nn import MinibatchDiscrimination, PackedCritic, pack
+from fastgan.nn import MinibatchDiscrimination, PackedCritic
 from fastgan.options import wrong
 from fastgan.penalties import critic_loss, differentiable_critic_loss, parse
 from fastgan.toys.checks import check_loss, check_lr, check_penalty, trial_game
@@ -152,13 +152,10 @@ class PlaneGAN:
     def _critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         if not self.penalties:
             return self.loss.critic(self.critic(real), self.critic(fake))
-        critic, m = self.critic, self.recipe.pack
-        if isinstance(critic, PackedCritic):  # its gradient is that of a whole pack
-            critic, real, fake = critic.critic, pack(real, m), pack(fake, m)
         if self.game.second_order:
-            return differentiable_critic_loss(critic, real, fake, self.loss, self.penalties)
+            return differentiable_critic_loss(self.critic, real, fake, self.loss, self.penalties)
         # In networks as small as these double backward costs less than the bookkeeping of one pass.
-        return critic_loss(critic, real, fake, loss=self.loss, penalties=self.penalties, method="double_backward")
+        return critic_loss(self.critic, real, fake, loss=self.loss, penalties=self.penalties, method="double_backward")
 
     def _unrolled(self, real: Tensor, fake: Tensor) -> Tensor:
         self.critic.requires_grad_(True)  # the game holds it constant; the unrolled copies are what moves here

@@ -113,16 +113,6 @@ def test_variance_of_points_is_not_below_0():
     assert kernel_distance_variance(points, points) == pytest.approx(expected, rel=1e-6)
 
 
-def test_variance_of_points_is_not_below_0():
-    """Four points that all have the same kernels to the others, so that pairs are all that varies."""
-    points = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
-    off_diagonal, all_pairs = np.array([0.5, 1, 1]) ** 3, np.array([1.5, 0.5, 1, 1]) ** 3
-    within = 4 * 3 * off_diagonal.var() / (4 * 1)
-    between = 4 * 4 * all_pairs.var() / (3 * 3)
-    expected = 2 * (2 * within / (4 * 3)) + 4 * between / (4 * 4)
-    assert kernel_distance_variance(points, points) == pytest.approx(expected, rel=1e-6)
-
-
 def test_variance_where_the_distributions_agree(seed):
     """There it is of pairs alone. What is estimated of points is not below 0: a little too much, not too little."""
     random = np.random.default_rng(seed)
