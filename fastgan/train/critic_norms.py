@@ -1,6 +1,7 @@
 """What normalises a run's critic in the place of its preset's batch norm."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from torch import Tensor, nn
 
@@ -49,5 +50,9 @@ class ReferencedCritic(nn.Module):
         self.register_buffer("labels", labels)
 
     def forward(self, x: Tensor, *labels: Tensor) -> Tensor:
-        with reference_batch(self.critic, self.images, *given(self.labels)):
+        with self.referenced():
             return self.critic(x, *labels)
+
+    def referenced(self) -> AbstractContextManager[None]:
+        """Inside, the layers of the critic know the statistics of its reference batch."""
+        return reference_batch(self.critic, self.images, *given(self.labels))

@@ -1,5 +1,6 @@
 """What a run's critic makes of images: the features that its last layer judges."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,17 +8,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan.errors import UserError, one_line
+from fastgan.errors import UserError
 from fastgan.models.headed import HeadedCritic
-from fastgan.nn import spectral_norm_
+from fastgan.nn import spectral_norm_, unpack
 from fastgan.ops.checks import check_shape
-from fastgan.train.checkpoint import find_checkpoint, read_checkpoint
 from fastgan.train.config import TrainConfig
-from fastgan.train.devices import choose_device
+from fastgan.train.critic_norms import ReferencedCritic
+from fastgan.train.labels import Batch
 from fastgan.train.networks import build_critic
 from fastgan.train.packs import inside
+from fastgan.train.restore import restore
 from fastgan.train.sampling import BATCH
-from fastgan.train.state import below
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ class TrainedCritic:
         if not len(images):
             raise ValueError(f"features: images has shape {list(images.shape)}, expected at least one image")
         device = next(self.network.parameters()).device
-        return torch.cat([critic.penultimate(part.float().to(device)).cpu() for part in images.split(BATCH)])
+        referenced = [module for module in self.network.modules() if isinstance(module, ReferencedCritic)]
+        with referenced[0].referenced() if referenced else nullcontext():
+            return torch.cat([critic.penultimate(part.float().to(device)).cpu() for part in images.split(BATCH)])
 
     def _preset_critic(self) -> Any:
         """The critic with a head: somewhere within noise, labels or an autoencoder."""
@@ -94,16 +97,21 @@ def load_critic(path: str | Path, device: str = "cpu") -> TrainedCritic:
     Raises:
         UserError: there is no checkpoint, it is damaged or of another version, or there is no such device.
     """
-    place = choose_device(device)
-    file = find_checkpoint(path, "CHECKPOINT")
-    tensors, header = read_checkpoint(file)
-    try:
-        config = TrainConfig(**header["config"])
-        with torch.random.fork_rng(devices=[]):
-            network = build_critic(config, len(header.get("classes", {})))
-            if config.spectral_norm:
-                spectral_norm_(inside(network))
-        network.load_state_dict(below(tensors, "critic"))
-    except (KeyError, TypeError, RuntimeError, UserError) as error:
-        raise UserError(f"{file} does not fit this version of fastgan: {one_line(error)}") from error
-    return TrainedCritic(network.to(place).eval().requires_grad_(False), config, header["step"])
+    network, config, step, _ = restore(path, device, "critic", _build)
+    return TrainedCritic(network, config, step)
+
+
+def _build(config: TrainConfig, num_classes: int, tensors: dict[str, Tensor]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        network = build_critic(config, num_classes, _reference(config, tensors))
+        if config.spectral_norm:
+            spectral_norm_(inside(network))
+    return network
+
+
+def _reference(config: TrainConfig, tensors: dict[str, Tensor]) -> Batch | None:
+    """The reference batch of the critic's virtual batch norm, as data; None without."""
+    if config.critic_norm != "virtual-batch":
+        return None
+    outer = "critic." if config.pack > 1 else ""
+    return Batch(unpack(tensors[f"{outer}images"], config.pack), tensors.get(f"{outer}labels"))

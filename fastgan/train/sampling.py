@@ -9,15 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.data import Images, load
-from fastgan.errors import UserError, one_line
+from fastgan.errors import UserError
 from fastgan.models import PRESETS
 from fastgan.ops.checks import check_labels
-from fastgan.train.checkpoint import find_checkpoint, read_checkpoint
 from fastgan.train.config import TrainConfig
-from fastgan.train.devices import choose_device
 from fastgan.train.labels import draw_labels, given
 from fastgan.train.networks import build_generator
-from fastgan.train.state import below, seeds
+from fastgan.train.restore import restore
+from fastgan.train.state import seeds
 
 BATCH = 256
 """Images drawn at a time, which bounds the memory."""
@@ -120,20 +119,9 @@ def load_generator(path: str | Path, device: str = "cpu") -> TrainedGenerator:
     Raises:
         UserError: there is no checkpoint, it is damaged or of another version, or there is no such device.
     """
-    place = choose_device(device)
-    file = find_checkpoint(path, "CHECKPOINT")
-    tensors, header = read_checkpoint(file)
-    try:
-        config = TrainConfig(**header["config"])
-        preset = PRESETS[config.preset]
-        classes: dict[str, int] = header.get("classes", {})
-        network = build_generator(config, len(classes))
-        network.load_state_dict(below(tensors, "average"))
-    except (KeyError, TypeError, RuntimeError, UserError) as error:
-        raise UserError(f"{file} does not fit this version of fastgan: {one_line(error)}") from error
-    network = network.to(place).eval().requires_grad_(False)
+    network, config, step, classes = restore(path, device, "average", lambda config, n, _: build_generator(config, n))
     told = classes if config.conditioning.tells_generator else {}
-    return TrainedGenerator(network, preset.latent_dim, config, header["step"], told)
+    return TrainedGenerator(network, PRESETS[config.preset].latent_dim, config, step, told)
 
 
 def training_images(config: TrainConfig) -> Images:
