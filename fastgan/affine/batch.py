@@ -28,6 +28,8 @@ def reshaped(shape: Sequence[int], batch: Batch, new: Sequence[int], samples: in
     for dim, size in enumerate(new):
         if math.prod(new[:dim]) == before and size % samples == 0 and (size > 1 or samples == 1 or size == samples):
             return Batch(dim, size // samples)
+    if samples == 1 and not new:
+        return Batch(0, 1)  # the number of the only sample, whose dimension is gone
     raise NotAffineError(f"reshaping {list(shape)} to {list(new)} mixes the samples (dimension {batch.dim})")
 
 

@@ -5,22 +5,20 @@ that could be stale: replaced parameters, hooks, flags and Python control flow a
 come from anywhere (a parametrization, spectral norm, a label's embedding); autograd differentiates what makes them.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgan import allocation
 from fastgan.affine.batch import Batch
 from fastgan.affine.errors import NotAffineError
-from fastgan.affine.rules import CONSTANT, FUNCTIONS, IN_PLACE, RULES
+from fastgan.affine.rules import ADDITIONS, CONSTANT, FUNCTIONS, IN_PLACE, RULES
 from fastgan.affine.tape import Node, Slot, Tape, Value
+from fastgan.affine.versions import version_of
 
 _MARK = "_fastgan_value"
 
@@ -34,22 +32,26 @@ class _HandedOnError(NotAffineError):
 
 
 class Recorder(TorchDispatchMode):
-    """Sees every operation of the network; those on tensors that depend on the input go to their rule."""
+    """Sees every operation of the network; those on tensors that depend on the input go to their rule.
 
-    def __init__(self, samples: int) -> None:
+    Args:
+        samples: the size of the batch.
+        where: names the module that is running, for messages.
+        blame: told of every operation that is not affine, instead of stopping there.
+        plain: record nodes of torch's own operations only, for a compiler to fuse.
+    """
+
+    def __init__(
+        self, samples: int, where: Callable[[], str], blame: Callable[[NotAffineError], None] | None, plain: bool
+    ) -> None:
         super().__init__()
         self.tape = Tape(samples)
-        self.samples = samples
-        self.where: Callable[[], str] = str
-        """Names the module that is running, for messages."""
-        self.plain = False
-        """Record nodes of torch's own operations only, for a compiler to fuse."""
-        self.blame: Callable[[NotAffineError], None] | None = None
-        """Told of every operation that is not affine, instead of stopping there."""
+        self.samples, self.where, self.blame, self.plain = samples, where, blame, plain
         # What this recorder's marks carry: tensors that carried the recorder itself would keep it alive in a cycle.
         self._token = object()
         self._apart: set[Any] = set()  # nodes of autograd's graph that are known not to lead to the input
-        self._storages: dict[int, StorageWeakRef] = {}
+        self._storages: dict[int, StorageWeakRef] = {}  # of activations
+        self._born: set[int] = set()  # storages that the network has allocated for constants
         self._buffers: set[int] = set()
 
     # --- what the rules use -----------------------------------------------------------------------------------------
@@ -73,10 +75,10 @@ class Recorder(TorchDispatchMode):
             # TorchDynamo runs every autograd.Function as one of this name.
             known = function in FUNCTIONS or (value.own and function.__name__ == "ApplyTemplate")
             if not known:
-                raise NotAffineError(f"the autograd.Function {function.__name__} may have any backward")
+                raise _HandedOnError(f"the autograd.Function {function.__name__} may have any backward{value.place}")
         if torch.is_grad_enabled() and value.hidden and not isinstance(fn, BackwardCFunction):
-            raise NotAffineError(f"the autograd function {fn.name() if fn else fn} may have any backward")
-        if tensor._version != version:
+            raise _HandedOnError(f"the autograd function {fn.name() if fn else fn} may have any backward{value.place}")
+        if version_of(tensor) != version:
             raise NotAffineError("an activation was modified in place through another view of it")
         return value
 
@@ -100,53 +102,39 @@ class Recorder(TorchDispatchMode):
             if not mark[2]:  # made where autograd was off, it has got its history from a custom function since
                 raise NotAffineError("a weight was computed from the input by an operation of unknown derivative")
             return None
-        self._check_apart(weight)
+        if self.leads_to_input(weight):
+            raise NotAffineError("a weight was computed from the input by an operation of unknown derivative")
         return self.tape.slot(weight)
 
-    def _check_apart(self, weight: Tensor) -> None:
-        """Makes sure that autograd knows no way from a supposed weight to the input.
+    def leads_to_input(self, tensor: Tensor) -> bool:
+        """Whether autograd knows a way from a tensor to the input.
 
-        There is one if a custom autograd.Function has hidden it, whose backward may be anything, or if a weight was
-        made of the sign or the rounding of an activation, whose derivative is zero.
+        There is one from a supposed weight if a custom autograd.Function has hidden it, whose backward may be anything,
+        or if the weight was made of the sign or the rounding of an activation, whose derivative is zero.
         """
-        waiting: list[Any] = [weight.grad_fn]
+        seen: set[Any] = set()
+        waiting: list[Any] = [tensor.grad_fn]
         while waiting:
             node = waiting.pop()
-            if node is None or node in self._apart:
+            if node is None or node in self._apart or node in seen:
                 continue
             if getattr(node, "variable", None) is self._x:
-                raise NotAffineError("a weight was computed from the input by an operation of unknown derivative")
-            self._apart.add(node)
+                return True
+            seen.add(node)
             waiting.extend(parent for parent, _ in node.next_functions)
+        self._apart |= seen
+        return False
 
     def add(self, node: Node, tensor: Tensor, batch: Batch, changed: bool = False) -> Tensor:
         """Appends a node whose output is this tensor; `changed`: it was an input, modified in place."""
         value = Value(tensor, batch)
-        value.hidden = not torch.is_grad_enabled()
+        value.hidden, value.place = not torch.is_grad_enabled(), self.where()
         node.output = value
         self.tape.nodes.append(node)
         self._mark(tensor, value, changed)
         return tensor
 
-    # --- recording --------------------------------------------------------------------------------------------------
-
-    def start(self, x: Tensor, network: Any) -> None:
-        self._x = x
-        if isinstance(network, torch.nn.Module):
-            buffers = (buffer for buffer in network.buffers() if not torch.nn.parameter.is_lazy(buffer))
-            self._buffers = {buffer.untyped_storage()._cdata for buffer in buffers}
-        self.tape.input = Value(x, Batch(0, 1))
-        self._mark(x, self.tape.input, changed=False)
-
-    def _mark(self, tensor: Tensor, value: Value, changed: bool) -> None:
-        # Autograd counts the change of an in-place operation only after the dispatch mode has returned.
-        tensor.__dict__[_MARK] = (self._token, value, tensor._version + changed)
-        storage = StorageWeakRef(tensor.untyped_storage())
-        self._storages[storage.cdata] = storage
-
-    def _marked(self, tensor: Tensor) -> bool:
-        mark = tensor.__dict__.get(_MARK)
-        return mark is not None and mark[0] is self._token and mark[1] is not None
+    # --- what is watched besides the operations ---------------------------------------------------------------------
 
     def marked(self, tensor: Any) -> bool:
         """Whether a tensor depends on the input."""
@@ -162,56 +150,91 @@ class Recorder(TorchDispatchMode):
         """Lets autograd save this memory: the network has taken it for a constant, of which weights may be made."""
         self._storages.pop(tensor.untyped_storage()._cdata, None)
 
+    def keep_constants(self, args: tuple, kwargs: dict) -> None:
+        """The same of those arguments that were computed from the input under torch.no_grad()."""
+        for tensor in _tensors(args, kwargs):
+            if self._marked(tensor) and tensor.grad_fn is None and tensor is not self._x:
+                self.keep(tensor)
+
     def is_activation(self, tensor: Tensor) -> bool:
         """Whether a tensor that autograd is about to save is the memory of a recorded one."""
         known = self._storages.get(tensor.untyped_storage()._cdata)
         return known is not None and not known.expired()
 
+    # --- recording --------------------------------------------------------------------------------------------------
+
+    def start(self, x: Tensor, buffers: Iterable[Tensor]) -> None:
+        """`buffers`: what calls of the network may change, so that it is copied where T reads it again."""
+        self._x = x
+        self._buffers = {buffer.untyped_storage()._cdata for buffer in buffers}
+        self.tape.input = Value(x, Batch(0, 1))
+        self._mark(x, self.tape.input, changed=False)
+
+    def _mark(self, tensor: Tensor, value: Value, changed: bool) -> None:
+        # Autograd counts the change of an in-place operation only after the dispatch mode has returned.
+        tensor.__dict__[_MARK] = (self._token, value, version_of(tensor) + changed)
+        storage = StorageWeakRef(tensor.untyped_storage())
+        self._storages[storage.cdata] = storage
+
+    def _marked(self, tensor: Tensor) -> bool:
+        mark = tensor.__dict__.get(_MARK)
+        return mark is not None and mark[0] is self._token and mark[1] is not None
+
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         if not any(self._marked(t) for t in _tensors(args, kwargs)):
-            return func(*args, **kwargs)
+            return self._constant(func, func(*args, **kwargs))
         if func in CONSTANT:
-            result = func(*args, **kwargs)
+            result = self._constant(func, func(*args, **kwargs))
             # Autograd may think that it depends on the input (sign, round), but its derivative is zero.
             result.__dict__[_MARK] = (self._token, None, torch.is_grad_enabled())
             return result
         try:
             if not any(self.find(t) is not None for t in _tensors(args, kwargs)):
-                return func(*args, **kwargs)
+                return self._constant(func, func(*args, **kwargs))
             rule = RULES.get(func)
             if rule is None and func not in IN_PLACE:
                 return self._unknown(func, args, kwargs)
             if rule is None:
-                return self._in_place(func, (args[0], *self._snapshot(args[1:])), kwargs)
-            result = rule(self, func, self._snapshot(args), kwargs)
+                return self._in_place(func, (args[0], *self._snapshot(IN_PLACE[func], args[1:])), kwargs)
+            result = rule(self, func, self._snapshot(func, args), kwargs)
             if func.namespace == "fastgan":
                 self.value_of(result).own = True
             if func.is_view:  # autograd lets a view share its base's count of changes once the mode has returned
-                for view in _tensors(result if isinstance(result, (tuple, list)) else (result,), {}):
+                for view in _outputs(result):
                     mark = view.__dict__.get(_MARK)
                     if mark is not None:
-                        view.__dict__[_MARK] = (*mark[:2], args[0]._version)
+                        view.__dict__[_MARK] = (*mark[:2], version_of(args[0]))
             return result
         except _RefusedError:
             raise
         except NotAffineError as error:
             return self._refuse(error, func, args, kwargs)
+        except Exception as error:
+            return self._unexpected(error, func, args, kwargs)
 
-    def _snapshot(self, args: Any) -> tuple:
-        """The arguments with buffers copied, which the critic's next call may change before T reads them again.
+    def _constant(self, func: Any, result: Any) -> Any:
+        """The result of an operation that does not depend on the input, whose memory is known from now on."""
+        if isinstance(result, Tensor) and not func.is_view and not func._schema.is_mutable:
+            self._born.add(result.untyped_storage()._cdata)
+        return result
 
-        Other constants are watched: T raises if one has changed.
+    def _snapshot(self, func: Any, args: Any) -> tuple:
+        """The arguments with those constants copied which the critic may change before T reads them again.
+
+        These are buffers, and whatever an addition takes from outside of the network: autograd needs no addend again
+        and lets it change. Other constants are watched: T raises if one has changed, as autograd does.
         """
         kept: list[Any] = []
         for a in args:
             if isinstance(a, (list, tuple)):
-                a = type(a)(self._snapshot(a))
+                a = type(a)(self._snapshot(func, a))
             elif isinstance(a, Tensor) and not a.requires_grad and self.find(a) is None:
-                if a.untyped_storage()._cdata in self._buffers:
+                block = a.untyped_storage()._cdata
+                if block in self._buffers or (func in ADDITIONS and block not in self._born):
                     a = a.clone()
                 else:
-                    self.tape.constants.append((a, a._version))
+                    self.tape.constants.append((a, version_of(a)))
             kept.append(a)
         return tuple(kept)
 
@@ -230,12 +253,20 @@ class Recorder(TorchDispatchMode):
         self._mark(target, value, changed=True)
         return target
 
+    # --- what is not affine -----------------------------------------------------------------------------------------
+
     def _unknown(self, func: Any, args: tuple, kwargs: dict) -> Any:
         result = func(*args, **kwargs)
-        outputs = list(_tensors(result if isinstance(result, (tuple, list)) else (result,), {}))
-        if any(t.is_floating_point() or t.is_complex() for t in outputs):
+        if any(t.is_floating_point() or t.is_complex() for t in _outputs(result)):
             return self._refuse(NotAffineError(f"{func} is not known to be affine"), func, args, kwargs, result)
         return result  # integers, truth values and Python numbers are locally constant
+
+    def _unexpected(self, error: Exception, func: Any, args: tuple, kwargs: dict) -> Any:
+        """A rule did not expect such arguments; or they are wrong, and the operation itself says so."""
+        reason = f"{func} of such arguments is not known to be affine ({type(error).__name__}: {error})"
+        if func._schema.is_mutable:  # it may have run, and must not a second time
+            raise _RefusedError(reason) from error
+        return self._refuse(NotAffineError(reason), func, args, kwargs, func(*args, **kwargs))
 
     def _refuse(self, error: NotAffineError, func: Any, args: tuple, kwargs: dict, *done: Any) -> Any:
         """Stops, or goes on where autograd is off and may never see this, or where every reason is wanted.
@@ -247,11 +278,12 @@ class Recorder(TorchDispatchMode):
                 raise _RefusedError(str(error))
             self.blame(error)
         result = done[0] if done else func(*args, **kwargs)
-        for tensor in _tensors(result if isinstance(result, (tuple, list)) else (result,), {}):
+        for tensor in _outputs(result):
             folded, rest = divmod(tensor.shape[0] if tensor.ndim else 0, self.samples)
             value = Value(tensor, Batch(0, 1 if rest else folded))
+            value.place = self.where()
             if not torch.is_grad_enabled():
-                place = "" if isinstance(error, _HandedOnError) else self.where()
+                place = "" if isinstance(error, _HandedOnError) else value.place
                 value.hidden, value.reason = True, f"{error}{place}"
             self._mark(tensor, value, changed=any(tensor is t for t in args))
         return result
@@ -268,98 +300,5 @@ def _tensors(args: Any, kwargs: dict) -> Iterator[Tensor]:
             yield a
 
 
-class _BehindAutograd(TorchFunctionMode):
-    """Sees what no operation shows: hooks on activations, and ways to their memory past autograd."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if func in _HOOKS and self.recorder.marked(args[0]):
-            self.recorder.refuse(NotAffineError(f"{func.__name__} on an activation: a hook may change its gradient"))
-        elif func in _MEMORY and self.recorder.marked(args[0]):
-            self.recorder.refuse(
-                NotAffineError("the memory of an activation is reached past autograd (.data, .numpy())")
-            )
-        elif func in _DETACH and self.recorder.marked(args[0]):
-            self.recorder.keep(args[0])
-        return func(*args, **(kwargs or {}))
-
-
-_HOOKS = frozenset({Tensor.register_hook, Tensor.register_post_accumulate_grad_hook})
-_MEMORY = frozenset({Tensor.data.__get__, Tensor.data.__set__, Tensor.numpy, Tensor.__array__})  # type: ignore[attr-defined]
-_DETACH = frozenset({Tensor.detach, torch.detach})
-
-
-class _Dropped:
-    """Stands for an activation that autograd wanted to keep: the tape has what the passes need."""
-
-
-@contextmanager
-def _without_activations(recorder: Recorder) -> Iterator[None]:
-    """Keeps autograd from saving activations; what makes the weights is saved as ever."""
-
-    def pack(tensor: Tensor) -> Any:
-        return _Dropped if recorder.is_activation(tensor) else tensor
-
-    def unpack(packed: Any) -> Tensor:
-        if packed is _Dropped:
-            raise NotAffineError("the critic differentiates its own activations: use method='double_backward'")
-        return packed
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        yield
-
-
-def record(
-    network: Callable[..., Tensor],
-    x: Tensor,
-    *rest: Any,
-    blame: Callable[[NotAffineError], None] | None = None,
-    where: Callable[[], str] = str,
-    plain: bool = False,
-) -> tuple[Tensor, Tape]:
-    """F: calls network(x, *rest) and records it.
-
-    Args:
-        network: any callable; one number per sample is expected of it.
-        x: [samples, ...]; treated as the variable, whatever its own history.
-        rest: further arguments, e.g. labels; constants, though gradients flow to the weights that embed them.
-        blame: called for every operation that is not affine; without it the first one raises.
-        where: the name of the module that is running, for messages.
-        plain: keep masks in torch's own operations, for a compiler to fuse, not in fastgan's kernels.
-
-    Returns:
-        The output, detached, and the tape; with `blame`, the tape is of no use unless it was never called.
-
-    Raises:
-        NotAffineError: the network is not piecewise affine in x sample by sample; says which operation is not.
-    """
-    if x.device.type == "cpu":
-        allocation.keep_freed_memory()
-    recorder = Recorder(x.shape[0])
-    recorder.blame, recorder.where, recorder.plain = blame, where, plain
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        recorder.start(x, network)
-        with _without_activations(recorder), _BehindAutograd(recorder), recorder:
-            y = network(x, *rest)
-            if not isinstance(y, Tensor):
-                raise NotAffineError(f"the output is a {type(y).__name__}, expected one tensor")
-            output = recorder.find(y)
-            if any(constant._version != version for constant, version in recorder.tape.constants):
-                recorder.refuse(NotAffineError("a constant was modified in place after the critic had read it"))
-    if output is None:
-        error = NotAffineError("the output does not depend on the input")
-        if blame is None:
-            raise error
-        blame(error)
-        return y.detach(), recorder.tape
-    if y.numel() != recorder.samples or output.batch.folded != 1:
-        error = NotAffineError(f"the output has shape {list(y.shape)}, expected one number for each sample")
-        if blame is None:
-            raise error
-        blame(error)
-    recorder.tape.finish(output)
-    return y.detach(), recorder.tape
+def _outputs(result: Any) -> list[Tensor]:
+    return list(_tensors(result if isinstance(result, (tuple, list)) else (result,), {}))

@@ -11,18 +11,20 @@ Derivation: docs/gradient-penalties.md.
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastgan.affine.batch import Batch
+from fastgan.affine.memory import Memory
+from fastgan.affine.versions import version_of
 
 
 class Value:
     """A tensor that depends on the input: what is known of it, not the tensor itself, which may be freed."""
 
-    __slots__ = ("batch", "device", "dtype", "hidden", "own", "reason", "shape")
+    __slots__ = ("batch", "device", "dtype", "hidden", "own", "place", "reason", "shape")
 
     def __init__(self, tensor: Tensor, batch: Batch) -> None:
         self.shape, self.dtype, self.device = tuple(tensor.shape), tensor.dtype, tensor.device
@@ -31,6 +33,8 @@ class Value:
         """Made while autograd was off: inside `torch.no_grad()` or a custom autograd.Function."""
         self.own = False
         """Made by one of fastgan's operations, whose autograd.Function is known."""
+        self.place = ""
+        """The module that made it, for messages."""
         self.reason: str | None = None
         """Why the operation that made it is not affine; matters only if autograd goes through it."""
 
@@ -77,14 +81,14 @@ class Node(ABC):
         """The output for other inputs, with additive constants scaled by s."""
 
     pulls_new = pushes_new = False
-    """Whether `pull` and `push` return new memory, never a view of what they were given."""
+    """Whether all that `pull` or `push` returns is in memory that it has just allocated, which nobody else holds."""
 
     def pull_over(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
-        """`pull` that may overwrite `delta`, which nobody else holds."""
+        """`pull` that may overwrite `delta`, which nobody else reads."""
         return self.pull(delta, scales)
 
     def push_over(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        """`push` that may overwrite its one input, which nobody else holds."""
+        """`push` that may overwrite its one input, which nobody else reads."""
         return self.push(us, scales)
 
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
@@ -99,15 +103,31 @@ class Node(ABC):
     """Whether its output is its input, after its bias has been given away."""
 
     takes_bias = False
-    """Whether this operation can add the bias of the one before it."""
+    """Whether this operation can add a number to each channel (dimension 1) of its input."""
 
-    def take_bias(self, bias: Tensor, slot: "Slot | None") -> None:
+    def take_bias(self, bias: "Bias") -> None:
         """From now on this operation adds the bias."""
         raise NotImplementedError
 
-    def give_bias(self) -> tuple[Tensor | None, "Slot | None"]:
-        """The bias that this operation adds to its output's channels, if it has one: from now on another does."""
-        return None, None
+    def movable_bias(self) -> "Bias | None":
+        """What this operation adds to its output, if another could add it as well."""
+        return None
+
+    def leave_bias(self) -> None:
+        """From now on another operation adds the bias."""
+        raise NotImplementedError
+
+
+class Bias(NamedTuple):
+    """An additive constant that moves from one operation to the next."""
+
+    tensor: Tensor
+    slot: "Slot | None"
+
+    def fits(self, value: Value) -> bool:
+        """Whether it is one number, of the right dtype, for each channel of a tensor whose samples come first."""
+        channels = value.shape[1:2]
+        return value.batch.dim == 0 and tuple(self.tensor.shape) == channels and self.tensor.dtype == value.dtype
 
 
 class Slot:
@@ -119,7 +139,7 @@ class Slot:
         self.tensor = tensor
         self.transposed = transposed
         """Whether what is used is the transpose of the tensor."""
-        self.version = tensor._version
+        self.version = version_of(tensor)
 
 
 def _in_their_own_precision(passes: Callable[..., Any]) -> Callable[..., Any]:
@@ -144,6 +164,8 @@ class Tape:
         """Tensors that the nodes read again and nobody may have changed, with their versions."""
         self.input: Value
         self.output: Value
+        self.leaf: Tensor
+        """The input, as autograd knows it."""
 
     def slot(self, weight: Tensor) -> Slot | None:
         """The slot of a weight, or None if nobody asks for its gradient."""
@@ -174,13 +196,16 @@ class Tape:
         makers = {node.output: node for node in self.nodes}
         for node in list(self.nodes):
             maker = makers.get(node.inputs[0])
-            if maker is not None and node.takes_bias and uses[maker.output] == 1:
-                bias, slot = maker.give_bias()
-                if bias is not None:
-                    node.take_bias(bias, slot)
-                if maker.does_nothing:
-                    node.inputs = maker.inputs
-                    self.nodes = [other for other in self.nodes if other is not maker]
+            if maker is None or not node.takes_bias or uses[maker.output] > 1:
+                continue
+            bias = maker.movable_bias()
+            if bias is None or not bias.fits(maker.output):
+                continue
+            maker.leave_bias()
+            node.take_bias(bias)
+            if maker.does_nothing:
+                node.inputs = maker.inputs
+                self.nodes = [other for other in self.nodes if other is not maker]
 
     def uses(self, dtype: torch.dtype) -> bool:
         """Whether any recorded tensor has this dtype."""
@@ -201,32 +226,28 @@ class Tape:
         Returns:
             The gradient, and for every additive constant its sum over the samples of s_i delta_i (empty without s).
         """
-        scales = Scales(s)
+        scales, memory = Scales(s), Memory(seed)
         pending: dict[Value, Tensor] = {self.output: seed}
-        ours: set[Value] = set()  # whose gradient is in memory that nobody else holds
         found: dict[Slot, Tensor] = {}
         for node in reversed(self.nodes):
             delta = pending.pop(node.output, None)
             if delta is None:
                 continue
-            if keep and any(slot is not None for slot in node.slots):
+            kept = keep and any(slot is not None for slot in node.slots)
+            if kept:
                 node.cotangent = delta
-                ours.discard(node.output)
-            pull = node.pull_over if node.output in ours else node.pull
-            for value, gradient in zip(node.inputs, pull(delta, scales), strict=True):
-                known = pending.get(value)
-                if known is None:
-                    pending[value] = gradient
-                    if node.pulls_new and len(node.inputs) == 1:
-                        ours.add(value)
-                elif value in ours and known.dtype == gradient.dtype:
-                    known += gradient
-                else:
-                    pending[value] = known + gradient
-                    ours.add(value)
+            pull = node.pull_over if not kept and memory.may_overwrite(delta) else node.pull
+            pulled = pull(delta, scales)
+            for gradient in pulled:
+                memory.hold(gradient, node.pulls_new)
+            for value, gradient in zip(node.inputs, pulled, strict=True):
+                pending[value] = _sum(pending[value], gradient, memory) if value in pending else gradient
             if s is not None and any(slot is not None for slot in node.constants):
-                _accumulate(found, node.constants, node.constant_gradients(delta, scales))
-            del delta
+                constants = node.constant_gradients(delta, scales)
+                _accumulate(found, node.constants, constants, memory)
+            if not kept:
+                memory.release(delta)
+            del delta, pulled
         return pending[self.input], found
 
     @torch.no_grad()
@@ -240,25 +261,25 @@ class Tape:
             RuntimeError: a weight was changed in place since it was recorded.
         """
         self._check_versions()
-        scales = Scales(s)
+        scales, memory = Scales(s), Memory(u)
         nodes, uses = self._plan()
         known: dict[Value, Tensor] = {self.input: u}
-        ours: set[Value] = set()
         found: dict[Slot, Tensor] = {}
         del u
         for node in nodes:
             us = [known[value] for value in node.inputs]
             for value in node.inputs:
                 uses[value] -= 1
-                if not uses[value]:
-                    known.pop(value, None)
+            done = [known.pop(value) for value in dict.fromkeys(node.inputs) if not uses[value]]
             if node.cotangent is not None:
-                _accumulate(found, node.slots, node.weight_gradients(us, node.cotangent, scales))
+                _accumulate(found, node.slots, node.weight_gradients(us, node.cotangent, scales), memory)
             if uses.get(node.output):
-                last = len(us) == 1 and node.inputs[0] in ours and not uses[node.inputs[0]]
+                last = len(us) == len(done) == 1 and memory.may_overwrite(us[0])
                 known[node.output] = (node.push_over if last else node.push)(us, scales)
-                if node.pushes_new:
-                    ours.add(node.output)
+                memory.hold(known[node.output], node.pushes_new)
+            for tensor in done:
+                memory.release(tensor)
+            del us, done
         return found
 
     def _plan(self) -> tuple[list[Node], dict[Value, int]]:
@@ -274,22 +295,38 @@ class Tape:
 
     def _check_versions(self) -> None:
         for slot in self.slots.values():
-            if slot.tensor._version != slot.version:
+            if version_of(slot.tensor) != slot.version:
                 raise RuntimeError(
                     f"a weight of shape {list(slot.tensor.shape)} was modified in place between critic_loss and "
                     "backward; call backward before the optimiser's step"
                 )
         for constant, version in self.constants:
-            if constant._version != version:
+            if version_of(constant) != version:
                 raise RuntimeError(
                     f"a constant of shape {list(constant.shape)} that the critic read was modified in place between "
                     "critic_loss and backward"
                 )
 
 
-def _accumulate(found: dict[Slot, Tensor], slots: Sequence[Slot | None], gradients: Sequence[Tensor | None]) -> None:
+def _sum(known: Tensor, gradient: Tensor, memory: Memory) -> Tensor:
+    """The sum of two gradients that are held, in the memory of the first where that may be."""
+    if known.dtype == gradient.dtype and memory.may_overwrite(known):
+        known += gradient
+        memory.release(gradient)
+        return known
+    total = known + gradient
+    memory.hold(total, new=True)
+    memory.release(known)
+    memory.release(gradient)
+    return total
+
+
+def _accumulate(
+    found: dict[Slot, Tensor], slots: Sequence[Slot | None], gradients: Sequence[Tensor | None], memory: Memory
+) -> None:
     for slot, gradient in zip(slots, gradients, strict=True):
         if slot is not None and gradient is not None:
+            memory.hold(gradient)  # for good: it may lie in the memory of what it was computed from
             gradient = gradient.t() if slot.transposed else gradient
             gradient = gradient.to(slot.tensor.dtype).reshape(slot.tensor.shape)
             found[slot] = found[slot] + gradient if slot in found else gradient

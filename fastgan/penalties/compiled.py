@@ -33,7 +33,7 @@ class Compiled:
         graphs = request.graphs
         if graphs.output is not None and request.outputs[graphs.output] is not self.logits:
             raise NotAffineError("the compiled critic returns something else than its graph's output")
-        self.logits = self.logits.detach()
+        self.logits, self.leaf = self.logits.detach(), x  # of the graph of the critic's activations nothing is left
         self.graphs, self.weights, self.seed = graphs, request.weights, graphs.seed
         self.g, self.kept = request.g, request.kept
 
@@ -117,7 +117,7 @@ class _Graphs:
 def _logits(outputs: Sequence[Any], samples: int) -> int:
     """Which of a graph's outputs is the critic's; others are attributes that its code sets."""
     for i, output in enumerate(outputs):
-        if isinstance(output, Tensor) and output.numel() == samples and output.grad_fn is not None:
+        if isinstance(output, Tensor) and output.numel() == samples and output.requires_grad:
             return i
     raise NotAffineError("no output has one number for each sample")
 

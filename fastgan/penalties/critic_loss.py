@@ -1,7 +1,6 @@
 """`critic_loss` and `gradient_penalty`: the whole critic's side of a step in one call."""
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,24 +8,18 @@ import torch
 from torch import Tensor
 
 from fastgan.affine import NotAffineError
-from fastgan.losses import Loss
-from fastgan.losses import parse as parse_loss
-from fastgan.losses.began import Began
 from fastgan.nn import statistics_of
-from fastgan.ops.checks import check_floating
 from fastgan.penalties import double_backward, one_pass
+from fastgan.penalties.checks import arguments, check_method, check_samples, check_scalar, one_tensor
+from fastgan.penalties.choice import either
 from fastgan.penalties.compiled import Compiled, ordinary
-from fastgan.penalties.eligibility import forget, verdict
+from fastgan.penalties.objective import Objective, objective_of, slopes
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import R1, Penalty
 from fastgan.penalties.result import CriticLoss, GeneratorSide, named, with_parts
-from fastgan.penalties.witness import Witness, check_witness
+from fastgan.penalties.witness import Witness
 from fastgan.penalties.witness import gradients as witness_gradients
 from fastgan.penalties.wrappers import inside
-
-METHODS = ("auto", "one_pass", "double_backward")
-
-Objective = str | Loss | Callable[[Tensor, Tensor], Tensor]
 
 
 def critic_loss(
@@ -78,23 +71,25 @@ def critic_loss(
         ValueError, TypeError: an argument is not what is described here.
     """
     penalised = named(penalties)
-    objective, witness = _objective(loss, penalised)
-    _check_samples(real=real, fake=fake)
-    _check_method(method)
-    rest = _arguments(labels)
-    fake_rest = rest if fake_labels is None else _arguments(fake_labels)
+    objective, witness = objective_of("critic_loss", loss, penalised)
+    check_samples("critic_loss", real=real, fake=fake)
+    check_method("critic_loss", method)
+    rest = arguments(labels)
+    fake_rest = rest if fake_labels is None else arguments(fake_labels)
     critic, network, (real, fake) = of_packs("critic_loss", critic, [*rest, *fake_rest], real, fake)
 
     def body(*_: Any) -> CriticLoss:
         if witness is not None and penalised:
             return _of_witness(method, network, real, fake, objective, witness, penalised, rest, fake_rest)
-        return _either(
+        calls = [(real, *rest)] if penalised else []
+        calls += [(fake, *fake_rest)] if any(p.at == "fake" for p in penalised.values()) else []
+        return either(
+            "critic_loss",
             method,
             network,
-            [(real, *rest)] + [(fake, *fake_rest)] * any(p.at == "fake" for p in penalised.values()),
+            calls,
             lambda: _one_pass(network, real, fake, objective, penalised, rest, fake_rest, compile),
             lambda: _double_backward(network, real, fake, objective, penalised, rest, fake_rest),
-            needed=bool(penalised),
         )
 
     result = inside(critic, body, real, fake)
@@ -123,9 +118,9 @@ def gradient_penalty(
     Returns:
         A scalar with the attributes of `CriticLoss`; its `loss` is zero and `fake_logits` None.
     """
-    _check_samples(x=x)
-    _check_method(method)
-    rest = _arguments(labels)
+    check_samples("gradient_penalty", x=x)
+    check_method("gradient_penalty", method)
+    rest = arguments(labels)
     penalised = named([penalty])
     critic, network, (x,) = of_packs("gradient_penalty", critic, rest, x)
 
@@ -145,41 +140,12 @@ def gradient_penalty(
         return _total(None, output, None, {name: (p, g) for name, p in penalised.items()})
 
     def body(*_: Any) -> CriticLoss:
-        return _either(method, network, [(x, *rest)], one, double, needed=True)
+        return either("gradient_penalty", method, network, [(x, *rest)], one, double)
 
     return inside(critic, body, x)
 
 
 # --- the two methods --------------------------------------------------------------------------------------------------
-
-
-def _either(
-    method: str,
-    network: Callable[..., Tensor],
-    calls: list[tuple],
-    one: Callable[[], CriticLoss],
-    double: Callable[[], CriticLoss],
-    needed: bool,
-) -> CriticLoss:
-    """Runs the method that was asked for, or that the critic qualifies for."""
-    reason = None
-    if method == "auto" and needed:
-        reason = next(filter(None, (verdict(network, *arguments).reason for arguments in calls)), None)
-    if method == "one_pass" or (method == "auto" and reason is None):
-        try:
-            result = one()
-            result.method, result.reason = "one_pass", None
-            return result
-        except NotAffineError as error:
-            if method == "one_pass":
-                found = next(filter(None, (verdict(network, *arguments).reason for arguments in calls)), None)
-                raise NotAffineError(f"one_pass cannot differentiate this critic: {found or error}") from None
-            # It was eligible when it was looked at, and has changed since (a flag, a branch that depends on the data).
-            reason = forget(network, str(error))
-            warnings.warn(f"fastgan.critic_loss falls back to double backward: {error}", stacklevel=4)
-    result = double()
-    result.method, result.reason = "double_backward", reason
-    return result
 
 
 def _compiler(compile: bool | str) -> str:
@@ -212,13 +178,9 @@ def _one_pass(
                 outputs[at] = evaluations[at].recorded.logits
             else:  # nothing to penalise: three passes, by autograd
                 with torch.enable_grad():
-                    outputs[at] = plain(x.detach(), *more)
-    with torch.enable_grad():
-        logits = {at: y.detach().requires_grad_() for at, y in outputs.items()}
-        loss = objective(logits["real"], logits["fake"])
-        _check_scalar(loss)
-        found = torch.autograd.grad(loss, list(logits.values()), allow_unused=True)
-    s = {at: torch.zeros_like(y) if g is None else g for (at, y), g in zip(logits.items(), found, strict=True)}
+                    outputs[at] = one_tensor(plain(x.detach(), *more))
+    leaves = [evaluation.recorded.leaf for evaluation in evaluations.values()]
+    loss, s, further = slopes(objective, outputs, leaves)
     gradients = {at: evaluation.differentiate(s[at]) for at, evaluation in evaluations.items()}
     elsewhere = [(name, p) for name, p in penalised.items() if p.at not in outputs]
     for name, p in elsewhere:
@@ -231,6 +193,8 @@ def _one_pass(
     for value in values.values():
         total = total + value  # in the wider dtype of the two
     others = [(y, s[at]) for at, y in outputs.items() if at not in evaluations and y.requires_grad]
+    if further:
+        others.append((loss, torch.ones_like(loss)))
     total = one_pass.deposit(total, list(evaluations.values()), others)
     side = GeneratorSide(fake, gradients.get("fake"), objective) if fake.requires_grad else None
     real_logits, fake_logits = (outputs[at].detach() for at in ("real", "fake"))
@@ -253,7 +217,7 @@ def _double_backward(
             if any(p.at == at for p in penalised.values()):
                 outputs[at], gradients[at], _ = double_backward.gradient(network, x, more)
             else:
-                outputs[at] = network(x.detach(), *more)
+                outputs[at] = one_tensor(network(x.detach(), *more))
     terms: dict[str, tuple[Penalty, Tensor]] = {}
     for name, p in penalised.items():
         if p.at in outputs:
@@ -264,7 +228,7 @@ def _double_backward(
                 terms[name] = p, double_backward.gradient(network, points, rest)[1]
     with torch.enable_grad():
         loss = objective(outputs["real"], outputs["fake"])
-        _check_scalar(loss)
+        check_scalar("critic_loss", loss)
     g = gradients.get("fake")
     side = GeneratorSide(fake, None if g is None else g.detach(), objective) if fake.requires_grad else None
     return _total(loss, outputs["real"], outputs["fake"], terms, side)
@@ -287,7 +251,7 @@ def _of_witness(
     of_real, of_fake, gradients = witness_gradients(network, real, fake, witness, penalised, rest, fake_rest)
     with torch.enable_grad():
         loss = objective(of_real, of_fake)
-        _check_scalar(loss)
+        check_scalar("critic_loss", loss)
     side = GeneratorSide(fake, None, objective) if fake.requires_grad else None
     result = _total(loss, of_real, of_fake, {name: (p, gradients[name]) for name, p in penalised.items()}, side)
     result.method, result.reason = "double_backward", reason if method == "auto" else None
@@ -334,53 +298,3 @@ def _result(
         fake_logits=None if fake_logits is None else fake_logits.detach(),
         _generator_side=side,
     )
-
-
-# --- arguments --------------------------------------------------------------------------------------------------------
-
-
-def _objective(
-    loss: Objective, penalised: Mapping[str, Penalty]
-) -> tuple[Callable[[Tensor, Tensor], Tensor], Witness | None]:
-    if isinstance(loss, str):
-        name = loss
-        try:
-            loss = parse_loss(name)
-        except ValueError as error:
-            raise ValueError(f"critic_loss: loss is {error}, or a function") from None
-        if isinstance(loss, Began):  # a fresh one at every call, whose k never moves
-            raise ValueError(
-                f"critic_loss: loss is {name!r}, which has a state, expected an object that is kept: "
-                f"began = fastgan.losses.parse({name!r}), and began.update(total.real_logits, total.fake_logits) after "
-                "each of the critic's steps"
-            )
-    if isinstance(loss, Loss):
-        check_witness("critic_loss", loss, penalised)
-        return loss.critic, loss.witness
-    if not callable(loss):
-        raise TypeError(f"critic_loss: loss is {type(loss).__name__}, expected a name, a Loss or a function")
-    return loss, None
-
-
-def _check_samples(**tensors: Tensor) -> None:
-    for name, x in tensors.items():
-        check_floating("critic_loss", name, x)
-        if x.ndim < 1:
-            raise ValueError(f"critic_loss: {name} has no dimensions, expected [samples, ...]")
-
-
-def _check_method(method: str) -> None:
-    if method not in METHODS:
-        raise ValueError(f"critic_loss: method is {method!r}, expected one of {', '.join(METHODS)}")
-
-
-def _check_scalar(loss: Any) -> None:
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        what = f"shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise ValueError(f"critic_loss: loss returned {what}, expected a scalar tensor")
-
-
-def _arguments(labels: Any) -> tuple:
-    if labels is None:
-        return ()
-    return labels if isinstance(labels, tuple) else (labels,)

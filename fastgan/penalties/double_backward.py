@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.penalties.checks import one_tensor
 from fastgan.penalties.lean import lean_derivatives
 
 
@@ -23,6 +24,6 @@ def gradient(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> t
     """
     with torch.enable_grad(), lean_derivatives():
         x = x.detach().requires_grad_()
-        output = critic(x, *rest)
+        output = one_tensor(critic(x, *rest))
         (g,) = torch.autograd.grad(output.sum(), x, create_graph=True)
     return output, g, x

@@ -3,7 +3,7 @@
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from fastgan.affine import NotAffineError, record
+from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
 from fastgan.penalties.packs import of_packs
+from fastgan.penalties.state import NOTHING, Footprint, Snapshot, Watch
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,13 @@ class Verdict:
         reasons: what stands in the way, one line for each operation; empty if nothing does.
         operations: how often each kind of recorded operation occurs.
         weights: how many tensors the gradient goes to.
+        footprint: what a run changes besides.
     """
 
     reasons: tuple[str, ...]
     operations: dict[str, int]
     weights: int
+    footprint: Footprint = NOTHING
 
     @property
     def eligible(self) -> bool:
@@ -80,40 +84,30 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     def blame(error: NotAffineError) -> None:
         reasons.setdefault(str(error) if "(in " in str(error) else f"{error}{where()}")
 
-    devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), _module_path(network, path), _buffers_restored(network):
-        _, tape = record(network, x, *rest, blame=blame, where=where)
+    modules = modules_of(network)
+    snapshot = Snapshot(modules, [x.device])
+    try:
+        with _module_path(modules, path), Watch(snapshot):
+            _, tape = record(network, x, *rest, buffers=buffers_of(network), blame=blame, where=where)
+        footprint = snapshot.footprint()
+    except NotAffineError as error:
+        blame(error)
+    except Exception as error:
+        snapshot.put_back()
+        with torch.enable_grad(), Watch(snapshot):
+            network(x.detach(), *rest)  # what is wrong with the critic itself is its user's to see
+        blame(NotAffineError(f"the critic cannot be recorded ({type(error).__name__}: {error})"))
+    finally:
+        snapshot.put_back()
     if reasons:
         return Verdict(tuple(reasons), {}, 0)
-    return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots))
+    return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots), footprint)
 
 
 @contextmanager
-def _buffers_restored(network: Any) -> Iterator[None]:
-    """Puts running statistics and power iterations back where they were."""
-    modules = list(network.modules()) if isinstance(network, nn.Module) else []
-    held = [(module, dict(module._buffers)) for module in modules if not isinstance(module, torch.jit.ScriptModule)]
-    buffers = network.buffers() if modules else ()
-    copies = [(b, b.detach().clone()) for b in buffers if not nn.parameter.is_lazy(b)]
-    try:
-        yield
-    finally:
-        for module, owned in held:
-            if not any(b is not None and nn.parameter.is_lazy(b) for b in owned.values()):
-                module._buffers.update(owned)
-        with torch.no_grad():
-            for buffer, copy in copies:
-                if not torch.equal(buffer, copy):  # batch norm does not count its changes
-                    buffer.copy_(copy)
-
-
-@contextmanager
-def _module_path(network: Any, path: list[str]) -> Iterator[None]:
+def _module_path(modules: dict[nn.Module, str], path: list[str]) -> Iterator[None]:
     """Keeps in `path` the names of the modules whose forward is running."""
-    if not isinstance(network, nn.Module):
-        yield
-        return
-    names = {module: f"{name or 'the critic'}: {type(module).__name__}" for name, module in network.named_modules()}
+    names = {module: f"{name}: {type(module).__name__}" for module, name in modules.items()}
     enter = register_module_forward_pre_hook(lambda module, _: path.append(names.get(module, type(module).__name__)))
     leave = register_module_forward_hook(lambda *_: path.pop() and None, always_call=True)  # type: ignore[arg-type]
     try:
@@ -135,7 +129,7 @@ def verdict(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     recording looks at every operation of every call.
     """
     try:
-        known = _KNOWN.setdefault(network, {})
+        known = _KNOWN.setdefault(anchor(network), {})
     except TypeError:  # not weakly referable: an instance with __slots__
         return examine(network, x, *rest)
     key = _key(network, x, *rest)
@@ -146,12 +140,14 @@ def verdict(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
 
 def forget(network: Callable[..., Tensor], reason: str) -> str:
     """Drops what is remembered of a network that turned out otherwise; returns the reason."""
-    _KNOWN.pop(network, None)
+    with suppress(TypeError):  # not weakly referable
+        _KNOWN.pop(anchor(network), None)
     return reason
 
 
 def _key(network: Callable[..., Tensor], *args: Any) -> Any:
-    modules = network.modules() if isinstance(network, nn.Module) else ()
-    modes = tuple((type(module), module.training) for module in modules)
+    modes = tuple((type(module), module.training) for module in each_module_of(network))
     autocast = torch.is_autocast_enabled(args[0].device.type)
-    return modes, autocast, *((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in args)
+    code = code_of(network)
+    kinds = ((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in args)
+    return code, modes, autocast, *kinds

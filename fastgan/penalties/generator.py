@@ -11,7 +11,7 @@ from fastgan.penalties.result import CriticLoss
 
 
 class _PullBack(torch.autograd.Function):
-    """The number `value`, whose gradient with respect to the samples is known."""
+    """The number `value`, whose gradient with respect to the samples is known; the rest of it is autograd's."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, fake: Tensor, gradient: Tensor) -> Tensor:
@@ -19,11 +19,11 @@ class _PullBack(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[None, Tensor, None]:
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
         (gradient,) = ctx.saved_tensors
         with torch.no_grad():
             product = gradient * scale.to(gradient.dtype)
-        return None, not_again(product), None
+        return scale, not_again(product), None
 
 
 def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None) -> Tensor:
@@ -73,6 +73,6 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
     with torch.enable_grad():
         fake_logits = critic_loss.fake_logits.detach().requires_grad_()
         value = chosen.generator(fake_logits, critic_loss.real_logits)
-        (t,) = torch.autograd.grad(value, fake_logits)
+        (t,) = torch.autograd.grad(value, fake_logits, retain_graph=True)
     t = t.reshape(-1, *[1] * (side.gradient.ndim - 1))
-    return _PullBack.apply(value.detach(), side.fake, (t * side.gradient).to(side.fake.dtype))
+    return _PullBack.apply(value, side.fake, (t * side.gradient).to(side.fake.dtype))

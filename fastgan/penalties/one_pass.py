@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastgan.affine import Slot, Tape, record
 from fastgan.ops import penalised_input
+from fastgan.penalties.modules import buffers_of
 from fastgan.penalties.penalty import Penalty
 
 HEADROOM = 16.0
@@ -26,8 +27,10 @@ class Recorded(Protocol):
         logits: its output, one number for each sample.
         weights: the tensors that want a gradient.
         seed: what gradients are multiplied by on their way through the network.
+        leaf: its input, as autograd knows it.
     """
 
+    leaf: Tensor
     logits: Tensor
     weights: list[Tensor]
     seed: float
@@ -47,7 +50,8 @@ class OnTape:
     def __init__(self, critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> None:
         self.logits: Tensor
         self.tape: Tape
-        self.logits, self.tape = record(critic, x, *rest)
+        self.logits, self.tape = record(critic, x, *rest, buffers=buffers_of(critic))
+        self.leaf = self.tape.leaf
         self.weights = [slot.tensor for slot in self.tape.slots.values()]
         self.seed = seed_of(self.tape)
 

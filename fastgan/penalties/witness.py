@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fastgan.losses import Loss
 from fastgan.nn import statistics_of
+from fastgan.penalties.checks import one_tensor
 from fastgan.penalties.lean import lean_derivatives
 from fastgan.penalties.penalty import Penalty
 
@@ -52,7 +53,7 @@ def gradients(
             passes[at] = _forward(critic, at, x, more)
         else:
             with statistics_of(at, critic), torch.enable_grad():
-                passes[at] = x, critic(x.detach(), *more)
+                passes[at] = x, one_tensor(critic(x.detach(), *more))
     held = passes["real"][1], passes["fake"][1]
     found: dict[str, Tensor] = {}
     for name, penalty in penalties.items():
@@ -69,4 +70,4 @@ def _forward(critic: Callable[..., Tensor], at: str, x: Tensor, rest: Sequence[A
     """(the points as a leaf, their features)."""
     with statistics_of(at, critic), torch.enable_grad(), lean_derivatives():
         x = x.detach().requires_grad_()
-        return x, critic(x, *rest)
+        return x, one_tensor(critic(x, *rest))

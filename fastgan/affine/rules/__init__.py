@@ -56,6 +56,15 @@ CONSTANT = frozenset(
 """Operations whose results are constants of the input: autograd propagates nothing, or zeros, through them."""
 
 
+ADDITIONS = frozenset(
+    {
+        *(aten.add.Tensor, aten.sub.Tensor, aten.rsub.Tensor, aten.lerp.Scalar),
+        *(aten.cat.default, aten.stack.default, aten.where.self, aten.masked_fill.Tensor),
+    }
+)
+"""Operations that add a constant, or put it beside the input: autograd saves none."""
+
+
 def _in_place() -> dict[Any, Any]:
     found = {}
     for overload in RULES:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastgan.affine.errors import NotAffineError
-from fastgan.affine.tape import Node, Scales, Slot, Value
+from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import _BiasAct
 from fastgan.ops.frozen_passes import FrozenPasses
@@ -41,8 +41,8 @@ class Activation(Node):
         self.b = None if b is None else b.detach()
         self.passes, self.shape = passes, shape
 
-    def take_bias(self, bias: Tensor, slot: Slot | None) -> None:
-        self.b, self.constants = bias, (slot,)
+    def take_bias(self, bias: Bias) -> None:
+        self.b, self.constants = bias.tensor, (bias.slot,)
 
     @property
     def takes_bias(self) -> bool:  # type: ignore[override]

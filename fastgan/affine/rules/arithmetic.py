@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastgan.affine.batch import broadcast
 from fastgan.affine.errors import NotAffineError
-from fastgan.affine.tape import Node, Scales, Slot, Value
+from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 
 aten = torch.ops.aten
 
@@ -50,18 +50,19 @@ class Sum(Node):
             y = y.expand(self.output.shape)
         return y.to(self.output.dtype)
 
-    def give_bias(self) -> tuple[Tensor | None, Slot | None]:
+    def movable_bias(self) -> Bias | None:
         """One number for each channel, as in x + b.view(-1, 1, 1)."""
         b, shape = self.constant, self.output.shape
         alone = len(self.inputs) == 1 and self.factors == (1,) and self.constant_factor == 1
         if not alone or not isinstance(b, Tensor) or len(shape) < 2 or b.ndim < len(shape) - 1:
-            return None, None
-        if b.shape[1 - len(shape)] != shape[1] or b.numel() != shape[1] or self.inputs[0].shape != shape:
-            return None, None
-        given = b.reshape(-1), self.constants[0]
+            return None
+        if b.shape[1 - len(shape)] != b.numel() or self.inputs[0].shape != shape:
+            return None
+        return Bias(b.reshape(-1), self.constants[0])
+
+    def leave_bias(self) -> None:
         self.constant, self.constants = None, ()
         self.does_nothing = self.inputs[0].dtype == self.output.dtype
-        return given
 
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)

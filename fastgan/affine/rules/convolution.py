@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastgan.affine.batch import Batch
 from fastgan.affine.errors import NotAffineError
-from fastgan.affine.tape import Node, Scales, Slot, Value
+from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 from fastgan.ops import convolution_passes as passes
 from fastgan.ops.convolution import _Conv
 from fastgan.ops.convolution_passes import Config
@@ -63,10 +63,11 @@ class Convolution(Node):
         assert s is not None
         return (scaled_bias_gradient(delta, s),)
 
-    def give_bias(self) -> tuple[Tensor | None, Slot | None]:
-        given = self.bias, (self.constants[0] if self.bias is not None else None)
+    def movable_bias(self) -> Bias | None:
+        return None if self.bias is None else Bias(self.bias, self.constants[0])
+
+    def leave_bias(self) -> None:
         self.bias, self.constants = None, ()
-        return given
 
 
 def add_scaled_bias(y: Tensor, s: Tensor, bias: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from fastgan.affine.batch import Batch
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.linear import linear
-from fastgan.affine.tape import Node, Scales, Slot, Value
+from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 
 aten = torch.ops.aten
 
@@ -43,12 +43,11 @@ class Addmm(Node):
         assert self.bias is not None
         return ((delta * s).sum_to_size(self.bias.shape),)
 
-    def give_bias(self) -> tuple[Tensor | None, Slot | None]:
-        if self.bias is None or self.bias.ndim != 1:
-            return None, None
-        given = self.bias, self.constants[0]
+    def movable_bias(self) -> Bias | None:
+        return None if self.bias is None else Bias(self.bias, self.constants[0])
+
+    def leave_bias(self) -> None:
         self.bias, self.constants = None, ()
-        return given
 
 
 def addmm(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:

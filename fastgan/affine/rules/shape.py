@@ -62,6 +62,8 @@ def same_place(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     result = func(*args, **kwargs)
     dtype, before = result.dtype, value.dtype
+    if dtype.is_complex:
+        raise NotAffineError("complex numbers")
     if not dtype.is_floating_point:
         return result
     node = Moved(value, lambda u: u.to(dtype), lambda d: d.to(before))

@@ -9,7 +9,7 @@ from torch import Tensor
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.linear import linear
 from fastgan.affine.rules.convolution import add_scaled_bias, scaled_bias_gradient
-from fastgan.affine.tape import Node, Scales, Slot, Value
+from fastgan.affine.tape import Bias, Node, Scales, Value
 from fastgan.ops.upfirdn2d import Config, _Upfirdn2d
 
 aten = torch.ops.aten
@@ -198,13 +198,14 @@ class AveragePool(Node):
     def takes_bias(self) -> bool:  # type: ignore[override]
         return self.bias is None and not any(self.rest[2]) and self.rest[5] is None and len(self.output.shape) == 4
 
-    def take_bias(self, bias: Tensor, slot: Slot | None) -> None:
-        self.bias, self.constants = bias, (slot,)
+    def take_bias(self, bias: Bias) -> None:
+        self.bias, self.constants = bias.tensor, (bias.slot,)
 
-    def give_bias(self) -> tuple[Tensor | None, Slot | None]:
-        given = self.bias, (self.constants[0] if self.bias is not None else None)
+    def movable_bias(self) -> Bias | None:
+        return None if self.bias is None else Bias(self.bias, self.constants[0])
+
+    def leave_bias(self) -> None:
         self.bias, self.constants = None, ()
-        return given
 
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)

@@ -1,0 +1,46 @@
+"""Which blocks of memory the tensors of a pass lie in, so that nothing is overwritten that somebody still reads."""
+
+import torch
+from torch import Tensor
+
+_dense = torch.ops.aten.is_non_overlapping_and_dense.default
+
+
+class Memory:
+    """Counts the tensors that a pass holds in each block of memory, and knows which blocks the pass has allocated.
+
+    Views, slices and tensors that an operation hands on unchanged lie in the block of the tensor that they were made
+    of: what counts is the block, never the tensor.
+    """
+
+    def __init__(self, *given: Tensor) -> None:
+        """`given` are held by others too, and never overwritten."""
+        self._held: dict[int, int] = {}
+        self._ours: set[int] = set()
+        for tensor in given:
+            self.hold(tensor)
+
+    def hold(self, tensor: Tensor, new: bool = False) -> None:
+        """Counts one more tensor; `new`: whoever made it says that it has allocated the memory, for us alone."""
+        block = _block(tensor)
+        if new and block not in self._held:
+            self._ours.add(block)
+        self._held[block] = self._held.get(block, 0) + 1
+
+    def release(self, tensor: Tensor) -> None:
+        """Counts one less."""
+        block = _block(tensor)
+        self._held[block] -= 1
+        if not self._held[block]:
+            del self._held[block]
+            self._ours.discard(block)
+
+    def may_overwrite(self, tensor: Tensor) -> bool:
+        """Whether this tensor, which is held, is the only one in its block, and writes no element twice."""
+        block = _block(tensor)
+        return block in self._ours and self._held[block] == 1 and _dense(tensor)
+
+
+def _block(tensor: Tensor) -> int:
+    # The address of a block can only come again once nobody holds it, and then it is not in the tables.
+    return tensor.untyped_storage()._cdata

@@ -1,0 +1,104 @@
+"""The modules that a critic is made of, be it a module itself, a function around one, or an object with __call__."""
+
+import functools
+import types
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def modules_of(critic: Callable[..., Any]) -> dict[nn.Module, str]:
+    """Every module below a critic with its name, as far as that can be told without calling it.
+
+    Those of a function are found in its closure, its defaults and the globals that it names, of a method in its object,
+    of a partial in its arguments, of any other object in its attributes.
+    """
+    if isinstance(critic, nn.Module):
+        return {module: name or "the critic" for name, module in critic.named_modules()}
+    found: dict[nn.Module, str] = {}
+    for name, root in _roots(critic, set()):
+        for below, module in root.named_modules():
+            found.setdefault(module, f"{name}.{below}" if below else name)
+    return found
+
+
+def each_module_of(critic: Callable[..., Any]) -> Iterable[nn.Module]:
+    """The same modules without their names, which cost time."""
+    return critic.modules() if isinstance(critic, nn.Module) else modules_of(critic)
+
+
+def buffers_of(critic: Callable[..., Any]) -> Iterator[Tensor]:
+    """The buffers of all those modules."""
+    for module in each_module_of(critic):
+        for buffer in module._buffers.values():
+            if buffer is not None and not nn.parameter.is_lazy(buffer):
+                yield buffer
+
+
+def anchor(critic: Callable[..., Any]) -> Any:
+    """What lives as long as the critic does: a lambda is another object at every step, its code and modules are not."""
+    if isinstance(critic, nn.Module):
+        return critic
+    for _, root in _roots(critic, set()):
+        return root
+    return code_of(critic) or critic
+
+
+def code_of(critic: Callable[..., Any]) -> types.CodeType | None:
+    """The code of a function, a method or a partial."""
+    while isinstance(critic, functools.partial):
+        critic = critic.func
+    return getattr(critic, "__code__", None)
+
+
+DEPTH = 3
+"""How far references are followed: a lambda around a method of an object that holds the critic."""
+
+
+def _roots(thing: Any, seen: set[int], depth: int = DEPTH) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that a function refers to, by the names that it has for them; each thing is looked into once."""
+    for name, value in _referred(thing):
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            yield name, value
+        elif depth:
+            yield from _roots(value, seen, depth - 1)
+
+
+def _referred(thing: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(thing, functools.partial):
+        yield "func", thing.func
+        yield from ((f"argument {i}", value) for i, value in enumerate(thing.args))
+        yield from thing.keywords.items()
+    elif isinstance(thing, types.MethodType):
+        yield "self", thing.__self__
+        if not isinstance(thing.__self__, (nn.Module, type)):
+            yield from getattr(thing.__self__, "__dict__", {}).items()
+        yield thing.__func__.__name__, thing.__func__
+    elif isinstance(thing, types.FunctionType):
+        yield from _of_function(thing)
+    elif isinstance(thing, (list, tuple)):
+        yield from ((f"{i}", value) for i, value in enumerate(thing))
+    elif isinstance(thing, dict):
+        yield from ((str(key), value) for key, value in thing.items())
+    elif callable(thing) and not isinstance(thing, type):
+        yield from getattr(thing, "__dict__", {}).items()
+
+
+def _of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    code = function.__code__
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    for name in code.co_names:
+        value = function.__globals__.get(name)
+        own = getattr(value, "__globals__", None) is function.__globals__  # not the functions of a library
+        if own or isinstance(value, nn.Module):
+            yield name, value
+    yield from ((f"default {i}", value) for i, value in enumerate(function.__defaults__ or ()))
+    yield from (function.__kwdefaults__ or {}).items()

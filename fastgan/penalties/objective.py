@@ -1,0 +1,99 @@
+"""The loss of a critic's outputs, its slopes, and what else it depends on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastgan.affine import NotAffineError
+from fastgan.losses import Loss
+from fastgan.losses import parse as parse_loss
+from fastgan.losses.began import Began
+from fastgan.penalties.checks import check_scalar
+from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.witness import Witness, check_witness
+
+Objective = str | Loss | Callable[[Tensor, Tensor], Tensor]
+
+
+def objective_of(
+    owner: str, loss: Objective, penalised: Mapping[str, Penalty]
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Witness | None]:
+    """The function of the real and the fake outputs, and the witness of one of several numbers per sample."""
+    if isinstance(loss, str):
+        name = loss
+        try:
+            loss = parse_loss(name)
+        except ValueError as error:
+            raise ValueError(f"{owner}: loss is {error}, or a function") from None
+        if isinstance(loss, Began):  # a fresh one at every call, whose k never moves
+            raise ValueError(
+                f"{owner}: loss is {name!r}, which has a state, expected an object that is kept: "
+                f"began = fastgan.losses.parse({name!r}), and began.update(total.real_logits, total.fake_logits) after "
+                "each of the critic's steps"
+            )
+    if isinstance(loss, Loss):
+        check_witness(owner, loss, penalised)
+        return loss.critic, loss.witness
+    if not callable(loss):
+        raise TypeError(f"{owner}: loss is {type(loss).__name__}, expected a name, a Loss or a function")
+    return loss, None
+
+
+class Slopes(NamedTuple):
+    """A loss at the outputs of a critic.
+
+    Attributes:
+        loss: the scalar; its graph is kept where `further` is true.
+        of: dl/dD at `real` and `fake`.
+        further: whether the loss depends on tensors besides the outputs that want a gradient: a temperature, weights.
+    """
+
+    loss: Tensor
+    of: dict[str, Tensor]
+    further: bool
+
+
+def slopes(
+    objective: Callable[[Tensor, Tensor], Tensor], outputs: Mapping[str, Tensor], inputs: Sequence[Tensor]
+) -> Slopes:
+    """Differentiates the objective with respect to the outputs `real` and `fake`.
+
+    `inputs` are the leaves at which the critic was recorded.
+
+    Raises:
+        NotAffineError: the loss depends on the critic's activations besides its outputs, which are not kept.
+    """
+    with torch.enable_grad():
+        logits = {at: y.detach().requires_grad_() for at, y in outputs.items()}
+        loss = objective(logits["real"], logits["fake"])
+        check_scalar("critic_loss", loss)
+    leaves = leaves_of(loss)
+    if any(leaf is x for leaf in leaves for x in inputs):
+        raise NotAffineError("the loss depends on activations of the critic, besides its outputs")
+    further = any(all(leaf is not y for y in logits.values()) for leaf in leaves)
+    found: Sequence[Any] = [None] * len(logits)
+    if leaves:
+        found = torch.autograd.grad(loss, list(logits.values()), allow_unused=True, retain_graph=further)
+    of = {at: torch.zeros_like(y) if g is None else g for (at, y), g in zip(logits.items(), found, strict=True)}
+    return Slopes(loss, of, further)
+
+
+def leaves_of(tensor: Tensor) -> list[Tensor]:
+    """The leaves of autograd's graph below a tensor, itself included."""
+    if tensor.grad_fn is None:
+        return [tensor] if tensor.requires_grad else []
+    leaves: list[Tensor] = []
+    seen: set[Any] = {tensor.grad_fn}
+    waiting: list[Any] = [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        variable = getattr(node, "variable", None)
+        if variable is not None:
+            leaves.append(variable)
+        for parent, _ in node.next_functions:
+            if parent is not None and parent not in seen:
+                seen.add(parent)
+                waiting.append(parent)
+    return leaves

@@ -1,0 +1,158 @@
+"""What running a critic changes besides its result: found by running it once, so that it can be put back.
+
+Running statistics, power iterations, counters, whatever else an operation overwrites, attributes that forward sets, and
+the state of the random numbers.
+"""
+
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+
+_UNDECLARED = {
+    aten.native_batch_norm.default: (3, 4),
+    aten.cudnn_batch_norm.default: (3, 4),
+    aten.miopen_batch_norm.default: (3, 4),
+}
+"""Operations that overwrite arguments (here: running statistics) of which their schemas do not say so."""
+
+
+class Footprint(NamedTuple):
+    """What a run changes.
+
+    Attributes:
+        blocks: the memory of tensors that are overwritten.
+        modules: those whose attributes are set, weakly.
+        draws: whether random numbers are drawn.
+    """
+
+    blocks: tuple[torch.UntypedStorage, ...] = ()
+    modules: tuple["weakref.ref[nn.Module]", ...] = ()
+    draws: bool = False
+
+    def snapshot(self, device: torch.device) -> "Snapshot":
+        """Keeps it as it is now."""
+        modules = [module for module in (reference() for reference in self.modules) if module is not None]
+        snapshot = Snapshot(modules, [device] if self.draws else [])
+        for block in self.blocks:
+            snapshot.add(block)
+        return snapshot
+
+
+NOTHING = Footprint()
+
+
+class Snapshot:
+    """State that can be put back.
+
+    Args:
+        modules: whose attributes and buffers are kept; those of a lazy module, which its first run makes, are not.
+        devices: whose random numbers are kept; those of the CPU always among them, unless there are none.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module], devices: Iterable[torch.device]) -> None:
+        self._blocks: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        self._attributes = [
+            (module, dict(vars(module)), dict(module._buffers)) for module in modules if not _is_special(module)
+        ]
+        self._random = [(device, _random_state(device)) for device in dict.fromkeys([*_with_cpu(devices)])]
+
+    def add(self, block: torch.UntypedStorage) -> None:
+        """Keeps the memory of a tensor as well."""
+        if block._cdata not in self._blocks:
+            self._blocks[block._cdata] = block, block.clone()
+
+    def footprint(self) -> Footprint:
+        """What has changed since."""
+        blocks = tuple(block for block, copy in self._blocks.values() if not torch.equal(_bytes(block), _bytes(copy)))
+        modules = tuple(
+            weakref.ref(module)
+            for module, attributes, buffers in self._attributes
+            if _differ(vars(module), attributes) or _differ(module._buffers, buffers)
+        )
+        draws = any(not torch.equal(_random_state(device), state) for device, state in self._random)
+        return Footprint(blocks, modules, draws)
+
+    def put_back(self) -> None:
+        for block, copy in self._blocks.values():
+            if not torch.equal(_bytes(block), _bytes(copy)):
+                block.copy_(copy)
+        for module, attributes, buffers in self._attributes:
+            _restore(vars(module), attributes)
+            _restore(module._buffers, buffers)
+        for device, state in self._random:
+            if device.type == "cuda":
+                torch.cuda.set_rng_state(state, device)
+            else:
+                torch.set_rng_state(state)
+
+
+class Watch(TorchDispatchMode):
+    """Adds to a snapshot whatever an operation is about to overwrite that was there before."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+        self._born: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        before = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))}
+        for tensor in _overwritten(func, args, kwargs):
+            block = tensor.untyped_storage()
+            if block._cdata not in self._born:
+                self.snapshot.add(block)
+        result = func(*args, **kwargs)
+        self._born.update({t.untyped_storage()._cdata for t in _tensors(result)} - before)
+        return result
+
+
+def _overwritten(func: Any, args: tuple, kwargs: dict) -> Iterator[Tensor]:
+    for i in _UNDECLARED.get(func, ()):
+        yield from _tensors(args[i])
+    if func._schema.is_mutable:
+        for i, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                yield from _tensors(args[i] if i < len(args) else kwargs.get(argument.name))
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    return (leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, Tensor) and _has_memory(leaf))
+
+
+def _has_memory(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
+def _is_special(module: nn.Module) -> bool:
+    """A lazy module's attributes are made by its first run, and a script's are not Python's."""
+    lazy = any(nn.parameter.is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values()))
+    return lazy or isinstance(module, torch.jit.ScriptModule)
+
+
+def _differ(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return now.keys() != before.keys() or any(now[name] is not value for name, value in before.items())
+
+
+def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
+    for name in now.keys() - before.keys():
+        del now[name]
+    now.update(before)
+
+
+def _with_cpu(devices: Iterable[torch.device]) -> list[torch.device]:
+    devices = list(devices)
+    return [torch.device("cpu"), *devices] if devices else []
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _bytes(block: torch.UntypedStorage) -> Tensor:
+    return torch.empty(0, dtype=torch.uint8, device=block.device).set_(block)  # type: ignore[call-overload]
