@@ -21,6 +21,7 @@ from fastgan.affine.tape import Node, Slot, Tape, Value
 from fastgan.affine.versions import version_of
 
 _MARK = "_fastgan_value"
+_SUPPOSED = "a supposed weight was computed from the input by an operation of unknown derivative"
 
 
 class _RefusedError(NotAffineError):
@@ -51,6 +52,7 @@ class Recorder(TorchDispatchMode):
         self._token = object()
         self._apart: set[Any] = set()  # nodes of autograd's graph that are known not to lead to the input
         self._storages: dict[int, StorageWeakRef] = {}  # of activations
+        self._changed: dict[int, str] = {}  # storages that were modified in place -> the module that did it
         self._born: set[int] = set()  # storages that the network has allocated for constants
         self._buffers: set[int] = set()
 
@@ -79,7 +81,8 @@ class Recorder(TorchDispatchMode):
         if torch.is_grad_enabled() and value.hidden and not isinstance(fn, BackwardCFunction):
             raise _HandedOnError(f"the autograd function {fn.name() if fn else fn} may have any backward{value.place}")
         if version_of(tensor) != version:
-            raise NotAffineError("an activation was modified in place through another view of it")
+            place = self._changed.get(tensor.untyped_storage()._cdata, "")
+            raise _HandedOnError(f"an activation was modified in place through another view of it{place}")
         return value
 
     @staticmethod
@@ -100,10 +103,12 @@ class Recorder(TorchDispatchMode):
         mark = weight.__dict__.get(_MARK)
         if mark is not None and mark[0] is self._token and mark[1] is None:
             if not mark[2]:  # made where autograd was off, it has got its history from a custom function since
-                raise NotAffineError("a weight was computed from the input by an operation of unknown derivative")
+                raise NotAffineError(
+                    "a supposed weight was computed from the input by an operation of unknown derivative"
+                )
             return None
         if self.leads_to_input(weight):
-            raise NotAffineError("a weight was computed from the input by an operation of unknown derivative")
+            raise NotAffineError(_SUPPOSED)
         return self.tape.slot(weight)
 
     def leads_to_input(self, tensor: Tensor) -> bool:
@@ -175,6 +180,8 @@ class Recorder(TorchDispatchMode):
         tensor.__dict__[_MARK] = (self._token, value, version_of(tensor) + changed)
         storage = StorageWeakRef(tensor.untyped_storage())
         self._storages[storage.cdata] = storage
+        if changed:
+            self._changed[storage.cdata] = self.where()
 
     def _marked(self, tensor: Tensor) -> bool:
         mark = tensor.__dict__.get(_MARK)

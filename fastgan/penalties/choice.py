@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastgan.affine import NotAffineError
-from fastgan.penalties.eligibility import forget, verdict
+from fastgan.penalties.eligibility import reconsider, verdict
 from fastgan.penalties.result import CriticLoss
 from fastgan.penalties.state import Footprint
 
@@ -47,7 +47,8 @@ def either(
                 raise NotAffineError(f"one_pass cannot differentiate this critic: {found or error}") from None
             # It was eligible when it was looked at, and has changed since (a flag, a branch that depends on the data).
             before.put_back()
-            reason = forget(network, str(error))
+            reason = str(error)
+            reconsider(network, calls, reason)
             warnings.warn(f"fastgan.{owner} falls back to double backward: {error}", stacklevel=4)
     result = double()
     result.method, result.reason = "double_backward", reason

@@ -2,7 +2,7 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -119,6 +119,7 @@ def _module_path(modules: dict[nn.Module, str], path: list[str]) -> Iterator[Non
 
 # --- remembered verdicts ----------------------------------------------------------------------------------------------
 
+_FAILED = "failed"
 _KNOWN: "weakref.WeakKeyDictionary[Any, dict[Any, Verdict]]" = weakref.WeakKeyDictionary()
 
 
@@ -138,11 +139,17 @@ def verdict(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     return known[key]
 
 
-def forget(network: Callable[..., Tensor], reason: str) -> str:
-    """Drops what is remembered of a network that turned out otherwise; returns the reason."""
+def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: str) -> None:
+    """Drops what is remembered of a network that turned out not to be affine: the next call looks at it again.
+
+    What only a whole step shows, such as a loss of the critic's activations, is remembered once it has come twice.
+    """
     with suppress(TypeError):  # not weakly referable
-        _KNOWN.pop(anchor(network), None)
-    return reason
+        before = _KNOWN.get(anchor(network), {})
+        _KNOWN[anchor(network)] = {_FAILED: Verdict((reason,), {}, 0)}
+        if before.get(_FAILED) == Verdict((reason,), {}, 0):
+            for arguments in calls:
+                _KNOWN[anchor(network)][_key(network, *arguments)] = before[_FAILED]
 
 
 def _key(network: Callable[..., Tensor], *args: Any) -> Any:

@@ -131,8 +131,8 @@ def _has_memory(tensor: Tensor) -> bool:
 
 def _is_special(module: nn.Module) -> bool:
     """A lazy module's attributes are made by its first run, and a script's are not Python's."""
-    lazy = any(nn.parameter.is_lazy(t) for t in (*module._parameters.values(), *module._buffers.values()))
-    return lazy or isinstance(module, torch.jit.ScriptModule)
+    tensors = (*module._parameters.values(), *module._buffers.values())
+    return isinstance(module, torch.jit.ScriptModule) or any(t is not None and nn.parameter.is_lazy(t) for t in tensors)
 
 
 def _differ(now: dict[str, Any], before: dict[str, Any]) -> bool:
@@ -155,4 +155,4 @@ def _random_state(device: torch.device) -> Tensor:
 
 
 def _bytes(block: torch.UntypedStorage) -> Tensor:
-    return torch.empty(0, dtype=torch.uint8, device=block.device).set_(block)  # type: ignore[call-overload]
+    return torch.empty(0, dtype=torch.uint8, device=block.device).set_(block)
