@@ -8,15 +8,17 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from fastgan.affine.errors import NotAffineError
+from fastgan.affine.saved_tensors import SavedTensors
 
 
 class Watching(Protocol):
     """What is asked of the recorder."""
 
+    saved: SavedTensors
+
     def marked(self, tensor: Any) -> bool: ...
     def refuse(self, error: NotAffineError) -> None: ...
-    def keep(self, tensor: Tensor) -> None: ...
-    def keep_constants(self, args: tuple, kwargs: dict) -> None: ...
+    def before(self, args: tuple, kwargs: dict) -> None: ...
 
 
 class BehindAutograd(TorchFunctionMode):
@@ -31,9 +33,9 @@ class BehindAutograd(TorchFunctionMode):
         if reason is not None and self.recorder.marked(args[0]):
             self.recorder.refuse(NotAffineError(reason))
         elif func in _DETACH and self.recorder.marked(args[0]):
-            self.recorder.keep(args[0])
+            self.recorder.saved.keep(args[0])
         elif torch.is_grad_enabled():
-            self.recorder.keep_constants(args, kwargs or {})
+            self.recorder.before(args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
 

@@ -10,7 +10,6 @@ from fastgan import allocation
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.function_mode import BehindAutograd
 from fastgan.affine.recorder import Recorder
-from fastgan.affine.saved_tensors import without_activations
 from fastgan.affine.tape import Tape
 from fastgan.affine.versions import version_of
 
@@ -49,7 +48,7 @@ def record(
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         recorder.start(x, buffers)
-        with without_activations(recorder.is_activation), recorder:
+        with recorder.saved, recorder:
             with BehindAutograd(recorder):
                 y = network(x, *rest)
             if not isinstance(y, Tensor):

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastgan.affine.batch import Batch
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.rules import ADDITIONS, CONSTANT, FUNCTIONS, IN_PLACE, RULES
+from fastgan.affine.saved_tensors import SavedTensors
 from fastgan.affine.tape import Node, Slot, Tape, Value
 from fastgan.affine.versions import version_of
 
@@ -48,10 +48,10 @@ class Recorder(TorchDispatchMode):
         super().__init__()
         self.tape = Tape(samples)
         self.samples, self.where, self.blame, self.plain = samples, where, blame, plain
+        self.saved = SavedTensors()
         # What this recorder's marks carry: tensors that carried the recorder itself would keep it alive in a cycle.
         self._token = object()
         self._apart: set[Any] = set()  # nodes of autograd's graph that are known not to lead to the input
-        self._storages: dict[int, StorageWeakRef] = {}  # of activations
         self._changed: dict[int, str] = {}  # storages that were modified in place -> the module that did it
         self._born: set[int] = set()  # storages that the network has allocated for constants
         self._buffers: set[int] = set()
@@ -151,20 +151,12 @@ class Recorder(TorchDispatchMode):
             raise error
         self.blame(error)
 
-    def keep(self, tensor: Tensor) -> None:
-        """Lets autograd save this memory: the network has taken it for a constant, of which weights may be made."""
-        self._storages.pop(tensor.untyped_storage()._cdata, None)
-
-    def keep_constants(self, args: tuple, kwargs: dict) -> None:
-        """The same of those arguments that were computed from the input under torch.no_grad()."""
+    def before(self, args: tuple, kwargs: dict) -> None:
+        """Called before autograd sees an operation: keeps what was computed from the input under torch.no_grad()."""
+        self.saved.instead_of_checkpoint()
         for tensor in _tensors(args, kwargs):
             if self._marked(tensor) and tensor.grad_fn is None and tensor is not self._x:
-                self.keep(tensor)
-
-    def is_activation(self, tensor: Tensor) -> bool:
-        """Whether a tensor that autograd is about to save is the memory of a recorded one."""
-        known = self._storages.get(tensor.untyped_storage()._cdata)
-        return known is not None and not known.expired()
+                self.saved.keep(tensor)
 
     # --- recording --------------------------------------------------------------------------------------------------
 
@@ -178,17 +170,21 @@ class Recorder(TorchDispatchMode):
     def _mark(self, tensor: Tensor, value: Value, changed: bool) -> None:
         # Autograd counts the change of an in-place operation only after the dispatch mode has returned.
         tensor.__dict__[_MARK] = (self._token, value, version_of(tensor) + changed)
-        storage = StorageWeakRef(tensor.untyped_storage())
-        self._storages[storage.cdata] = storage
+        self.saved.drop(tensor)
         if changed:
-            self._changed[storage.cdata] = self.where()
+            self._changed[tensor.untyped_storage()._cdata] = self.where()
 
     def _marked(self, tensor: Tensor) -> bool:
         mark = tensor.__dict__.get(_MARK)
         return mark is not None and mark[0] is self._token and mark[1] is not None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
+        # What is called in here is ours: TorchScript and autograd come without having passed the function mode.
+        with torch._C.DisableTorchFunction():
+            return self._dispatch(func, args, kwargs or {})
+
+    def _dispatch(self, func: Any, args: tuple, kwargs: dict) -> Any:
+        self.saved.instead_of_checkpoint()
         if not any(self._marked(t) for t in _tensors(args, kwargs)):
             return self._constant(func, func(*args, **kwargs))
         if func in CONSTANT:

@@ -1,12 +1,10 @@
 """What autograd saves while a network is recorded: what its weights are made of, and no activation."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.versions import version_of
@@ -16,34 +14,47 @@ class _Dropped:
     """Stands for an activation that autograd wanted to keep: the tape has what the passes need."""
 
 
-@contextmanager
-def without_activations(is_activation: Callable[[Tensor], bool]) -> Iterator[None]:
-    """Keeps autograd from saving activations; the rest is saved as ever, and checked for changes when it is used."""
+class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
+    """Inside, autograd saves no activation; the rest is saved as ever, and checked for changes when it is used."""
 
-    def pack(tensor: Tensor) -> Any:
-        if is_activation(tensor) and not _by_checkpoint():
-            return _Dropped
-        return tensor, version_of(tensor)
+    def __init__(self) -> None:
+        activations: dict[int, StorageWeakRef] = {}
 
-    def unpack(packed: Any) -> Tensor:
-        if packed is _Dropped:
-            raise NotAffineError("the critic differentiates its own activations: use method='double_backward'")
-        tensor, version = packed
-        if version_of(tensor) != version:  # PyTorch checks nothing that a hook has saved
-            raise RuntimeError(
-                "one of the variables needed for gradient computation has been modified by an inplace operation: a "
-                f"tensor of shape {list(tensor.shape)}, of which the critic has made a weight, is at version "
-                f"{version_of(tensor)}, expected {version}; call backward before it is changed"
-            )
-        return tensor
+        def pack(tensor: Tensor) -> Any:
+            known = activations.get(tensor.untyped_storage()._cdata)
+            return (tensor, version_of(tensor)) if known is None or known.expired() else _Dropped
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        yield
+        super().__init__(pack, _unpack)
+        self._activations = activations
+
+    def drop(self, tensor: Tensor) -> None:
+        """From now on this memory is that of an activation."""
+        storage = StorageWeakRef(tensor.untyped_storage())
+        self._activations[storage.cdata] = storage
+
+    def keep(self, tensor: Tensor) -> None:
+        """From now on it is not: the network has taken it for a constant, of which weights may be made."""
+        self._activations.pop(tensor.untyped_storage()._cdata, None)
+
+    def instead_of_checkpoint(self) -> None:
+        """Takes the place of torch.utils.checkpoint, if a region of it has begun.
+
+        There are no activations to save memory on, and what the weights are made of need not be computed again.
+        """
+        top = torch._C._autograd._top_saved_tensors_default_hooks(False)
+        if top is not None and top[0] is not self.pack_hook and top[0].__qualname__.startswith("_checkpoint_hook"):
+            torch._C._autograd._pop_saved_tensors_default_hooks()
+            torch._C._autograd._push_saved_tensors_default_hooks(self.pack_hook, self.unpack_hook)
 
 
-def _by_checkpoint() -> bool:
-    """Whether torch.utils.checkpoint is saving the arguments of a region, to compute the weights made there again."""
-    frame = sys._getframe(2)
-    while frame.f_back is not None and frame.f_globals.get("__name__") == "torch.autograd.function":
-        frame = frame.f_back
-    return frame.f_globals.get("__name__") == "torch.utils.checkpoint"
+def _unpack(packed: Any) -> Tensor:
+    if packed is _Dropped:
+        raise NotAffineError("the critic differentiates its own activations: use method='double_backward'")
+    tensor, version = packed
+    if version_of(tensor) != version:  # PyTorch checks nothing that a hook has saved
+        raise RuntimeError(
+            "one of the variables needed for gradient computation has been modified by an inplace operation: a tensor "
+            f"of shape {list(tensor.shape)}, of which the critic has made a weight, is at version "
+            f"{version_of(tensor)}, expected {version}; call backward before it is changed"
+        )
+    return tensor

@@ -41,9 +41,12 @@ def either(
             result = one()
             result.method, result.reason = "one_pass", None
             return result
-        except NotAffineError as error:
+        except Exception as error:
+            # A verdict raises what is wrong with the critic itself; what is wrong with the loss has no verdict.
+            found = next(filter(None, (verdict(network, *arguments).reason for arguments in calls)), None)
+            if found is None and not isinstance(error, NotAffineError):
+                raise
             if method == "one_pass":
-                found = next(filter(None, (verdict(network, *arguments).reason for arguments in calls)), None)
                 raise NotAffineError(f"one_pass cannot differentiate this critic: {found or error}") from None
             # It was eligible when it was looked at, and has changed since (a flag, a branch that depends on the data).
             before.put_back()

@@ -1,5 +1,6 @@
 """Critics that one pass cannot differentiate: refused by name, and right by double backward; and near misses."""
 
+import contextlib
 import copy
 import warnings
 
@@ -7,6 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+from torch.utils.checkpoint import checkpoint
 
 import fastgan
 from fastgan import NotAffineError
@@ -146,6 +149,78 @@ def attention(h: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(t, t, t)
 
 
+def through_its_node(register: str):
+    """Doubles the gradient of an activation by a hook on the node of autograd that made it."""
+
+    def double(*gradients):
+        return tuple(None if g is None else 2 * g for g in gradients[0])
+
+    def run(h: Tensor) -> Tensor:
+        h = h * 1
+        getattr(h.grad_fn, register)(double)
+        return h
+
+    return run
+
+
+def retained(h: Tensor) -> Tensor:
+    h = h * 1
+    h.retain_grad()
+    return h
+
+
+def _hooked(register: str) -> nn.Module:
+    """A layer whose module hook doubles the gradient that it hands on."""
+    layer = nn.Conv2d(4, 4, 1)
+    at = 1 if register == "register_full_backward_pre_hook" else -2
+    getattr(layer, register)(lambda *args: tuple(None if g is None else 2 * g for g in args[at]))
+    return layer
+
+
+class InNumpy(torch.autograd.Function):
+    """Leaves torch in forward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return torch.from_numpy(2 * x.detach().numpy())
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad
+
+
+def spectrum(h: Tensor) -> Tensor:
+    return torch.fft.rfft(h).abs()
+
+
+def short_time_spectrum(h: Tensor) -> Tensor:
+    maps = torch.stft(h.flatten(2).flatten(0, 1), 8, 4, window=torch.ones(8).to(h), return_complex=True).abs()
+    return maps.reshape(len(h), -1)
+
+
+def swallowed(h: Tensor) -> Tensor:
+    """Uses a supposed weight twice; the first refusal is swallowed."""
+    weight = Rounding.apply(h).mean((0, 2, 3), keepdim=True)
+    with torch.no_grad(), contextlib.suppress(NotAffineError):
+        _ = h * weight
+    return h * weight
+
+
+def gradient_inside(h: Tensor) -> Tensor:
+    (g,) = torch.autograd.grad(h.relu().sum(), h, create_graph=True)
+    return h + g
+
+
+def functional_gradient(h: Tensor) -> Tensor:
+    return h * torch.func.grad(lambda t: t.relu().sum())(h)
+
+
+def _script() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.jit.script(nn.Sequential(nn.ReLU(), nn.AvgPool2d(3, 1, 1)).double())
+
+
 INELIGIBLE = {
     "batch norm": (lambda: Around(nn.BatchNorm2d(4)), "batch normalisation in training.*middle: BatchNorm2d"),
     "minibatch stddev": (lambda: Around(stddev, 80), "mixes the samples|reduced|not known"),
@@ -193,10 +268,28 @@ INELIGIBLE = {
     "data": (lambda: Around(lambda h: h + h.data.tanh()), "past autograd"),
     "view changed": (lambda: Around(through_a_view), "in place"),
     "written into a buffer": (lambda: Around(into_a_buffer), "copy_.* is not known"),
+    "a hook on its node": (
+        lambda: Around(through_its_node("register_hook")), "autograd node of an activation.*in the critic: Around"
+    ),
+    "a hook before its node": (lambda: Around(through_its_node("register_prehook")), "autograd node of an activation"),
+    "a retained gradient": (lambda: Around(retained), "gradient of an activation is to be retained"),
+    "a module's backward hook": (lambda: Around(_hooked("register_backward_hook")), "node|hook"),
+    "a module's full backward hook": (lambda: Around(_hooked("register_full_backward_hook")), "node|hook"),
+    "a module's backward pre-hook": (lambda: Around(_hooked("register_full_backward_pre_hook")), "node|hook"),
+    "a spectrum": (lambda: Around(spectrum, 48), "fft_r2c"),
+    "a short-time spectrum": (lambda: Around(short_time_spectrum, 100), "stft|fft|not known"),
+    "complex numbers": (lambda: Around(lambda h: h.to(torch.complex128).real), "complex numbers.*critic: Around"),
+    "numpy": (lambda: Around(InNumpy.apply), "that recording does not see"),
+    "a refusal that is swallowed": (lambda: Around(swallowed), "of unknown derivative"),
+    "autograd.grad in forward": (lambda: Around(gradient_inside), "reduced"),
+    "torch.func.grad in forward": (lambda: Around(functional_gradient), "cannot be recorded.*torch.func"),
     "patches": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 2)), "one number for each sample"),
 }  # fmt: skip
 
 CONSTANTS = {
+    "TorchScript": lambda h: _script()(h),
+    "statistics under no_grad": lambda h: h * _scaled(h),
+    "a rounded gate": lambda h: h * h.round(),
     "detached gate": lambda h: h * h.detach().sigmoid(),
     "gate under no_grad": lambda h: h * _no_grad_gate(h),
     "mask of a comparison": lambda h: h * (h > h.mean((2, 3), keepdim=True)),
@@ -205,6 +298,16 @@ CONSTANTS = {
     "a Python number": lambda h: h * float(h.detach().abs().max()),
     "argmax": lambda h: h * F.one_hot(h.argmax(3), 4).to(h.dtype),
 }
+
+
+def _scaled(h: Tensor) -> Tensor:
+    """A weight that is made of statistics of the activations, which are no variables."""
+    with torch.no_grad():
+        size = h.mean((1, 2, 3), keepdim=True) + 1
+    return GAIN * size
+
+
+GAIN = nn.Parameter(torch.rand(4, 1, 1, dtype=torch.float64))
 
 
 def _no_grad_gate(h: Tensor) -> Tensor:
@@ -313,3 +416,104 @@ def test_a_penalty_on_a_critic_that_ignores_its_input_is_an_error(samples):
         fastgan.critic_loss(Ignores(), *samples)
     with pytest.raises(NotAffineError, match="does not depend on the input"):
         fastgan.critic_loss(Ignores(), *samples, method="one_pass")
+
+
+class ReversesInside(nn.Module):
+    def forward(self, h):
+        return Reversal.apply(h)
+
+
+class AddsToAView(nn.Module):
+    def forward(self, h):
+        view = h[:, :2]
+        view += 1
+        return h
+
+
+@pytest.mark.parametrize("kind", [ReversesInside, AddsToAView])
+def test_the_module_at_fault_is_named(kind):
+    """Not the next one, which meets the consequences."""
+    critic = nn.Sequential(nn.Conv2d(3, 4, 3), kind(), fastgan.nn.MinibatchStdDev(2), nn.Flatten(), nn.LazyLinear(1))
+    critic(torch.randn(4, *SHAPE))
+    reasons = fastgan.explain(critic, torch.randn(4, *SHAPE)).reasons
+    assert f"(in 1: {kind.__name__})" in reasons[0], reasons
+
+
+@pytest.mark.parametrize("output", [(1,), {"logits": 1}, [1, 2], None])
+@pytest.mark.parametrize("method", ["auto", "double_backward", "one_pass"])
+def test_several_outputs_are_refused_in_one_line(output, method, samples):
+    head = nn.Linear(108, 1).double()
+
+    def critic(x: Tensor):
+        return output and type(output)(output) and (head(x.flatten(1)),)
+
+    with pytest.raises((TypeError, NotAffineError), match=r"tuple|NoneType"):
+        fastgan.critic_loss(critic, *samples, method=method)
+    with pytest.raises(TypeError, match=r"critic: it returned a (tuple of 1|NoneType), expected one tensor"):
+        fastgan.critic_loss(critic, *samples, penalties=())
+
+
+def test_a_batch_without_samples_is_pytorch_s_affair():
+    critic = nn.Linear(6, 1)
+    empty = torch.zeros(0, 6)
+    found = fastgan.critic_loss(critic, empty, empty, loss=lambda r, f: r.sum() + f.sum(), penalties=(R1(1.0),))
+    assert (found.method, found.reason) == ("double_backward", "the batch has no samples")
+    found.backward()
+    assert critic.weight.grad.shape == (1, 6)
+
+
+@pytest.mark.parametrize("end", [lambda y: y.squeeze(), lambda y: y.view(()), lambda y: y[0, 0]])
+def test_a_batch_of_one_may_lose_its_dimension(end):
+    critic = nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1)).double()
+    real, fake = torch.randn(2, 1, 6).double()
+    other = copy.deepcopy(critic)
+    truth = gradients(other, textbook(lambda x: end(other(x)), real, fake, None, loss, r1=2.0, r2=1.0))
+    found = fastgan.critic_loss(lambda x: end(critic(x)), real, fake, loss=loss, penalties=(R1(2.0), R2(1.0)))
+    assert relative_error(gradients(critic, found), truth) <= 1e-10
+
+
+def test_a_critic_that_is_wrong_says_so_itself(samples):
+    """Neither its own error nor that of a rule is taken for a reason to differentiate twice."""
+    critic = nn.Sequential(nn.Flatten(), nn.Linear(7, 1)).double()
+    for call in (lambda: fastgan.critic_loss(critic, *samples), lambda: fastgan.explain(critic, samples[0])):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            call()
+
+
+def test_errors_speak_as_the_function_that_was_called(samples):
+    critic = nn.Linear(3, 1)
+    for call in (
+        lambda: fastgan.gradient_penalty(critic, torch.zeros(3, 4, dtype=torch.int64), R1(1.0)),
+        lambda: fastgan.gradient_penalty(critic, samples[0], R1(1.0), method="best"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"^gradient_penalty: (x|method) is"):
+            call()
+
+
+class Checkpointed(nn.Module):
+    """Weights that are computed inside of a region which activation checkpointing computes again."""
+
+    def __init__(self, normalise) -> None:
+        super().__init__()
+        self.first, self.second = normalise(nn.Linear(6, 8)), normalise(nn.Linear(8, 8))
+        self.head = nn.Linear(8, 1)
+
+    def inside(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(self.second(F.leaky_relu(self.first(x), 0.2)), 0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(checkpoint(self.inside, x * 1, use_reentrant=False))
+
+
+@pytest.mark.parametrize(
+    "normalise", [lambda m: m, parametrizations.weight_norm, parametrizations.spectral_norm, fastgan.nn.spectral_norm]
+)
+def test_weights_of_a_checkpointed_region(normalise, generator):
+    critic = Checkpointed(normalise).double()
+    other = copy.deepcopy(critic)
+    other.forward = lambda x: other.head(other.inside(x))
+    real, fake = torch.randn(2, 5, 6, generator=generator).double()
+    truth = gradients(other, textbook(other, real, fake, None, loss, r1=2.0, r2=1.0))
+    found = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(2.0), R2(1.0)))
+    assert found.method == "one_pass"
+    assert relative_error(gradients(critic, found), truth) <= 1e-10

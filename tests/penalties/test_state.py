@@ -214,7 +214,7 @@ def test_what_changes_before_backward_is_noticed_or_does_not_matter(kind, method
     with torch.no_grad():
         CHANGES[kind](critic, labels)
     if kind in REFUSED:
-        with pytest.raises(RuntimeError, match="in ?place"):
+        with pytest.raises(RuntimeError, match=r"in ?place"):
             total.backward()
     else:
         assert relative_error(gradients(critic, total), truth) <= 1e-10
