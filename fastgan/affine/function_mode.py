@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.saved_tensors import SavedTensors
@@ -29,14 +30,22 @@ class BehindAutograd(TorchFunctionMode):
         self.recorder = recorder
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        reason = _REFUSED.get(func)
-        if reason is not None and self.recorder.marked(args[0]):
-            self.recorder.refuse(NotAffineError(reason))
-        elif func in _DETACH and self.recorder.marked(args[0]):
-            self.recorder.saved.keep(args[0])
+        if func in _SPECIAL:
+            if self.recorder.marked(args[0]) and not self._called_by_recorder():
+                self._special(func, args[0])
         elif torch.is_grad_enabled():
             self.recorder.before(args, kwargs or {})
         return func(*args, **(kwargs or {}))
+
+    def _special(self, func: Any, activation: Tensor) -> None:
+        if func in _DETACH:
+            self.recorder.saved.keep(activation)
+        else:
+            self.recorder.refuse(NotAffineError(_REFUSED[func]))
+
+    def _called_by_recorder(self) -> bool:
+        """Operations of TorchScript or of autograd's engine come to the recorder without having been here before."""
+        return _get_current_dispatch_mode() is not self.recorder
 
 
 _REFUSED: dict[Callable[..., Any], str] = {
@@ -52,3 +61,4 @@ _REFUSED: dict[Callable[..., Any], str] = {
     ),
 }
 _DETACH = frozenset({Tensor.detach, torch.detach})
+_SPECIAL = _DETACH | _REFUSED.keys()

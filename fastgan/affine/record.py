@@ -29,7 +29,7 @@ def record(
         network: any callable; one number per sample is expected of it.
         x: [samples, ...]; treated as the variable, whatever its own history.
         rest: further arguments, e.g. labels; constants, though gradients flow to the weights that embed them.
-        buffers: tensors that the network's next call may change.
+        buffers: tensors that the network's next call may change; looked at only where there are constants.
         blame: called for every operation that is not affine; without it the first one raises.
         where: the name of the module that is running, for messages.
         plain: keep masks in torch's own operations, for a compiler to fuse, not in fastgan's kernels.

@@ -5,6 +5,7 @@ that could be stale: replaced parameters, hooks, flags and Python control flow a
 come from anywhere (a parametrization, spectral norm, a label's embedding); autograd differentiates what makes them.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -54,7 +55,8 @@ class Recorder(TorchDispatchMode):
         self._apart: set[Any] = set()  # nodes of autograd's graph that are known not to lead to the input
         self._changed: dict[int, str] = {}  # storages that were modified in place -> the module that did it
         self._born: set[int] = set()  # storages that the network has allocated for constants
-        self._buffers: set[int] = set()
+        self._buffers: set[int] | None = None  # their storages, once one is asked for
+        self._without_grad = False  # whether anything was computed from the input where autograd is off
 
     # --- what the rules use -----------------------------------------------------------------------------------------
 
@@ -154,16 +156,16 @@ class Recorder(TorchDispatchMode):
     def before(self, args: tuple, kwargs: dict) -> None:
         """Called before autograd sees an operation: keeps what was computed from the input under torch.no_grad()."""
         self.saved.instead_of_checkpoint()
-        for tensor in _tensors(args, kwargs):
-            if self._marked(tensor) and tensor.grad_fn is None and tensor is not self._x:
-                self.saved.keep(tensor)
+        if self._without_grad:
+            for tensor in _tensors(args, kwargs):
+                if self._marked(tensor) and tensor.grad_fn is None and tensor is not self._x:
+                    self.saved.keep(tensor)
 
     # --- recording --------------------------------------------------------------------------------------------------
 
     def start(self, x: Tensor, buffers: Iterable[Tensor]) -> None:
         """`buffers`: what calls of the network may change, so that it is copied where T reads it again."""
-        self._x = x
-        self._buffers = {buffer.untyped_storage()._cdata for buffer in buffers}
+        self._x, self._given_buffers = x, buffers
         self.tape.input = Value(x, Batch(0, 1))
         self._mark(x, self.tape.input, changed=False)
 
@@ -171,6 +173,7 @@ class Recorder(TorchDispatchMode):
         # Autograd counts the change of an in-place operation only after the dispatch mode has returned.
         tensor.__dict__[_MARK] = (self._token, value, version_of(tensor) + changed)
         self.saved.drop(tensor)
+        self._without_grad |= not torch.is_grad_enabled()
         if changed:
             self._changed[tensor.untyped_storage()._cdata] = self.where()
 
@@ -179,11 +182,7 @@ class Recorder(TorchDispatchMode):
         return mark is not None and mark[0] is self._token and mark[1] is not None
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        # What is called in here is ours: TorchScript and autograd come without having passed the function mode.
-        with torch._C.DisableTorchFunction():
-            return self._dispatch(func, args, kwargs or {})
-
-    def _dispatch(self, func: Any, args: tuple, kwargs: dict) -> Any:
+        kwargs = kwargs or {}
         self.saved.instead_of_checkpoint()
         if not any(self._marked(t) for t in _tensors(args, kwargs)):
             return self._constant(func, func(*args, **kwargs))
@@ -218,7 +217,7 @@ class Recorder(TorchDispatchMode):
 
     def _constant(self, func: Any, result: Any) -> Any:
         """The result of an operation that does not depend on the input, whose memory is known from now on."""
-        if isinstance(result, Tensor) and not func.is_view and not func._schema.is_mutable:
+        if _allocates(func) and isinstance(result, Tensor):
             self._born.add(result.untyped_storage()._cdata)
         return result
 
@@ -234,12 +233,17 @@ class Recorder(TorchDispatchMode):
                 a = type(a)(self._snapshot(func, a))
             elif isinstance(a, Tensor) and not a.requires_grad and self.find(a) is None:
                 block = a.untyped_storage()._cdata
-                if block in self._buffers or (func in ADDITIONS and block not in self._born):
+                if self._is_buffer(block) or (func in ADDITIONS and block not in self._born):
                     a = a.clone()
                 else:
                     self.tape.constants.append((a, version_of(a)))
             kept.append(a)
         return tuple(kept)
+
+    def _is_buffer(self, block: int) -> bool:
+        if self._buffers is None:
+            self._buffers = {buffer.untyped_storage()._cdata for buffer in self._given_buffers}
+        return block in self._buffers
 
     def _in_place(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
         """Runs the functional form and copies its result over the first argument."""
@@ -290,6 +294,12 @@ class Recorder(TorchDispatchMode):
                 value.hidden, value.reason = True, f"{error}{place}"
             self._mark(tensor, value, changed=any(tensor is t for t in args))
         return result
+
+
+@functools.cache
+def _allocates(func: Any) -> bool:
+    """Whether what an operation returns is in memory of its own."""
+    return not func.is_view and not func._schema.is_mutable
 
 
 def _tensors(args: Any, kwargs: dict) -> Iterator[Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fastgan.affine import NotAffineError
-from fastgan.penalties.eligibility import reconsider, verdict
+from fastgan.penalties.eligibility import reconsider, verdicts_of
 from fastgan.penalties.result import CriticLoss
 from fastgan.penalties.state import Footprint
 
@@ -31,7 +31,7 @@ def either(
     """
     reason, footprints = None, []
     if method == "auto":
-        verdicts = [verdict(network, *arguments) for arguments in calls]
+        verdicts = verdicts_of(network, calls)
         reason = next((found.reason for found in verdicts if found.reason), None)
         footprints = [found.footprint for found in verdicts]
     if method == "one_pass" or (method == "auto" and reason is None):
@@ -43,7 +43,7 @@ def either(
             return result
         except Exception as error:
             # A verdict raises what is wrong with the critic itself; what is wrong with the loss has no verdict.
-            found = next(filter(None, (verdict(network, *arguments).reason for arguments in calls)), None)
+            found = next((found.reason for found in verdicts_of(network, calls) if found.reason), None)
             if found is None and not isinstance(error, NotAffineError):
                 raise
             if method == "one_pass":

@@ -3,7 +3,7 @@
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,20 +123,22 @@ _FAILED = "failed"
 _KNOWN: "weakref.WeakKeyDictionary[Any, dict[Any, Verdict]]" = weakref.WeakKeyDictionary()
 
 
-def verdict(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
-    """The verdict on a network for inputs of this kind, remembered by its modules and their modes, shapes, dtypes.
+def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[Verdict]:
+    """The verdicts on a network for inputs of these kinds, remembered by its modules and their modes, shapes, dtypes.
 
-    It only chooses the method: a network that has changed in another way since is still differentiated exactly, because
-    recording looks at every operation of every call.
+    They only choose the method: a network that has changed in another way since is still differentiated exactly,
+    because recording looks at every operation of every call.
     """
-    try:
-        known = _KNOWN.setdefault(anchor(network), {})
-    except TypeError:  # not weakly referable: an instance with __slots__
-        return examine(network, x, *rest)
-    key = _key(network, x, *rest)
-    if key not in known:
-        known[key] = examine(network, x, *rest)
-    return known[key]
+    if not calls:
+        return []
+    known, structure = _known(network), _structure(network)
+    found = []
+    for arguments in calls:
+        key = structure, _kinds(arguments)
+        if key not in known:
+            known[key] = examine(network, *arguments)
+        found.append(known[key])
+    return found
 
 
 def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: str) -> None:
@@ -144,17 +146,26 @@ def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: s
 
     What only a whole step shows, such as a loss of the critic's activations, is remembered once it has come twice.
     """
-    with suppress(TypeError):  # not weakly referable
-        before = _KNOWN.get(anchor(network), {})
-        _KNOWN[anchor(network)] = {_FAILED: Verdict((reason,), {}, 0)}
-        if before.get(_FAILED) == Verdict((reason,), {}, 0):
-            for arguments in calls:
-                _KNOWN[anchor(network)][_key(network, *arguments)] = before[_FAILED]
+    known = _known(network)
+    again = known.get(_FAILED) == Verdict((reason,), {}, 0)
+    known.clear()
+    known[_FAILED] = Verdict((reason,), {}, 0)
+    if again:
+        structure = _structure(network)
+        known.update(((structure, _kinds(arguments)), known[_FAILED]) for arguments in calls)
 
 
-def _key(network: Callable[..., Tensor], *args: Any) -> Any:
-    modes = tuple((type(module), module.training) for module in each_module_of(network))
-    autocast = torch.is_autocast_enabled(args[0].device.type)
-    code = code_of(network)
-    kinds = ((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in args)
-    return code, modes, autocast, *kinds
+def _known(network: Callable[..., Tensor]) -> dict[Any, Verdict]:
+    try:
+        return _KNOWN.setdefault(anchor(network), {})
+    except TypeError:  # not weakly referable: an instance with __slots__
+        return {}
+
+
+def _structure(network: Callable[..., Tensor]) -> Any:
+    return code_of(network), tuple((type(module), module.training) for module in each_module_of(network))
+
+
+def _kinds(arguments: tuple) -> Any:
+    autocast = torch.is_autocast_enabled(arguments[0].device.type)
+    return autocast, *((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in arguments)
