@@ -2,6 +2,7 @@
 #
 #   make demo    set up, train on the digits, draw samples, evaluate, compare speeds    (about 5 minutes on 2 cores)
 #   make test    set up, run every test that needs no GPU
+#   make fuzz    20,000 random critics against a textbook double backward; CRITICS and SEED choose others
 #   make lint    ruff, mypy, clang-format
 #   make bench   measure ops and gradient penalties against PyTorch, write benchmarks/results/ and the README's tables
 #   make gpu     on a GPU machine with PyTorch: build, test on the GPU, benchmark (uses PYTHON as it is, no venv)
@@ -14,8 +15,9 @@ CXX_FILES := $(wildcard csrc/*.cpp csrc/*.cu csrc/*.h csrc/*.cuh tests/emulator/
 DEMO := runs/demo
 DEMO_STEPS ?= 5000
 OPS_LOG := $(VENV)/test-ops.log
+CRITICS ?= 20000
 
-.PHONY: setup demo test test-ops lint format bench gpu clean
+.PHONY: setup demo test test-ops fuzz lint format bench gpu clean
 
 setup: $(VENV)/installed
 
@@ -44,6 +46,9 @@ test: setup
 test-ops: setup
 	$(BIN)/python -m pytest tests/ops
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops -k triton
+
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --critics $(CRITICS) $(if $(SEED),--seed $(SEED))
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,0 +1,69 @@
+"""Holds an outcome against the textbook's."""
+
+from torch import Tensor
+
+from tests.fuzz.running import Outcome
+
+LIMIT = 1e-9
+"""Relative. Rounding in float64 has 1e-16; a network of this size and two derivatives lose a few digits of it."""
+
+FLOOR = 1e-6
+"""What is smaller than this in all a program computes is what rounding leaves where terms cancel."""
+
+
+def difference(found: Outcome, truth: Outcome, penalty_alone: bool) -> tuple[str, float] | None:
+    """The first thing that differs, and how much; None if all is equal.
+
+    Args:
+        found, truth: of runs that raised nothing.
+        penalty_alone: whether there was no loss, so that biases may have None, as documented.
+    """
+    if len(found.values) != len(truth.values):
+        return "the number of values", 1.0
+    for i, (a, b) in enumerate(zip(found.values, truth.values, strict=True)):
+        error = relative(a.reshape(b.shape) if a.numel() == b.numel() else a, b, 1.0)
+        if not error <= LIMIT:
+            return f"value {i}", error
+    overall = max([largest(t) for t in truth.gradients.values() if t is not None], default=0.0)
+    for name, b in truth.gradients.items():
+        a = found.gradients[name]
+        if a is None or b is None:
+            if a is b or (a is None and penalty_alone and b is not None and not b.any()):
+                continue
+            return f"None for {name}" if a is None else f"no None for {name}", 1.0 if a is None and b.any() else 0.0
+        error = relative(a, b, max(1e-3 * overall, FLOOR))
+        if not error <= LIMIT:
+            return f"gradient of {name}", error
+    for name, b in truth.state.items():
+        a = found.state.get(name)
+        if a is None or a.shape != b.shape or a.dtype != b.dtype:
+            return f"state {name}", 1.0
+        error = relative(a, b, 1.0)
+        if not error <= LIMIT:
+            return f"state {name}", error
+    return None
+
+
+def change(perturbed: Outcome, truth: Outcome) -> float:
+    """The largest relative difference of two outcomes of the textbook; infinite where one of them failed."""
+    if perturbed.error is not None or len(perturbed.values) != len(truth.values):
+        return float("inf")
+    overall = max([largest(t) for t in truth.gradients.values() if t is not None], default=0.0)
+    errors = [relative(a, b, 1.0) for a, b in zip(perturbed.values, truth.values, strict=True)]
+    for name, b in truth.gradients.items():
+        a = perturbed.gradients[name]
+        if a is not None and b is not None:
+            errors.append(relative(a, b, max(1e-3 * overall, FLOOR)))
+    return max(errors, default=0.0)
+
+
+def relative(a: Tensor, b: Tensor, least: float) -> float:
+    if a.shape != b.shape:
+        return float("inf")
+    if not b.numel():
+        return 0.0
+    return (a.double() - b.double()).abs().max().item() / max(largest(b), least)
+
+
+def largest(t: Tensor) -> float:
+    return t.double().abs().max().item() if t.numel() else 0.0
