@@ -183,7 +183,7 @@ class Tape:
                 needed.update(node.inputs)
                 kept.append(node)
         self.nodes = kept[::-1]
-        used = {slot for node in self.nodes for slot in (*node.slots, *node.constants)}
+        used = set(self.wanting(constants=True))
         self.slots = {key: slot for key, slot in self.slots.items() if slot in used}
         self._move_biases()
 
@@ -206,6 +206,11 @@ class Tape:
             if maker.does_nothing:
                 node.inputs = maker.inputs
                 self.nodes = [other for other in self.nodes if other is not maker]
+
+    def wanting(self, constants: bool) -> list[Slot]:
+        """The weights that get a gradient; those that are only added get none unless the output is in the loss."""
+        used = {slot for node in self.nodes for slot in ((*node.slots, *node.constants) if constants else node.slots)}
+        return [slot for slot in self.slots.values() if slot in used]
 
     def uses(self, dtype: torch.dtype) -> bool:
         """Whether any recorded tensor has this dtype."""

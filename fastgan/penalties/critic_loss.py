@@ -44,7 +44,8 @@ def critic_loss(
     sample (`fastgan.explain` says), four passes give the gradient of everything: the price of an ordinary step and a
     third. If not, it is differentiated twice, exactly as well.
 
-    The gradient goes to the critic's parameters and whatever else its weights were made of; never to `real` or `fake`.
+    The gradient goes to the critic's parameters, to whatever else its weights were made of, and to what the loss depends on
+    besides the outputs; never to `real` or `fake`.
 
     Args:
         critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel.
@@ -58,7 +59,8 @@ def critic_loss(
             every sample has a class, and a pack has none.
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
         method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
-            the first that can. It runs the critic once more when it first meets a kind of batch, to find out.
+            the first that can. It runs the critic once more when it first meets a kind of batch, to find out, and puts
+            back what that changes.
         compile: run the passes of one_pass through torch.compile, with inductor or the backend named. The first call
             of a kind takes its time; whatever the critic's code depends on is guarded, so that a change compiles anew.
             Its code must have no graph breaks. Double backward is not compiled, which torch.compile refuses.
@@ -68,7 +70,7 @@ def critic_loss(
 
     Raises:
         NotAffineError: method is `one_pass` and the critic does not qualify; says which operation of which module.
-        ValueError, TypeError: an argument is not what is described here.
+        ValueError, TypeError: an argument is not what is described here, or the critic returns more than one tensor.
     """
     penalised = named(penalties)
     objective, witness = objective_of("critic_loss", loss, penalised)

@@ -54,7 +54,7 @@ class Verdict:
 def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) -> Verdict:
     """Prints which method `critic_loss` takes for a critic on such a batch, and why.
 
-    The critic runs once; its buffers and the random state are restored.
+    The critic runs once; whatever it overwrites, the attributes of its modules and the random state are put back.
 
     Args:
         critic: as for `critic_loss`.

@@ -25,7 +25,7 @@ class Recorded(Protocol):
 
     Attributes:
         logits: its output, one number for each sample.
-        weights: the tensors that want a gradient.
+        weights: the tensors that get a gradient, known after X.
         seed: what gradients are multiplied by on their way through the network.
         leaf: its input, as autograd knows it.
     """
@@ -52,11 +52,13 @@ class OnTape:
         self.tape: Tape
         self.logits, self.tape = record(critic, x, *rest, buffers=buffers_of(critic))
         self.leaf = self.tape.leaf
-        self.weights = [slot.tensor for slot in self.tape.slots.values()]
+        self.slots: list[Slot]
         self.seed = seed_of(self.tape)
 
     def gradient(self, s: Tensor | None) -> Tensor:
         g, self.of_constants = self.tape.gradient(torch.full_like(self.logits, self.seed), s)
+        self.slots = self.tape.wanting(constants=s is not None)
+        self.weights = [slot.tensor for slot in self.slots]
         return g
 
     def weight_gradients(self, u: Tensor, s: Tensor | None, factor: Tensor | None) -> list[Tensor | None]:
@@ -67,7 +69,7 @@ class OnTape:
         merged = divided(found, self.seed, factor)
         for slot, gradient in divided(self.of_constants, self.seed, None).items():
             merged[slot] = merged[slot] + gradient if slot in merged else gradient
-        return [merged.get(slot) for slot in self.tape.slots.values()]
+        return [merged.get(slot) for slot in self.slots]
 
 
 def seed_of(tape: Tape) -> float:
