@@ -44,8 +44,8 @@ def critic_loss(
     sample (`fastgan.explain` says), four passes give the gradient of everything: the price of an ordinary step and a
     third. If not, it is differentiated twice, exactly as well.
 
-    The gradient goes to the critic's parameters, to whatever else its weights were made of, and to what the loss depends on
-    besides the outputs; never to `real` or `fake`.
+    The gradient goes to the parameters, to whatever else weights were made of, and to what the loss depends
+    on besides the outputs; never to `real` or `fake`.
 
     Args:
         critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel.
