@@ -4,6 +4,7 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/bias_
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.layout import dense, like, outer_channels_inner
 from fastgan.ops.precision import compute_dtype
@@ -100,24 +101,33 @@ class _Cpu:
 
     @staticmethod
     def forward(x: Tensor, b: Tensor | None, y: Tensor, *config: Any) -> None:
-        bias = _Cpu.bias(b, x)
-        extension().bias_act(x.data_ptr(), address(bias), y.data_ptr(), _Cpu.arguments(x, *config))
+        b = _Cpu.bias(b, x)
+        large, small = _Cpu.addresses(x, config[0])
+        extension().bias_act(large(x), small(b), large(y), _Cpu.arguments(x, *config))
 
     @staticmethod
     def grad(dy: Tensor, s: Tensor | None, b: Tensor | None, dx: Tensor, db: Tensor | None, *config: Any) -> None:
-        bias = _Cpu.bias(b, dy)
+        b = _Cpu.bias(b, dy)
+        large, small = _Cpu.addresses(dy, config[0])
         args = _Cpu.arguments(dy, *config)
-        extension().bias_act_grad(dy.data_ptr(), address(s), address(bias), dx.data_ptr(), address(db), args)
+        extension().bias_act_grad(large(dy), large(s), small(b), large(dx), small(db), args)
 
     @staticmethod
     def grad2(u: Tensor, dy: Tensor, s: Tensor, b: Tensor | None, t: Tensor, *config: Any) -> None:
-        bias = _Cpu.bias(b, dy)
+        b = _Cpu.bias(b, dy)
+        large, small = _Cpu.addresses(dy, config[0])
         args = _Cpu.arguments(dy, *config)
-        extension().bias_act_grad2(u.data_ptr(), dy.data_ptr(), s.data_ptr(), address(bias), t.data_ptr(), args)
+        extension().bias_act_grad2(large(u), large(dy), large(s), small(b), large(t), args)
 
     @staticmethod
     def bias(b: Tensor | None, x: Tensor) -> Tensor | None:
         return None if b is None else b.to(compute_dtype(x)).contiguous()
+
+    @staticmethod
+    def addresses(x: Tensor, sizes: tuple[int, int, int]) -> tuple[Any, Any]:
+        """What the kernels take for a tensor like x, and for one with a value for each channel."""
+        large = partial(address, dtype=x.dtype, count=math.prod(sizes), device=CPU)
+        return large, partial(address, dtype=compute_dtype(x), count=sizes[1], device=CPU)
 
     @staticmethod
     def arguments(

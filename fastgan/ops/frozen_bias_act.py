@@ -313,7 +313,7 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
         """`arrange` changes the memory order of the x that the mask is made from."""
         x = arrange(torch.randn(shape, generator=generator).to(device, dtype))
         b = torch.linspace(-0.4, 0.4, shape[dim], dtype=torch.float64).to(device, dtype) if with_bias else None
-        s = None if samples is None else torch.linspace(-1, 1.5, samples, device=device)
+        s = None if samples is None else torch.linspace(-1, 1.5, samples, dtype=torch.float32, device=device)
         mask = bias_act_with_mask(x, b, dim, **kwargs)[1]
         u = torch.randn(shape, generator=generator, dtype=torch.float64)
         # Away from what s b may cancel, so that a small difference of large numbers is no sample's result.
@@ -349,7 +349,7 @@ def bench_shape(label: str, shape: tuple[int, ...]) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         x, u = (torch.randn(shape, device=device, dtype=dtype) for _ in range(2))
         b = torch.randn(shape[1], device=device, dtype=dtype)
-        s = torch.rand(shape[0], device=device)
+        s = torch.rand(shape[0], dtype=torch.float32, device=device)
         mask = bias_act_with_mask(x, b)[1]
         return Sample((u, b), {"s": s, "mask": mask, "act": "lrelu"}, label=label)
 

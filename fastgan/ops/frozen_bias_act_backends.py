@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.activation_mask import bytes_of_mask, in_order
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.layout import dense, outer_channels_inner
@@ -170,26 +170,36 @@ class _Cpu:
     @staticmethod
     def forward(x: Tensor, b: Tensor | None, y: Tensor, bits: Tensor, sizes: tuple[int, int, int], act: str,
                 alpha: float, gain: float, clamp: float | None) -> None:  # fmt: skip
-        bias = _Cpu.wide(b, x)
+        b = _Cpu.wide(b, x)
+        large, mask, values = _Cpu.addresses(x, 1 if clamp is None else 2)
         args = _Cpu.arguments(x, sizes, act, alpha, gain, math.nan if clamp is None else clamp)
-        extension().bias_act_with_mask(x.data_ptr(), address(bias), y.data_ptr(), bits.data_ptr(), args)
+        extension().bias_act_with_mask(large(x), values(b, count=sizes[1]), large(y), mask(bits), args)
 
     @staticmethod
     def frozen(u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor, y: Tensor, sizes: tuple[int, int, int],
                slope: float, gain: float, clamp: float | None, constant: bool) -> None:  # fmt: skip
-        bias, scale = _Cpu.wide(b, u), _Cpu.wide(s, u)
+        b, s, samples = _Cpu.wide(b, u), _Cpu.wide(s, u), _Cpu.samples(s)
+        large, mask, values = _Cpu.addresses(u, 1 if clamp is None else 2)
         args = _Cpu.arguments(u, sizes, "lrelu", slope, gain, math.nan if clamp is None else clamp)
-        addresses = (u.data_ptr(), address(bias), address(scale), bits.data_ptr(), y.data_ptr())
-        extension().frozen_bias_act(*addresses, _Cpu.samples(s), constant, args)
+        addresses = (large(u), values(b, count=sizes[1]), values(s, count=samples), mask(bits), large(y))
+        extension().frozen_bias_act(*addresses, samples, constant, args)
 
     @staticmethod
     def grad(dy: Tensor, s: Tensor | None, bits: Tensor, du: Tensor, db: Tensor | None, sizes: tuple[int, int, int],
              slope: float, gain: float, clamped: bool) -> None:  # fmt: skip
-        scale = _Cpu.wide(s, dy)
+        s, samples = _Cpu.wide(s, dy), _Cpu.samples(s)
+        large, mask, values = _Cpu.addresses(dy, 2 if clamped else 1)
         # A number here says only that there is a second plane: no clamp's value enters a derivative.
         args = _Cpu.arguments(dy, sizes, "lrelu", slope, gain, 0.0 if clamped else math.nan)
-        addresses = (dy.data_ptr(), address(scale), bits.data_ptr(), du.data_ptr(), address(db))
-        extension().frozen_bias_act_grad(*addresses, _Cpu.samples(s), args)
+        addresses = (large(dy), values(s, count=samples), mask(bits), large(du), values(db, count=sizes[1]))
+        extension().frozen_bias_act_grad(*addresses, samples, args)
+
+    @staticmethod
+    def addresses(x: Tensor, planes: int) -> tuple[Any, Any, Any]:
+        """What the kernels take for a tensor like x, for a mask of so many planes, and for `count` values."""
+        large = functools.partial(address, dtype=x.dtype, count=x.numel(), device=CPU)
+        mask = functools.partial(address, dtype=torch.uint8, count=planes * bytes_of_mask(x), device=CPU)
+        return large, mask, functools.partial(address, dtype=compute_dtype(x.dtype), device=CPU)
 
     @staticmethod
     def samples(s: Tensor | None) -> int:

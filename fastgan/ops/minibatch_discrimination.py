@@ -4,6 +4,7 @@ The eager composition materialises B x B x K x C differences and their signs. Th
 forward, backward and double backward, so that the extra memory is O(B K C).
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from fastgan import allocation, backends
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.checks import check_floating
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
 
@@ -128,7 +129,9 @@ def _grad2(v: Tensor, g: Tensor, m: Tensor, backend: str) -> tuple[Tensor, Tenso
 
 def _call(name: str, backend: str, m: Tensor, tensors: tuple[Tensor, ...]) -> None:
     """Calls csrc/minibatch_discrimination.cpp or .cu with addresses; the outputs come last in `tensors`."""
-    addresses = [tensor.data_ptr() for tensor in tensors]
+    device = CPU if backend == "cpu" else m.device
+    # Each is [B, K], like the result, or [B, K, C], like m.
+    addresses = [address(t, m.dtype, math.prod(m.shape[: t.ndim]), device) for t in tensors]
     if backend == "cpu":
         getattr(extension(), name)(*addresses, *m.shape, DTYPE_CODES[m.dtype], torch.get_num_threads())
         return

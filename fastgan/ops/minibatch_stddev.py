@@ -6,6 +6,7 @@ double backward that every R1 step of a StyleGAN2 critic makes. The kernels read
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from fastgan import allocation, backends
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import is_channels_last
 from fastgan.ops.precision import compute_dtype
@@ -170,15 +171,18 @@ def _forward(x: Tensor, group_size: int | None, num_channels: int, backend: str)
     last = _is_channels_last(x)
     inside = _in_memory(x, last)
     o = _extended(inside, num_channels, last, allocation.empty)
-    _call("minibatch_stddev", backend, x, last, group_size, num_channels, (inside, o))
+    plain, extended = _addresses(x, num_channels, backend)
+    _call("minibatch_stddev", backend, x, last, group_size, num_channels, (plain(inside), extended(o)))
     return _from_memory(o, last)
 
 
 def _grad(g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
     last = _is_channels_last(x)
     inside = _in_memory(x, last)
-    dx = allocation.empty_like(inside)
-    _call("minibatch_stddev_grad", backend, x, last, group_size, num_channels, (_in_memory(g, last), inside, dx))
+    g, dx = _in_memory(g, last), allocation.empty_like(inside)
+    plain, extended = _addresses(x, num_channels, backend)
+    addresses = extended(g), plain(inside), plain(dx)
+    _call("minibatch_stddev_grad", backend, x, last, group_size, num_channels, addresses)
     return _from_memory(dx, last)
 
 
@@ -188,28 +192,36 @@ def _grad2(
     last = _is_channels_last(x)
     v, g, inside = (_in_memory(t, last) for t in (v, g, x))
     grad_g, grad_x = allocation.empty_like(g), allocation.empty_like(inside)
-    tensors = (v, g, inside, grad_g, grad_x)
-    _call("minibatch_stddev_grad2", backend, x, last, group_size, num_channels, tensors)
+    plain, extended = _addresses(x, num_channels, backend)
+    addresses = plain(v), extended(g), plain(inside), extended(grad_g), plain(grad_x)
+    _call("minibatch_stddev_grad2", backend, x, last, group_size, num_channels, addresses)
     return _from_memory(grad_g, last), _from_memory(grad_x, last)
+
+
+def _addresses(x: Tensor, num_channels: int, backend: str) -> tuple[Any, Any]:
+    """What the kernels take for a tensor like x, and for one with the statistics' channels besides."""
+    N, C, H, W = x.shape
+    declared = partial(address, dtype=x.dtype, device=CPU if backend == "cpu" else x.device)
+    return partial(declared, count=N * C * H * W), partial(declared, count=N * (C + num_channels) * H * W)
 
 
 def _call(
     name: str, backend: str, x: Tensor, last: bool, group_size: int | None, num_channels: int,
-    tensors: tuple[Tensor, ...],
+    addresses: tuple[int, ...],
 ) -> None:  # fmt: skip
-    """Calls csrc/minibatch_stddev.cpp or .cu with addresses; the outputs come last in `tensors`."""
+    """Calls csrc/minibatch_stddev.cpp or .cu; the outputs come last in `addresses`."""
     N, C, H, W = x.shape
     segments, pixels = (H * W, 1) if last else (1, H * W)
     sizes = N, count_groups(N, group_size), num_channels, segments, C // num_channels * pixels, pixels
     args = extension().MinibatchStddevArgs(*sizes, DTYPE_CODES[x.dtype], torch.get_num_threads())
-    addresses = [tensor.data_ptr() for tensor in tensors]
     if backend == "cpu":
         getattr(extension(), name)(*addresses, args)
         return
     with torch.cuda.device(x.device):
         if name != "minibatch_stddev_grad":  # whose blocks leave nothing to be added up
-            parts = allocation.empty((extension().minibatch_stddev_parts(args),), like=x, dtype=torch.float64)
-            addresses.append(parts.data_ptr())
+            count = extension().minibatch_stddev_parts(args)
+            parts = allocation.empty((count,), like=x, dtype=torch.float64)
+            addresses = (*addresses, address(parts, torch.float64, count, x.device))
         stream = torch.cuda.current_stream().cuda_stream
         getattr(extension(), f"{name}_cuda")(*addresses, args, stream)
 
