@@ -50,6 +50,8 @@ class OpSpec:
         backends: the compiled backends in order of preference, each with the dtypes that it takes.
         order: how many derivative orders are exact; a higher one raises or (None) is composed of torch operations.
         samples: (device, dtype, generator) -> sample calls for the tests, small and away from kinks unless marked.
+        kinks: (device, dtype) -> sample calls with inputs exactly on every kink, where docs/kinks.md says what its
+            derivatives are; None for an op that is smooth.
         bench: the shapes to benchmark.
         paper: where the formula stands.
         apart: for an op with several outputs, which `function` and `reference` join into one tensor: the same two
@@ -72,6 +74,7 @@ class OpSpec:
     paper: str
     composed: tuple[str, ...] = ()
     tiled: bool = False
+    kinks: Callable[[torch.device, torch.dtype], Iterator[Sample]] | None = None
     refuses: Callable[[str, Sample], str | None] = lambda backend, sample: None
     apart: tuple[Callable[..., tuple[Tensor, ...]], Callable[..., tuple[Tensor, ...]]] | None = None
 

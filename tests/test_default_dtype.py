@@ -141,8 +141,8 @@ def measured():
     logits = torch.randn(500, 4, dtype=torch.float32)
     figures = [
         metrics.frechet_distance(real, fake), *metrics.kernel_distance(real, fake, 2, 0),
-        *metrics.sliced_wasserstein(real, fake), *metrics.inception_score(logits), *metrics.precision_recall(real, fake),
-        *metrics.density_coverage(real, fake),
+        *metrics.sliced_wasserstein(real, fake), *metrics.inception_score(logits),
+        *metrics.precision_recall(real, fake), *metrics.density_coverage(real, fake),
         *vars(metrics.histogram_divergences(real[:, :2], fake[:, :2], bins=4, range=((-2, 2), (-2, 2)))).values(),
     ]  # fmt: skip
     yield torch.tensor(figures, dtype=torch.float64)

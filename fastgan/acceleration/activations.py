@@ -73,7 +73,7 @@ _PIECEWISE: dict[type, type] = {
 }  # fmt: skip
 _SMOOTH: dict[type, type] = {nn.Tanh: Tanh, nn.Softplus: Softplus}
 
-_AT_ZERO = "bias_act's second derivative at exactly 0 is that of the negative side, PyTorch's is 0"
+_SLOWER = "alone, without a bias to add, bias_act's {} has a slower first derivative"
 
 # Where exp(-z) is below the rounding of 1 in float64, so that the exact second derivative is 0 beside the slope of 1.
 SOFTPLUS_THRESHOLD = 40
@@ -84,7 +84,7 @@ def _in_place(module: nn.Module) -> str | None:
 
 
 def _elu(module: nn.Module) -> str | None:
-    return _AT_ZERO if module.alpha == 1 else f"alpha is {module.alpha}, bias_act's elu has 1"
+    return _SLOWER.format("elu") if module.alpha == 1 else f"alpha is {module.alpha}, bias_act's elu has 1"
 
 
 def _softplus(module: nn.Module) -> str | None:
@@ -97,10 +97,10 @@ def _softplus(module: nn.Module) -> str | None:
 
 _WHY_NOT: dict[type, Callable[[nn.Module], str | None]] = {
     nn.ELU: _elu,
-    nn.SELU: lambda module: _AT_ZERO,
+    nn.SELU: lambda module: _SLOWER.format("selu"),
     nn.Softplus: _softplus,
     nn.Sigmoid: lambda module: "alone, without a bias to add, bias_act's sigmoid is not faster",
-    nn.SiLU: lambda module: "alone, without a bias to add, bias_act's swish has a slower first derivative",
+    nn.SiLU: lambda module: _SLOWER.format("swish"),
     nn.Hardtanh: _in_place,
     nn.ReLU6: _in_place,
 }

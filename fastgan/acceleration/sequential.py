@@ -20,7 +20,7 @@ from fastgan.ops.bias_act import bias_act
 BIAS_IS_FREE = frozenset({"cpu"})
 """Devices whose convolutions and matrix products add a bias while they write: there bias_act has nothing to save."""
 
-# torch's activation -> the name in bias_act's table. elu, selu and softplus are not quite torch's: see activations.py.
+# torch's activation -> the name in bias_act's table. softplus is not quite torch's: see activations.py.
 _ACTS: dict[type, str] = {
     nn.LeakyReLU: "lrelu", nn.ReLU: "relu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid", nn.SiLU: "swish",
 }  # fmt: skip

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backends
@@ -48,7 +49,7 @@ def bias_act(
 
     The signature and the defaults are those that users of StyleGAN know. Differentiable to any order: the first two by
     compiled kernels, with no gradient at all (None) from the second derivative of linear, relu and lrelu to x, where it
-    is zero almost everywhere. Where the clamp is reached (|y| >= clamp) the slope is zero.
+    is zero almost everywhere. Where the clamp is reached (|y| >= clamp) the slope is zero; docs/kinks.md has the rest.
 
     Args:
         x: float32, float64, float16 or bfloat16, of any shape, contiguous or channels_last without a copy.
@@ -139,7 +140,7 @@ def bias_act_reference(
     if gain != 1:
         y = y * gain
     if clamp is not None:
-        y = y.clamp(-clamp, clamp)
+        y = F.hardtanh(y, -clamp, clamp)  # not torch.clamp, whose slope at the bounds is 1
     return y
 
 
@@ -290,6 +291,20 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     )
 
 
+def _kinks(device: torch.device, dtype: torch.dtype) -> Iterator[Sample]:
+    """x + b = 0, results at the clamp, and infinity, in numbers that every dtype has."""
+    z = [-math.inf, -2, -1, -0.5, -0.0, 0.0, 0.5, 1, 2, math.inf]
+    x = torch.tensor(z, dtype=dtype, device=device).view(1, 1, -1)
+    half = torch.tensor([0.5], dtype=dtype, device=device)
+    for act in ACTIVATIONS:
+        # Reached: a clamp of 1 at 0.5 with a gain of 2, at 0 by sigmoid, at -1 by lrelu; with a gain of 1 at infinity
+        # by tanh.
+        clamped = (2.0, 1.0, None), (1.0, 1.0, half), (1.0, 0.0, None)
+        for gain, clamp, b in ((1.0, None, None), (-2.0, None, half), *clamped):
+            kwargs = {"act": act, "alpha": 0.5 if act == "lrelu" else None, "gain": gain, "clamp": clamp}
+            yield Sample((x if b is None else x - b, b), kwargs, f"{kwargs}, b = {b}", smooth=False)
+
+
 def bench_shape(label: str, shape: tuple[int, ...], act: str, clamp: float | None = None) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         x = torch.randn(shape, device=device, dtype=dtype)
@@ -308,6 +323,7 @@ SPEC = register(
         backends={"cpu": FLOATING, "triton": (torch.float32, *HALF)},
         order=None,
         samples=_samples,
+        kinks=_kinks,
         bench=(
             bench_shape("lrelu 64x64", (64, 64), "lrelu"),
             bench_shape("lrelu 64x128x8x8", (64, 128, 8, 8), "lrelu"),

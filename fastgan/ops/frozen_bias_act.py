@@ -345,6 +345,17 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample((2, 6, 4, 3), "contiguous-mask", samples=1, act="relu", clamp=1.5).map(channels_last)
 
 
+def _kinks(device: torch.device, dtype: torch.dtype) -> Iterator[Sample]:
+    """The mask is made exactly on the kinks."""
+    x = torch.tensor([[-math.inf, -2, -1, -0.5, -0.0, 0.0, 0.5, 1, 2, math.inf]], dtype=dtype, device=device)
+    u = torch.linspace(-1.25, 1, x.numel(), dtype=torch.float64, device=device).to(dtype).view_as(x)
+    for act in ("linear", "relu", "lrelu"):
+        for gain, clamp in ((1.0, None), (-2.0, None), (2.0, 1.0), (1.0, 1.0), (1.0, 0.0), (0.5, math.inf)):
+            kwargs: dict[str, Any] = {"act": act, "alpha": 0.5 if act == "lrelu" else None, "gain": gain, "clamp": clamp}
+            mask = bias_act_with_mask(x, None, **kwargs)[1]
+            yield Sample((u, None), {"s": None, "mask": mask, **kwargs}, f"{kwargs}", smooth=False)
+
+
 def bench_shape(label: str, shape: tuple[int, ...]) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         x, u = (torch.randn(shape, device=device, dtype=dtype) for _ in range(2))
@@ -365,6 +376,7 @@ SPEC = register(
         backends={"cpu": FLOATING, "triton": (torch.float32, *HALF)},
         order=None,
         samples=_samples,
+        kinks=_kinks,
         bench=(
             bench_shape("lrelu 32x64x32x32", (32, 64, 32, 32)),
             bench_shape("lrelu 64x128x8x8", (64, 128, 8, 8)),

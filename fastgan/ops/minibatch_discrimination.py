@@ -181,7 +181,13 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield Sample((features(1, 3, 4),), label="one-sample")
     yield Sample((features(0, 3, 4),), label="empty-batch")
     repeated = features(3, 2, 4).repeat(2, 1, 1)
-    yield Sample((repeated,), label="ties", smooth=False)
+    yield Sample((repeated,), label="repeated", smooth=False)
+
+
+def _kinks(device: torch.device, dtype: torch.dtype) -> Iterator[Sample]:
+    """Samples that agree in some features, or in all."""
+    m = torch.tensor([[[0, 1], [0.5, 0]], [[-0.0, 1], [1, 0]], [[0, 2], [1, -1]]], dtype=dtype, device=device)
+    yield Sample((m,), label="ties", smooth=False)
 
 
 def bench_shape(B: int, K: int, C: int) -> BenchShape:
@@ -200,6 +206,7 @@ SPEC = register(
         backends={"cuda": FLOATING, "cpu": FLOATING},
         order=2,
         samples=_samples,
+        kinks=_kinks,
         bench=(bench_shape(64, 100, 5), bench_shape(128, 100, 16), bench_shape(256, 64, 16)),
         paper="Salimans et al. 2016, Improved Techniques for Training GANs, section 3.2",
     )
