@@ -351,7 +351,8 @@ def _kinks(device: torch.device, dtype: torch.dtype) -> Iterator[Sample]:
     u = torch.linspace(-1.25, 1, x.numel(), dtype=torch.float64, device=device).to(dtype).view_as(x)
     for act in ("linear", "relu", "lrelu"):
         for gain, clamp in ((1.0, None), (-2.0, None), (2.0, 1.0), (1.0, 1.0), (1.0, 0.0), (0.5, math.inf)):
-            kwargs: dict[str, Any] = {"act": act, "alpha": 0.5 if act == "lrelu" else None, "gain": gain, "clamp": clamp}
+            alpha = 0.5 if act == "lrelu" else None
+            kwargs: dict[str, Any] = {"act": act, "alpha": alpha, "gain": gain, "clamp": clamp}
             mask = bias_act_with_mask(x, None, **kwargs)[1]
             yield Sample((u, None), {"s": None, "mask": mask, **kwargs}, f"{kwargs}", smooth=False)
 
