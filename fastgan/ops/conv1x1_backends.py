@@ -43,15 +43,17 @@ def _forward(x: Tensor, w: Tensor, bias: Tensor | None, turned: bool) -> Tensor:
 def _weight_grad(x: Tensor, dy: Tensor) -> Tensor:
     pixels, gradients = x.contiguous().flatten(2), dy.contiguous().flatten(2)
     B, C, K = len(x), x.shape[1], dy.shape[1]
+    dw = allocation.empty((K, C, 1, 1), like=x)
+    matrix = dw.view(K, C)
     if C * K <= MOST_AT_ONCE:
         of_samples = allocation.empty((B, K, C), like=x)
         torch.bmm(gradients, pixels.transpose(1, 2), out=of_samples)
-        return of_samples.sum(0).view(K, C, 1, 1)
-    dw = allocation.empty((K, C), like=x)
-    torch.mm(gradients[0], pixels[0].t(), out=dw)
+        torch.sum(of_samples, 0, out=matrix)
+        return dw
+    torch.mm(gradients[0], pixels[0].t(), out=matrix)
     for i in range(1, B):
-        dw.addmm_(gradients[i], pixels[i].t())
-    return dw.view(K, C, 1, 1)
+        matrix.addmm_(gradients[i], pixels[i].t())
+    return dw
 
 
 def _fake_forward(x: Tensor, w: Tensor, bias: Tensor | None, turned: bool) -> Tensor:

@@ -31,10 +31,8 @@ def like(x: Tensor, order: Tensor) -> Tensor:
 
 def empty_image(channels: int, height: int, width: int, order: Tensor) -> Tensor:
     """Uninitialised memory for the batch of the dense tensor `order`, [B, C, H, W], in its memory order."""
-    B = order.shape[0]
-    if order.is_contiguous():
-        return allocation.empty((B, channels, height, width), like=order)
-    return allocation.empty((B, height, width, channels), like=order).permute(0, 3, 1, 2)
+    memory_format = torch.contiguous_format if order.is_contiguous() else torch.channels_last
+    return allocation.empty((order.shape[0], channels, height, width), like=order, memory_format=memory_format)
 
 
 def outer_channels_inner(x: Tensor, dim: int) -> tuple[int, int, int]:

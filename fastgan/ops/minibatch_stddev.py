@@ -5,7 +5,7 @@ double backward that every R1 step of a StyleGAN2 critic makes. The kernels read
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.checks import check_floating
-from fastgan.ops.layout import is_channels_last
+from fastgan.ops.layout import dense, empty_image
 from fastgan.ops.precision import compute_dtype
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
 
@@ -168,34 +168,41 @@ class _MinibatchStdDevGrad2(torch.autograd.Function):
 
 
 def _forward(x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
-    last = _is_channels_last(x)
-    inside = _in_memory(x, last)
-    o = _extended(inside, num_channels, last, allocation.empty)
+    x = dense(x, 1)
+    o = _extended(x, num_channels)
     plain, extended = _addresses(x, num_channels, backend)
-    _call("minibatch_stddev", backend, x, last, group_size, num_channels, (plain(inside), extended(o)))
-    return _from_memory(o, last)
+    _call("minibatch_stddev", backend, x, group_size, num_channels, (plain(x), extended(o)))
+    return o
 
 
 def _grad(g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
-    last = _is_channels_last(x)
-    inside = _in_memory(x, last)
-    g, dx = _in_memory(g, last), allocation.empty_like(inside)
+    x = dense(x, 1)
+    g, dx = _in_order(g, x), allocation.empty_like(x)
     plain, extended = _addresses(x, num_channels, backend)
-    addresses = extended(g), plain(inside), plain(dx)
-    _call("minibatch_stddev_grad", backend, x, last, group_size, num_channels, addresses)
-    return _from_memory(dx, last)
+    _call("minibatch_stddev_grad", backend, x, group_size, num_channels, (extended(g), plain(x), plain(dx)))
+    return dx
 
 
 def _grad2(
     v: Tensor, g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backend: str
 ) -> tuple[Tensor, Tensor]:
-    last = _is_channels_last(x)
-    v, g, inside = (_in_memory(t, last) for t in (v, g, x))
-    grad_g, grad_x = allocation.empty_like(g), allocation.empty_like(inside)
+    x = dense(x, 1)
+    v, g = _in_order(v, x), _in_order(g, x)
+    grad_g, grad_x = allocation.empty_like(g), allocation.empty_like(x)
     plain, extended = _addresses(x, num_channels, backend)
-    addresses = plain(v), extended(g), plain(inside), extended(grad_g), plain(grad_x)
-    _call("minibatch_stddev_grad2", backend, x, last, group_size, num_channels, addresses)
-    return _from_memory(grad_g, last), _from_memory(grad_x, last)
+    addresses = plain(v), extended(g), plain(x), extended(grad_g), plain(grad_x)
+    _call("minibatch_stddev_grad2", backend, x, group_size, num_channels, addresses)
+    return grad_g, grad_x
+
+
+def _extended(x: Tensor, num_channels: int) -> Tensor:
+    """Room for x and the channels behind it."""
+    return empty_image(x.shape[1] + num_channels, x.shape[2], x.shape[3], order=x)
+
+
+def _in_order(t: Tensor, x: Tensor) -> Tensor:
+    """t, of any number of channels, in the memory order of the dense tensor x."""
+    return t.contiguous(memory_format=torch.contiguous_format if x.is_contiguous() else torch.channels_last)
 
 
 def _addresses(x: Tensor, num_channels: int, backend: str) -> tuple[Any, Any]:
@@ -206,12 +213,12 @@ def _addresses(x: Tensor, num_channels: int, backend: str) -> tuple[Any, Any]:
 
 
 def _call(
-    name: str, backend: str, x: Tensor, last: bool, group_size: int | None, num_channels: int,
+    name: str, backend: str, x: Tensor, group_size: int | None, num_channels: int,
     addresses: tuple[int, ...],
 ) -> None:  # fmt: skip
     """Calls csrc/minibatch_stddev.cpp or .cu; the outputs come last in `addresses`."""
     N, C, H, W = x.shape
-    segments, pixels = (H * W, 1) if last else (1, H * W)
+    segments, pixels = (1, H * W) if x.is_contiguous() else (H * W, 1)
     sizes = N, count_groups(N, group_size), num_channels, segments, C // num_channels * pixels, pixels
     args = extension().MinibatchStddevArgs(*sizes, DTYPE_CODES[x.dtype], torch.get_num_threads())
     if backend == "cpu":
@@ -226,40 +233,17 @@ def _call(
         getattr(extension(), f"{name}_cuda")(*addresses, args, stream)
 
 
-def _is_channels_last(x: Tensor) -> bool:
-    return not x.is_contiguous() and is_channels_last(x)
-
-
-def _in_memory(x: Tensor, last: bool) -> Tensor:
-    """x with its dimensions in the order they have, or are to have, in memory; contiguous."""
-    return (x.permute(0, 2, 3, 1) if last else x).contiguous()
-
-
-def _from_memory(x: Tensor, last: bool) -> Tensor:
-    return x.permute(0, 3, 1, 2) if last else x
-
-
-def _extended(inside: Tensor, num_channels: int, last: bool, empty: Callable[..., Tensor]) -> Tensor:
-    """Room for x and the channels behind it, in memory order."""
-    shape = list(inside.shape)
-    shape[3 if last else 1] += num_channels
-    return empty(tuple(shape), like=inside)
-
-
-def _fake_forward(x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
-    last = _is_channels_last(x)
-    inside = x.permute(0, 2, 3, 1) if last else x
-    return _from_memory(_extended(inside, num_channels, last, lambda shape, like: like.new_empty(shape)), last)
-
-
-def _fake_like(x: Tensor, order: Tensor) -> Tensor:
-    """Uninitialised memory for x, in the memory format that goes with `order`."""
-    last = _is_channels_last(order)
-    return _from_memory(torch.empty_like(_in_memory(x, last)), last)
+def _fake_like(t: Tensor, x: Tensor) -> Tensor:
+    """Uninitialised memory for t, in the memory order that goes with x."""
+    return torch.empty_like(_in_order(t, dense(x, 1)))
 
 
 _CONFIG = "int? group_size, int num_channels, str backend"
-_op = define(f"minibatch_stddev(Tensor x, {_CONFIG}) -> Tensor", _forward, _fake_forward)
+_op = define(
+    f"minibatch_stddev(Tensor x, {_CONFIG}) -> Tensor",
+    _forward,
+    lambda x, group_size, num_channels, backend: _extended(dense(x, 1), num_channels),
+)
 _op_grad = define(
     f"minibatch_stddev_grad(Tensor g, Tensor x, {_CONFIG}) -> Tensor",
     _grad,
