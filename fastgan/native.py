@@ -55,7 +55,7 @@ def address(x: torch.Tensor | None, dtype: torch.dtype, count: int, device: torc
     """
     if x is None:
         return 0
-    if x.dtype != dtype or x.numel() != count or x.device != device or not _fills_its_memory(x):
+    if x.dtype != dtype or x.numel() != count or x.device != device or not fills_its_memory(x):
         found = f"{x.dtype} {list(x.shape)} with strides {list(x.stride())} on {x.device}"
         raise RuntimeError(
             f"fastgan's kernel would misread a tensor: {found}, expected {count} neighbours of {dtype} on {device}. "
@@ -64,7 +64,7 @@ def address(x: torch.Tensor | None, dtype: torch.dtype, count: int, device: torc
     return x.data_ptr()
 
 
-def _fills_its_memory(x: torch.Tensor) -> bool:
+def fills_its_memory(x: torch.Tensor) -> bool:
     """Whether the elements of x are neighbours in memory, in whatever order."""
     return x.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense.default(x)
 

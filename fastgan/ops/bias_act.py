@@ -52,7 +52,7 @@ def bias_act(
     is zero almost everywhere. Where the clamp is reached (|y| >= clamp) the slope is zero; docs/kinks.md has the rest.
 
     Args:
-        x: float32, float64, float16 or bfloat16, of any shape, contiguous or channels_last without a copy.
+        x: float32, float64, float16 or bfloat16, of any shape; in any memory order without a copy.
         b: one value for each index of dimension `dim` of x, in any floating dtype; None adds nothing.
         dim: the dimension of x that b runs along.
         act: linear, relu, lrelu, tanh, sigmoid, elu, selu, softplus or swish.
@@ -61,7 +61,7 @@ def bias_act(
         clamp: bound of the absolute value of the result, >= 0; None for no bound.
 
     Returns:
-        A tensor of the shape and dtype of x; the arithmetic is float32 (float64 for float64).
+        A tensor of the shape, dtype and memory order of x; the arithmetic is float32 (float64 for float64).
 
     Raises:
         TypeError: an argument is not a floating tensor.

@@ -14,7 +14,7 @@ from fastgan import allocation
 from fastgan.library import define
 from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.activations import ACTIVATIONS
-from fastgan.ops.layout import dense, like, outer_channels_inner
+from fastgan.ops.layout import filled, like, outer_channels_inner
 from fastgan.ops.precision import compute_dtype
 
 _ARGUMENTS = "int dim, str act, float alpha, float gain, float? clamp, str backend"
@@ -30,7 +30,7 @@ def _forward(
     clamp: float | None,
     backend: str,
 ) -> Tensor:
-    x = dense(x, dim)
+    x = filled(x)
     y = allocation.empty_like(x)
     sizes = outer_channels_inner(x, dim)
     _kernels(backend).forward(x, b, y, sizes, act, alpha, gain, clamp)
@@ -41,7 +41,7 @@ def _grad(
     dy: Tensor, saved: Tensor | None, b: Tensor | None,
     dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str, bias_grad: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    order = dense(dy if saved is None else saved, dim)
+    order = filled(dy if saved is None else saved)
     dy, saved = like(dy, order), None if saved is None else order
     dx = allocation.empty_like(order)
     db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=compute_dtype(dy))
@@ -54,7 +54,7 @@ def _grad2(
     u: Tensor, dy: Tensor, saved: Tensor, b: Tensor | None,
     dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str,
 ) -> Tensor:  # fmt: skip
-    saved = dense(saved, dim)
+    saved = filled(saved)
     u, dy = like(u, saved), like(dy, saved)
     t = allocation.empty_like(saved)
     sizes = outer_channels_inner(saved, dim)
@@ -67,13 +67,13 @@ def _fake_grad(
     dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str, bias_grad: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     db = dy.new_empty((dy.shape[dim] if bias_grad else 0,), dtype=compute_dtype(dy))
-    return torch.empty_like(dense(dy if saved is None else saved, dim)), db
+    return torch.empty_like(filled(dy if saved is None else saved)), db
 
 
 bias_act = define(
     f"bias_act(Tensor x, Tensor? b, {_ARGUMENTS}) -> Tensor",
     _forward,
-    lambda x, b, dim, *rest: torch.empty_like(dense(x, dim)),
+    lambda x, *rest: torch.empty_like(filled(x)),
 )
 bias_act_grad = define(
     f"bias_act_grad(Tensor dy, Tensor? saved, Tensor? b, {_ARGUMENTS}, bool bias_grad) -> (Tensor, Tensor)",
@@ -83,7 +83,7 @@ bias_act_grad = define(
 bias_act_grad2 = define(
     f"bias_act_grad2(Tensor u, Tensor dy, Tensor saved, Tensor? b, {_ARGUMENTS}) -> Tensor",
     _grad2,
-    lambda u, dy, saved, b, dim, *rest: torch.empty_like(dense(saved, dim)),
+    lambda u, dy, saved, *rest: torch.empty_like(filled(saved)),
 )
 
 

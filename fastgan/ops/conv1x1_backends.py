@@ -13,6 +13,7 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.ops import minimal_filtering
+from fastgan.ops.layout import suggests_channels_last
 
 MOST_AT_ONCE = 1 << 16
 """Weights up to which their gradient is the sum of one for each sample; of more, those would be a large tensor."""
@@ -29,6 +30,8 @@ def pays(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
         and minimal_filtering.tensors_fit(x, w, bias, w.shape[1], w.shape[0])
         and x.numel() >= LEAST_ELEMENTS
         and x.is_contiguous()
+        and not suggests_channels_last(x)
+        and not suggests_channels_last(w)  # where PyTorch's result is channels_last too
     )
 
 

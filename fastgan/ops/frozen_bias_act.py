@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastgan import backends
 from fastgan.ops import frozen_bias_act_backends as kernels
-from fastgan.ops.activation_mask import ActivationMask, memory_order
+from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.frozen_bias_act_checks import check, check_frozen, refuse_autograd
 from fastgan.ops.frozen_bias_act_reference import (
     bias_act_with_mask_reference,
@@ -22,7 +22,7 @@ from fastgan.ops.frozen_bias_act_reference import (
     frozen_bias_act_reference,
     slope_and_gain,
 )
-from fastgan.ops.layout import dense
+from fastgan.ops.layout import by_sample, memory_order
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 
@@ -56,7 +56,8 @@ def bias_act_with_mask(
     requires a gradient. Zero and NaN are not positive, as in PyTorch's own leaky_relu; NaN is not clamped.
 
     Args:
-        x: float32, float64, float16 or bfloat16, of any shape, contiguous or channels_last without a copy.
+        x: float32, float64, float16 or bfloat16, of any shape; without a copy if its elements fill their memory
+            and dimension 0, the samples, is outermost there.
         b: one value for each index of dimension `dim` of x, in any floating dtype; None adds nothing.
         dim: the dimension of x that b runs along.
         act: linear, relu or lrelu.
@@ -91,8 +92,8 @@ def bias_act_with_mask_(
 ) -> ActivationMask:
     """`bias_act_with_mask` that overwrites x with y, for layers like `nn.LeakyReLU(inplace=True)`.
 
-    Arguments and errors are those of `bias_act_with_mask`. Where x is neither contiguous nor channels_last the order of
-    the mask is that of a contiguous tensor, and x is overwritten through a copy.
+    Arguments and errors are those of `bias_act_with_mask`. Where that copies x, x is overwritten through the
+    copy, whose memory order is the mask's.
     """
     arguments = _check_forward("bias_act_with_mask_", x, b, dim, act, alpha, gain, clamp)
     backend = backends.select(SPEC, x)
@@ -100,7 +101,7 @@ def bias_act_with_mask_(
         y, mask = bias_act_with_mask_reference(x, b, dim, act, alpha, gain, clamp)
         x.copy_(y)
         return mask
-    order = memory_order(dense(x, arguments[0]))
+    order = memory_order(by_sample(x))
     bits = kernels.bias_act_with_mask_(x, b, *arguments, backend)
     return ActivationMask(bits, order, clamp is not None)
 

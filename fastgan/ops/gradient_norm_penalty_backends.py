@@ -20,7 +20,7 @@ _PENALTY = "float weight, float? target, bool one_sided"
 
 
 def _forward(g: Tensor, weight: float, target: float | None, one_sided: bool, backend: str) -> tuple[Tensor, Tensor]:
-    g = dense(g, 1)  # whichever dense order that is, the samples are outermost
+    g = dense(g)  # whichever dense order that is, the samples are outermost
     penalty, norm = _per_sample(g), _per_sample(g)
     _kernels(backend).forward(g, None, None, None, penalty, norm, weight, target, one_sided, 1.0, 1.0)
     return penalty, norm
@@ -29,7 +29,7 @@ def _forward(g: Tensor, weight: float, target: float | None, one_sided: bool, ba
 def _grad(
     p: Tensor, g: Tensor, norm: Tensor, weight: float, target: float | None, one_sided: bool, backend: str
 ) -> Tensor:
-    g = dense(g, 1)
+    g = dense(g)
     dg = allocation.empty_like(g)
     _kernels(backend).grad(p.contiguous(), g, norm, dg, weight, target, one_sided)
     return dg
@@ -39,7 +39,7 @@ def _penalised_input(
     g: Tensor, x: Tensor, s: Tensor | None,
     weight: float, target: float | None, one_sided: bool, scale: float, grad_scale: float, backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    x = dense(x, 1)
+    x = dense(x)
     g = like(g, x)
     s = None if s is None else s.to(compute_dtype(x)).contiguous()
     u, penalty, norm = allocation.empty_like(x), _per_sample(x), _per_sample(x)
@@ -63,13 +63,13 @@ gradient_norm_penalty = define(
 gradient_norm_penalty_grad = define(
     f"gradient_norm_penalty_grad(Tensor p, Tensor g, Tensor norm, {_PENALTY}, str backend) -> Tensor",
     _grad,
-    lambda p, g, *rest: torch.empty_like(dense(g, 1)),
+    lambda p, g, *rest: torch.empty_like(dense(g)),
 )
 penalised_input = define(
     f"penalised_input(Tensor g, Tensor x, Tensor? s, {_PENALTY}, float scale, float grad_scale, str backend)"
     " -> (Tensor, Tensor, Tensor)",
     _penalised_input,
-    lambda g, x, *rest: (torch.empty_like(dense(x, 1)), _fake_per_sample(x), _fake_per_sample(x)),
+    lambda g, x, *rest: (torch.empty_like(dense(x)), _fake_per_sample(x), _fake_per_sample(x)),
 )
 
 

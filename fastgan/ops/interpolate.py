@@ -157,7 +157,7 @@ class _InterpolateGrad(torch.autograd.Function):
 
 
 def _forward(x: Tensor, y: Tensor, seed: Tensor, backend: str) -> Tensor:
-    x = dense(x, 1)  # whichever dense order that is, the samples are outermost
+    x = dense(x)  # whichever dense order that is, the samples are outermost
     y = like(y, x)
     o = allocation.empty_like(x)
     if backend == "cpu":
@@ -169,7 +169,7 @@ def _forward(x: Tensor, y: Tensor, seed: Tensor, backend: str) -> Tensor:
 
 
 def _grad(g: Tensor, seed: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-    g = dense(g, 1)
+    g = dense(g)
     dx, dy = allocation.empty_like(g), allocation.empty_like(g)
     if backend == "cpu":
         large = _addresses(g)
@@ -203,12 +203,12 @@ def _triton() -> Any:
 _op = define(
     "interpolate(Tensor x, Tensor y, Tensor seed, str backend) -> Tensor",
     _forward,
-    lambda x, y, seed, backend: torch.empty_like(dense(x, 1)),
+    lambda x, y, seed, backend: torch.empty_like(dense(x)),
 )
 _op_grad = define(
     "interpolate_grad(Tensor g, Tensor seed, str backend) -> (Tensor, Tensor)",
     _grad,
-    lambda g, seed, backend: (torch.empty_like(dense(g, 1)), torch.empty_like(dense(g, 1))),
+    lambda g, seed, backend: (torch.empty_like(dense(g)), torch.empty_like(dense(g))),
 )
 
 

@@ -168,7 +168,7 @@ class _MinibatchStdDevGrad2(torch.autograd.Function):
 
 
 def _forward(x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
-    x = dense(x, 1)
+    x = dense(x)
     o = _extended(x, num_channels)
     plain, extended = _addresses(x, num_channels, backend)
     _call("minibatch_stddev", backend, x, group_size, num_channels, (plain(x), extended(o)))
@@ -176,7 +176,7 @@ def _forward(x: Tensor, group_size: int | None, num_channels: int, backend: str)
 
 
 def _grad(g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
-    x = dense(x, 1)
+    x = dense(x)
     g, dx = _in_order(g, x), allocation.empty_like(x)
     plain, extended = _addresses(x, num_channels, backend)
     _call("minibatch_stddev_grad", backend, x, group_size, num_channels, (extended(g), plain(x), plain(dx)))
@@ -186,7 +186,7 @@ def _grad(g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backe
 def _grad2(
     v: Tensor, g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backend: str
 ) -> tuple[Tensor, Tensor]:
-    x = dense(x, 1)
+    x = dense(x)
     v, g = _in_order(v, x), _in_order(g, x)
     grad_g, grad_x = allocation.empty_like(g), allocation.empty_like(x)
     plain, extended = _addresses(x, num_channels, backend)
@@ -235,14 +235,14 @@ def _call(
 
 def _fake_like(t: Tensor, x: Tensor) -> Tensor:
     """Uninitialised memory for t, in the memory order that goes with x."""
-    return torch.empty_like(_in_order(t, dense(x, 1)))
+    return torch.empty_like(_in_order(t, dense(x)))
 
 
 _CONFIG = "int? group_size, int num_channels, str backend"
 _op = define(
     f"minibatch_stddev(Tensor x, {_CONFIG}) -> Tensor",
     _forward,
-    lambda x, group_size, num_channels, backend: _extended(dense(x, 1), num_channels),
+    lambda x, group_size, num_channels, backend: _extended(dense(x), num_channels),
 )
 _op_grad = define(
     f"minibatch_stddev_grad(Tensor g, Tensor x, {_CONFIG}) -> Tensor",

@@ -64,7 +64,7 @@ def _plane_dots(t: Tensor, w: Tensor, backend: str) -> Tensor:
 
 def _ordered(x: Tensor, backend: str) -> Tensor:
     """x in a memory order that the backend takes: the CPU's kernels work on planes."""
-    return x.contiguous() if backend == "cpu" else dense(x, 1)
+    return x.contiguous() if backend == "cpu" else dense(x)
 
 
 def _contiguous(*tensors: Tensor | None) -> list[Tensor | None]:

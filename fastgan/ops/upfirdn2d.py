@@ -218,7 +218,7 @@ class _Upfirdn2d(torch.autograd.Function):
 def _resample(
     x: Tensor, f: Tensor | None, up: Pair, down: Pair, origin: Pair, flip: bool, gain: float, backend: str, size: Pair
 ) -> Tensor:
-    x = dense(x, 1)
+    x = dense(x)
     f = x.new_ones((1, 1), dtype=torch.float32) if f is None else f.contiguous()
     y = empty_image(x.shape[1], size[1], size[0], order=x)
     width, height = filter_size(f)
@@ -248,9 +248,7 @@ _op = define(
     "upfirdn2d(Tensor x, Tensor? f, int[2] up, int[2] down, int[2] origin, bool flip, float gain, str backend, "
     "SymInt[2] size) -> Tensor",
     _resample,
-    lambda x, f, up, down, origin, flip, gain, backend, size: empty_image(
-        x.shape[1], size[1], size[0], order=dense(x, 1)
-    ),
+    lambda x, f, up, down, origin, flip, gain, backend, size: empty_image(x.shape[1], size[1], size[0], order=dense(x)),
 )
 
 

@@ -1,6 +1,6 @@
 """What an op returns may be changed in place, as PyTorch's own results may: in every memory order that it takes.
 
-A result that was saved for the backward pass may not, as PyTorch's relu or tanh; then autograd says that it was modified.
+One that was saved for the backward pass may not, as that of PyTorch's tanh; then autograd says that it was modified.
 """
 
 import pytest
