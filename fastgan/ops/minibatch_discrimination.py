@@ -15,6 +15,7 @@ from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.checks import check_floating
+from fastgan.ops.partial_gradients import higher_derivatives
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
 
 
@@ -24,8 +25,8 @@ def minibatch_discrimination(m: Tensor) -> Tensor:  # [B, K, C] -> [B, K]
         o_ik = sum over j != i of exp(-||m_ik - m_jk||_1)
 
     Salimans et al. 2016, Improved Techniques for Training GANs, section 3.2 (there the sum
-    includes j = i, the constant 1). Differentiable twice; a third derivative raises. The norm's subgradient at 0 is 0,
-    as in PyTorch.
+    includes j = i, the constant 1). Differentiable to any order, twice by kernels. The norm's subgradient at 0
+    is 0, as in PyTorch.
 
     Args:
         m: [B, K, C], the features after the layer's projection: batch, kernels, dimensions of a kernel; float32,
@@ -93,14 +94,14 @@ class _MinibatchDiscriminationGrad2(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, g: Tensor, m: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(v, g, m)
+        ctx.set_materialize_grads(False)
         return _op_grad2(v, g, m, backend)
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        raise RuntimeError(
-            "minibatch_discrimination: the third derivative is not implemented; "
-            'use `with fastgan.backend("reference"):` where one is needed'
-        )
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        of_g, of_m = cotangents
+        return *higher_derivatives(ctx, minibatch_discrimination_reference, (of_g, of_m)), None
 
 
 # --- private operators, opaque to torch.compile ---------------------------------------------------------------------
@@ -204,7 +205,7 @@ SPEC = register(
         function=minibatch_discrimination,
         reference=minibatch_discrimination_reference,
         backends={"cuda": FLOATING, "cpu": FLOATING},
-        order=2,
+        order=None,
         samples=_samples,
         kinks=_kinks,
         bench=(bench_shape(64, 100, 5), bench_shape(128, 100, 16), bench_shape(256, 64, 16)),

@@ -17,6 +17,7 @@ from fastgan.library import define
 from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import dense, empty_image
+from fastgan.ops.partial_gradients import higher_derivatives
 from fastgan.ops.precision import compute_dtype
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
 
@@ -34,7 +35,7 @@ def minibatch_stddev(
 
     i runs over the samples of a group, f over `num_channels` features, into which the channels are cut; y_f is written
     into every pixel of channel C + f. Karras et al. 2018, Progressive Growing of GANs, section 3; in groups and with
-    several features as in StyleGAN2. Differentiable twice; a third derivative raises.
+    several features as in StyleGAN2. Differentiable to any order, twice by kernels.
 
     Any batch size works. There are n = ceil(N / group_size) groups, of samples i, i + n, i + 2n, ...: for a multiple of
     `group_size` they are StyleGAN2's, otherwise their sizes differ by at most one. A sample alone would have no
@@ -154,14 +155,16 @@ class _MinibatchStdDevGrad2(torch.autograd.Function):
     def forward(
         ctx: Any, v: Tensor, g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backend: str
     ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(v, g, x)
+        ctx.sizes = group_size, num_channels
+        ctx.set_materialize_grads(False)
         return _op_grad2(v, g, x, group_size, num_channels, backend)
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        raise RuntimeError(
-            "minibatch_stddev: the third derivative is not implemented; "
-            'use `with fastgan.backend("reference"):` where one is needed'
-        )
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        of_g, of_x = cotangents
+        reference = lambda x: minibatch_stddev_reference(x, *ctx.sizes)  # noqa: E731
+        return *higher_derivatives(ctx, reference, (of_g, of_x)), None, None, None
 
 
 # --- private operators, opaque to torch.compile ---------------------------------------------------------------------
@@ -304,7 +307,7 @@ SPEC = register(
         function=minibatch_stddev,
         reference=minibatch_stddev_reference,
         backends={"cuda": FLOATING, "cpu": FLOATING},
-        order=2,
+        order=None,
         samples=_samples,
         bench=(
             bench_shape((32, 512, 4, 4), 4),
