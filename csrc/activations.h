@@ -22,6 +22,13 @@ inline T negative_part(T z) {
   return z > T(0) ? T(0) : z;
 }
 
+// z where swish is neither 0 nor z itself, else a bound beyond which it is to the last digit: at infinity its
+// formulas are 0 times infinity.
+template <typename T>
+inline T swish_range(T z) {
+  return z < T(-800) ? T(-800) : (z > T(800) ? T(800) : z);  // keeps NaN
+}
+
 // f(z).
 template <Act act, typename T>
 inline T activate(T z, T alpha) {
@@ -47,7 +54,7 @@ inline T activate(T z, T alpha) {
     case Act::softplus:
       return softplus(z);
     case Act::swish:
-      return z * sigmoid(z);
+      return (z < T(0) ? swish_range(z) : z) * sigmoid(z);
   }
 }
 
@@ -82,13 +89,15 @@ inline T slope(T s, T alpha) {
     case Act::softplus:
       return sigmoid(s);
     case Act::swish: {
-      const Sigmoids<T> p = sigmoids(s);
-      return p.of_x * (T(1) + s * p.of_minus_x);
+      const T z = swish_range(s);
+      const Sigmoids<T> p = sigmoids(z);
+      return p.of_x * (T(1) + z * p.of_minus_x);
     }
   }
 }
 
-// d slope / ds; zero for the piecewise linear activations, which never get here.
+// d slope / ds; zero for the piecewise linear activations, which never get here. At 0 that of elu and selu is
+// the positive side's, though their slope is the negative side's: so it is in PyTorch (docs/kinks.md).
 template <Act act, typename T>
 inline T curvature(T s) {
   switch (act) {
@@ -102,19 +111,20 @@ inline T curvature(T s) {
       return T(1) - T(2) * s;
     case Act::elu: {
       const T e = exp_nonpositive(negative_part(s));
-      return s > T(0) ? T(0) : e;
+      return s < T(0) ? e : T(0);
     }
     case Act::selu: {
       const T e = T(kSeluScale * kSeluAlpha) * exp_nonpositive(negative_part(s));
-      return s > T(0) ? T(0) : e;
+      return s < T(0) ? e : T(0);
     }
     case Act::softplus: {
       const Sigmoids<T> p = sigmoids(s);
       return p.of_x * p.of_minus_x;
     }
     case Act::swish: {
-      const Sigmoids<T> p = sigmoids(s);
-      return p.of_x * p.of_minus_x * (T(2) + s * (p.of_minus_x - p.of_x));
+      const T z = swish_range(s);
+      const Sigmoids<T> p = sigmoids(z);
+      return p.of_x * p.of_minus_x * (T(2) + z * (p.of_minus_x - p.of_x));
     }
   }
 }

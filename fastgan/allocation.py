@@ -16,9 +16,19 @@ def empty_like(x: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-def empty(shape: tuple[int, ...], *, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Uninitialised contiguous memory on the device of `like`, in its dtype unless another is named."""
-    return like.new_empty(shape, dtype=dtype)
+def empty(
+    shape: tuple[int, ...],
+    *,
+    like: Tensor,
+    dtype: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """Uninitialised memory on the device of `like`, in its dtype unless another is named.
+
+    In the memory format that it is to have: permuted afterwards it would be a view, and autograd refuses to change in
+    place what a Function returned as a view.
+    """
+    return torch.empty(shape, dtype=dtype or like.dtype, device=like.device, memory_format=memory_format)
 
 
 @functools.cache

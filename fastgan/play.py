@@ -159,7 +159,7 @@ def _plane(figure: Figure, gan: PlaneGAN, frames: int, title: str) -> Iterator[N
 
 def _critic_values(axes: Any, gan: PlaneGAN, reach: float) -> None:
     """Lighter where the critic takes a point for real."""
-    mesh = torch.linspace(-reach, reach, MESH)
+    mesh = torch.linspace(-reach, reach, MESH, dtype=torch.float32)
     x, y = torch.meshgrid(mesh, mesh, indexing="xy")
     values = gan.judge(torch.stack([x, y], dim=-1).view(-1, 2)).view(MESH, MESH)
     axes.imshow(values.numpy(), extent=(-reach, reach, -reach, reach), origin="lower", cmap="Greys_r", alpha=0.6)

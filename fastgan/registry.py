@@ -50,8 +50,12 @@ class OpSpec:
         backends: the compiled backends in order of preference, each with the dtypes that it takes.
         order: how many derivative orders are exact; a higher one raises or (None) is composed of torch operations.
         samples: (device, dtype, generator) -> sample calls for the tests, small and away from kinks unless marked.
+        kinks: (device, dtype) -> sample calls with inputs exactly on every kink, where docs/kinks.md says what its
+            derivatives are; None for an op that is smooth.
         bench: the shapes to benchmark.
         paper: where the formula stands.
+        eager: what a user of PyTorch writes, for the benchmarks, where the reference takes more steps; None where that is
+            the reference itself.
         apart: for an op with several outputs, which `function` and `reference` join into one tensor: the same two
             functions, returning them in a tuple. This is what is benchmarked.
         composed: the backends on which it has no kernels of its own, but is made of other ops. On none of its backends
@@ -72,13 +76,15 @@ class OpSpec:
     paper: str
     composed: tuple[str, ...] = ()
     tiled: bool = False
+    kinks: Callable[[torch.device, torch.dtype], Iterator[Sample]] | None = None
     refuses: Callable[[str, Sample], str | None] = lambda backend, sample: None
+    eager: Callable[..., Tensor] | None = None
     apart: tuple[Callable[..., tuple[Tensor, ...]], Callable[..., tuple[Tensor, ...]]] | None = None
 
     @property
     def timed(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """The function and the reference to benchmark; they return a tensor or a tuple of tensors."""
-        return self.apart or (self.function, self.reference)
+        """The function and what it is benchmarked against; they return a tensor or a tuple of tensors."""
+        return self.apart or (self.function, self.eager or self.reference)
 
 
 OPS: dict[str, OpSpec] = {}

@@ -66,6 +66,12 @@ def softplus(x):
 
 
 @triton.jit
+def swish_range(z):
+    """z where swish is neither 0 nor z itself, else a bound: at infinity its formulas are 0 times infinity."""
+    return tl.where(z < -800.0, -800.0, tl.where(z > 800.0, 800.0, z))  # keeps NaN
+
+
+@triton.jit
 def activate(z, alpha, ACT: tl.constexpr):
     """f(z)."""
     y = z
@@ -84,7 +90,7 @@ def activate(z, alpha, ACT: tl.constexpr):
     elif ACT == SOFTPLUS:
         y = softplus(z)
     elif ACT == SWISH:
-        y = z * sigmoid(z)
+        y = tl.where(z < 0, swish_range(z), z) * sigmoid(z)
     return y
 
 
@@ -107,29 +113,31 @@ def slope(s, alpha, ACT: tl.constexpr):
     elif ACT == SOFTPLUS:
         h = sigmoid(s)
     elif ACT == SWISH:
-        p, q = sigmoids(s)
-        h = p * (1.0 + s * q)
+        z = swish_range(s)
+        p, q = sigmoids(z)
+        h = p * (1.0 + z * q)
     return h
 
 
 @triton.jit
 def curvature(s, ACT: tl.constexpr):
-    """d slope / ds; the piecewise linear activations never get here."""
+    """d slope / ds; the piecewise linear activations never get here. At kinks: docs/kinks.md."""
     h = tl.full(s.shape, 0.0, s.dtype)
     if ACT == TANH:
         h = -2.0 * s
     elif ACT == SIGMOID:
         h = 1.0 - 2.0 * s
     elif ACT == ELU:
-        h = tl.where(s > 0, 0.0, tl.exp(tl.where(s > 0, 0.0, s)))
+        h = tl.where(s < 0, tl.exp(tl.where(s > 0, 0.0, s)), 0.0)
     elif ACT == SELU:
-        h = SELU_SCALE * SELU_ALPHA * tl.where(s > 0, 0.0, tl.exp(tl.where(s > 0, 0.0, s)))
+        h = SELU_SCALE * SELU_ALPHA * tl.where(s < 0, tl.exp(tl.where(s > 0, 0.0, s)), 0.0)
     elif ACT == SOFTPLUS:
         p, q = sigmoids(s)
         h = p * q
     elif ACT == SWISH:
-        p, q = sigmoids(s)
-        h = p * q * (2.0 + s * (q - p))
+        z = swish_range(s)
+        p, q = sigmoids(z)
+        h = p * q * (2.0 + z * (q - p))
     return h
 
 

@@ -45,6 +45,19 @@ def generator(seed):
     return torch.Generator().manual_seed(seed)
 
 
+OTHER_DTYPES = (torch.float64, torch.bfloat16, torch.float16)
+
+
+@pytest.fixture
+def other_default_dtype(seed):
+    """Another default dtype than float32, drawn with the seed: where that is given, one for all tests."""
+    before, other = torch.get_default_dtype(), OTHER_DTYPES[seed % len(OTHER_DTYPES)]
+    print(f"default dtype {other}")
+    torch.set_default_dtype(other)
+    yield other
+    torch.set_default_dtype(before)
+
+
 @pytest.fixture
 def poisoned(monkeypatch):
     """Fills everything that the ops allocate with NaN (bytes with ones), so that an element no kernel wrote shows."""

@@ -10,11 +10,12 @@ CPU. The others are left, each for the reason below.
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from fastgan.acceleration.calls import takes
 from fastgan.acceleration.report import Report
-from fastgan.acceleration.substitute import base_class, has_own_forward, replaces, substitute
+from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute
 from fastgan.ops import piecewise_linear
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.convolution_passes import autocasts
@@ -22,50 +23,94 @@ from fastgan.ops.convolution_passes import autocasts
 
 @replaces(nn.LeakyReLU)
 class LeakyReLU(nn.LeakyReLU):
+    as_torch = as_torch(nn.LeakyReLU.forward)
+
     def forward(self, input: Tensor) -> Tensor:
-        if not takes(input):
-            return super().forward(input)
-        return piecewise_linear.leaky_relu(input, self.negative_slope, self.inplace)
+        if torch.jit.is_scripting():
+            return self.as_torch(input)
+        elif takes(input):
+            return piecewise_linear.leaky_relu(input, self.negative_slope, self.inplace)
+        else:
+            return self.as_torch(input)
 
 
 @replaces(nn.ReLU)
 class ReLU(nn.ReLU):
+    as_torch = as_torch(nn.ReLU.forward)
+
     def forward(self, input: Tensor) -> Tensor:
-        return piecewise_linear.relu(input, self.inplace) if takes(input) else super().forward(input)
+        if torch.jit.is_scripting():
+            return self.as_torch(input)
+        elif takes(input):
+            return piecewise_linear.relu(input, self.inplace)
+        else:
+            return self.as_torch(input)
 
 
 @replaces(nn.PReLU)
 class PReLU(nn.PReLU):
+    as_torch = as_torch(nn.PReLU.forward)
+
     def forward(self, input: Tensor) -> Tensor:
-        return piecewise_linear.prelu(input, self.weight) if takes(input) else super().forward(input)
+        if torch.jit.is_scripting():
+            return self.as_torch(input)
+        elif takes(input):
+            return piecewise_linear.prelu(input, self.weight)
+        else:
+            return self.as_torch(input)
 
 
 @replaces(nn.Hardtanh)
 class Hardtanh(nn.Hardtanh):
+    as_torch = as_torch(nn.Hardtanh.forward)
+
     def forward(self, input: Tensor) -> Tensor:
-        if not takes(input):
-            return super().forward(input)
-        return piecewise_linear.hardtanh(input, self.min_val, self.max_val, self.inplace)
+        if torch.jit.is_scripting():
+            return self.as_torch(input)
+        elif takes(input):
+            return piecewise_linear.hardtanh(input, self.min_val, self.max_val, self.inplace)
+        else:
+            return self.as_torch(input)
 
 
 @replaces(nn.ReLU6)
 class ReLU6(nn.ReLU6):
+    as_torch = as_torch(nn.ReLU6.forward)
+
     def forward(self, input: Tensor) -> Tensor:
-        return piecewise_linear.relu6(input, self.inplace) if takes(input) else super().forward(input)
+        if torch.jit.is_scripting():
+            return self.as_torch(input)
+        elif takes(input):
+            return piecewise_linear.relu6(input, self.inplace)
+        else:
+            return self.as_torch(input)
 
 
 @replaces(nn.Tanh)
 class Tanh(nn.Tanh):
+    as_torch = as_torch(nn.Tanh.forward)
+
     def forward(self, input: Tensor) -> Tensor:
-        return bias_act(input, None, -1, "tanh", gain=1) if takes(input) else super().forward(input)
+        if torch.jit.is_scripting():
+            return self.as_torch(input)
+        elif takes(input):
+            return bias_act(input, None, -1, "tanh", gain=1)
+        else:
+            return self.as_torch(input)
 
 
 @replaces(nn.Softplus)
 class Softplus(nn.Softplus):
+    as_torch = as_torch(nn.Softplus.forward)
+
     def forward(self, input: Tensor) -> Tensor:
-        if not takes(input) or autocasts(input.device.type):  # which may make float32 of it
-            return super().forward(input)
-        return bias_act(input, None, -1, "softplus", gain=1)
+        # Autocast may make float32 of it.
+        if torch.jit.is_scripting():
+            return self.as_torch(input)
+        elif takes(input) and not autocasts(input.device.type):
+            return bias_act(input, None, -1, "softplus", gain=1)
+        else:
+            return self.as_torch(input)
 
 
 _PIECEWISE: dict[type, type] = {
@@ -73,7 +118,7 @@ _PIECEWISE: dict[type, type] = {
 }  # fmt: skip
 _SMOOTH: dict[type, type] = {nn.Tanh: Tanh, nn.Softplus: Softplus}
 
-_AT_ZERO = "bias_act's second derivative at exactly 0 is that of the negative side, PyTorch's is 0"
+_SLOWER = "alone, without a bias to add, bias_act's {} has a slower first derivative"
 
 # Where exp(-z) is below the rounding of 1 in float64, so that the exact second derivative is 0 beside the slope of 1.
 SOFTPLUS_THRESHOLD = 40
@@ -84,7 +129,7 @@ def _in_place(module: nn.Module) -> str | None:
 
 
 def _elu(module: nn.Module) -> str | None:
-    return _AT_ZERO if module.alpha == 1 else f"alpha is {module.alpha}, bias_act's elu has 1"
+    return _SLOWER.format("elu") if module.alpha == 1 else f"alpha is {module.alpha}, bias_act's elu has 1"
 
 
 def _softplus(module: nn.Module) -> str | None:
@@ -97,10 +142,10 @@ def _softplus(module: nn.Module) -> str | None:
 
 _WHY_NOT: dict[type, Callable[[nn.Module], str | None]] = {
     nn.ELU: _elu,
-    nn.SELU: lambda module: _AT_ZERO,
+    nn.SELU: lambda module: _SLOWER.format("selu"),
     nn.Softplus: _softplus,
     nn.Sigmoid: lambda module: "alone, without a bias to add, bias_act's sigmoid is not faster",
-    nn.SiLU: lambda module: "alone, without a bias to add, bias_act's swish has a slower first derivative",
+    nn.SiLU: lambda module: _SLOWER.format("swish"),
     nn.Hardtanh: _in_place,
     nn.ReLU6: _in_place,
 }

@@ -2,12 +2,13 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fastgan.acceleration.calls import takes
 from fastgan.acceleration.report import Report
-from fastgan.acceleration.substitute import base_class, has_own_forward, replaces, substitute
+from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute
 from fastgan.ops import convolution
 
 
@@ -27,50 +28,80 @@ def _transposed(module: Any, input: Tensor, bias: Tensor | None, output_size: li
 
 @replaces(nn.Conv1d)
 class Conv1d(nn.Conv1d):
+    as_torch = as_torch(nn.Conv1d._conv_forward)
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not _takes(self, input):
-            return super()._conv_forward(input, weight, bias)
-        return _forward(self, input, weight, bias)
+        if torch.jit.is_scripting():
+            return self.as_torch(input, weight, bias)
+        elif _takes(self, input):
+            return _forward(self, input, weight, bias)
+        else:
+            return self.as_torch(input, weight, bias)
 
 
 @replaces(nn.Conv2d)
 class Conv2d(nn.Conv2d):
+    as_torch = as_torch(nn.Conv2d._conv_forward)
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not _takes(self, input):
-            return super()._conv_forward(input, weight, bias)
-        return _forward(self, input, weight, bias)
+        if torch.jit.is_scripting():
+            return self.as_torch(input, weight, bias)
+        elif _takes(self, input):
+            return _forward(self, input, weight, bias)
+        else:
+            return self.as_torch(input, weight, bias)
 
 
 @replaces(nn.Conv3d)
 class Conv3d(nn.Conv3d):
+    as_torch = as_torch(nn.Conv3d._conv_forward)
+
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if not _takes(self, input):
-            return super()._conv_forward(input, weight, bias)
-        return _forward(self, input, weight, bias)
+        if torch.jit.is_scripting():
+            return self.as_torch(input, weight, bias)
+        elif _takes(self, input):
+            return _forward(self, input, weight, bias)
+        else:
+            return self.as_torch(input, weight, bias)
 
 
 @replaces(nn.ConvTranspose1d)
 class ConvTranspose1d(nn.ConvTranspose1d):
+    as_torch = as_torch(nn.ConvTranspose1d.forward)
+
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not _takes(self, input):
-            return super().forward(input, output_size)
-        return _transposed(self, input, self.bias, output_size)
+        if torch.jit.is_scripting():
+            return self.as_torch(input, output_size)
+        elif _takes(self, input):
+            return _transposed(self, input, self.bias, output_size)
+        else:
+            return self.as_torch(input, output_size)
 
 
 @replaces(nn.ConvTranspose2d)
 class ConvTranspose2d(nn.ConvTranspose2d):
+    as_torch = as_torch(nn.ConvTranspose2d.forward)
+
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not _takes(self, input):
-            return super().forward(input, output_size)
-        return _transposed(self, input, self.bias, output_size)
+        if torch.jit.is_scripting():
+            return self.as_torch(input, output_size)
+        elif _takes(self, input):
+            return _transposed(self, input, self.bias, output_size)
+        else:
+            return self.as_torch(input, output_size)
 
 
 @replaces(nn.ConvTranspose3d)
 class ConvTranspose3d(nn.ConvTranspose3d):
+    as_torch = as_torch(nn.ConvTranspose3d.forward)
+
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not _takes(self, input):
-            return super().forward(input, output_size)
-        return _transposed(self, input, self.bias, output_size)
+        if torch.jit.is_scripting():
+            return self.as_torch(input, output_size)
+        elif _takes(self, input):
+            return _transposed(self, input, self.bias, output_size)
+        else:
+            return self.as_torch(input, output_size)
 
 
 _FUNCTIONS = {1: convolution.conv1d, 2: convolution.conv2d, 3: convolution.conv3d}

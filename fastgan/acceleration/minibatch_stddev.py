@@ -60,7 +60,7 @@ def _replacement(kind: Any) -> type[nn.Module]:
         sizes = _sizes(self)
         if args or kwargs or not ours or sizes is None or not _fits(x, *sizes):
             return kind.forward(self, x, *args, **kwargs)
-        return minibatch_stddev(x, *sizes)
+        return minibatch_stddev(x.contiguous(), *sizes)  # as is torch.cat with what was repeated over the pixels
 
     return _MADE.setdefault(kind, subclass(kind, _OURS, forward, _rebuild, (kind,)))
 

@@ -8,19 +8,20 @@ loop over the layers that collects features) gets what it gets from torch's; a h
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan.acceleration.calls import hooks_on_every_module, is_quiet, plain_pass, takes
 from fastgan.acceleration.convolutions import REPLACEMENTS, without_bias
 from fastgan.acceleration.report import Report
-from fastgan.acceleration.substitute import base_class, has_own_forward, replaces, substitute, torch_class
+from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute, torch_class
 from fastgan.ops.bias_act import bias_act
 
 BIAS_IS_FREE = frozenset({"cpu"})
 """Devices whose convolutions and matrix products add a bias while they write: there bias_act has nothing to save."""
 
-# torch's activation -> the name in bias_act's table. elu, selu and softplus are not quite torch's: see activations.py.
+# torch's activation -> the name in bias_act's table. softplus is not quite torch's: see activations.py.
 _ACTS: dict[type, str] = {
     nn.LeakyReLU: "lrelu", nn.ReLU: "relu", nn.Tanh: "tanh", nn.Sigmoid: "sigmoid", nn.SiLU: "swish",
 }  # fmt: skip
@@ -36,20 +37,32 @@ _PASSES_ON = frozenset({nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dr
 
 @replaces(nn.Sequential)
 class Sequential(nn.Sequential):
-    def forward(self, input: Any) -> Any:
-        free = isinstance(input, Tensor) and input.device.type in BIAS_IS_FREE
-        if free or plain_pass() or hooks_on_every_module():
-            return super().forward(input)
-        modules = list(_flat(self))
-        i = 0
-        while i < len(modules):
-            if _is_pair(modules, i) and _why_apart(modules, i) is None and takes(input):
-                input = _together(modules[i], modules[i + 1], input)
-                i += 2
-            else:
-                input = modules[i](input)
-                i += 1
-        return input
+    as_torch = as_torch(nn.Sequential.forward)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.jit.is_scripting():
+            return self.as_torch(input)
+        elif _may_pair(input):
+            return _in_pairs(list(_flat(self)), input)
+        else:
+            return self.as_torch(input)
+
+
+def _may_pair(input: Any) -> bool:
+    free = isinstance(input, Tensor) and input.device.type in BIAS_IS_FREE
+    return not (free or plain_pass() or hooks_on_every_module())
+
+
+def _in_pairs(modules: list[nn.Module], input: Any) -> Any:
+    i = 0
+    while i < len(modules):
+        if _is_pair(modules, i) and _why_apart(modules, i) is None and takes(input):
+            input = _together(modules[i], modules[i + 1], input)
+            i += 2
+        else:
+            input = modules[i](input)
+            i += 1
+    return input
 
 
 def _flat(sequential: nn.Sequential) -> Iterator[nn.Module]:

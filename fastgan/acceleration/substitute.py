@@ -5,6 +5,7 @@ isinstance, repr, deepcopy and pickle notice nothing. Nothing is kept in it: set
 """
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, TypeVar
 
 from torch import nn
@@ -17,13 +18,25 @@ C = TypeVar("C", bound=type)
 
 
 def replaces(kind: type[nn.Module]) -> Callable[[C], C]:
-    """Decorates a subclass of `kind` that computes the same."""
+    """Decorates a subclass of `kind` that computes the same.
+
+    Its forward begins `if torch.jit.is_scripting(): return self.as_torch(...)`, the method of `kind`, and goes on in an
+    `elif` or `else`: those branches TorchScript leaves alone.
+    """
 
     def mark(replacement: C) -> C:
         setattr(replacement, _REPLACES, kind)
         return replacement
 
     return mark
+
+
+def as_torch(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a torch class under this name: a function that becomes a method of TorchScript keeps its name."""
+    assert isinstance(method, FunctionType)
+    copy = FunctionType(method.__code__, method.__globals__, "as_torch", method.__defaults__, method.__closure__)
+    copy.__annotations__ = method.__annotations__
+    return copy
 
 
 def is_replacement(kind: type) -> bool:

@@ -169,7 +169,7 @@ def began(gamma: float = GAMMA, lambda_k: float = RATE) -> Began:
         raise ValueError(f"began: gamma is {gamma!r}, expected a number above 0 and at most 1")
     if not 0 < lambda_k < math.inf:
         raise ValueError(f"began: lambda_k is {lambda_k!r}, expected a number above 0")
-    state = {"k": torch.zeros([])}
+    state = {"k": torch.zeros([], dtype=torch.float32)}
     parameters = [gamma] if lambda_k == RATE else [gamma, lambda_k]
     return Began(
         "began" if parameters == [GAMMA] else ":".join(map(str, ["began", *parameters])),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fastgan.data import digit_labels, digits
+from fastgan.default_dtype import float32_by_default
 
 VERSION = 1
 """Raised with every change to the network or its training, so that an old cache is not taken for a new one."""
@@ -135,7 +136,9 @@ def _start() -> tuple[DigitClassifier, Tensor]:
     Seeds PyTorch's global generator, from which training goes on.
     """
     torch.default_generator.manual_seed(SEED)
-    return DigitClassifier(), torch.randperm(len(digit_labels()))
+    with float32_by_default():
+        network = DigitClassifier()
+    return network, torch.randperm(len(digit_labels()))
 
 
 def _frozen(network: DigitClassifier, accuracy: float) -> Judge:
@@ -146,7 +149,8 @@ def _read(path: Path) -> tuple[DigitClassifier, float]:
     with safe_open(path, framework="pt") as file:
         accuracy = float(file.metadata()["test_accuracy"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    network = DigitClassifier()
+    with float32_by_default():
+        network = DigitClassifier()
     network.load_state_dict(tensors)
     return network, accuracy
 

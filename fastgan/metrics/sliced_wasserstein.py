@@ -38,7 +38,7 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = 512, seed:
 
 def random_directions(dimension: int, count: int, random: torch.Generator) -> Tensor:
     """Unit vectors, uniform on the sphere: float32 [dimension, count]."""
-    directions = torch.randn(dimension, count, generator=random)
+    directions = torch.randn(dimension, count, generator=random, dtype=torch.float32)
     return directions / directions.norm(dim=0)
 
 

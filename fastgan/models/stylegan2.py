@@ -71,9 +71,9 @@ class StyleGAN2Generator(nn.Module):
     def ws(self, z: Tensor, psi: float = 1.0) -> Tensor:
         """One w for each layer of the synthesis, [B, num_ws, w_dim]: the same for all, or mixed in training."""
         ws = self.mapping(z, psi).unsqueeze(1).expand(-1, self.num_ws, -1)
-        if not self.training or torch.rand([]).item() >= self.mixing_probability:
+        if not self.training or torch.rand([], dtype=torch.float32).item() >= self.mixing_probability:
             return ws
-        others = self.mapping(torch.randn(z.shape, device=z.device), psi).unsqueeze(1).expand(-1, self.num_ws, -1)
+        others = self.mapping(torch.randn_like(z), psi).unsqueeze(1).expand(-1, self.num_ws, -1)
         crossover = int(torch.randint(1, self.num_ws, []))
         return torch.cat([ws[:, :crossover], others[:, crossover:]], 1)
 

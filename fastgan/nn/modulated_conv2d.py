@@ -187,7 +187,9 @@ def draw_noise(layer: str, noise: str, x: Tensor, constant: Tensor | None, up: i
         raise ValueError(
             f"{layer}: x has shape {list(x.shape)}, expected [batch, channels, {expected}] for the layer's noise"
         )
-    return constant if noise == "const" else torch.randn(x.shape[0], 1, *image, device=x.device)
+    if noise == "const":
+        return constant
+    return torch.randn(x.shape[0], 1, *image, dtype=torch.float32, device=x.device)
 
 
 def check_size(layer: str, size: tuple[int, int], up: int = 1) -> None:

@@ -27,13 +27,6 @@ class ActivationMask(NamedTuple):
     clamped: bool
 
 
-def memory_order(x: Tensor) -> tuple[int, ...]:
-    """The dimensions of x, which `layout.dense` has returned, from the outermost to the innermost in memory."""
-    if x.is_contiguous():
-        return tuple(range(x.ndim))
-    return (0, *range(2, x.ndim), 1)
-
-
 def in_order(x: Tensor, order: tuple[int, ...]) -> Tensor:
     """x with its memory in that order: itself, or a copy."""
     seen = x.permute(order)

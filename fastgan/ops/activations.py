@@ -39,7 +39,7 @@ class Activation:
 
 
 def _elu_curvature(z: Tensor, alpha: float) -> Tensor:
-    return torch.where(z > 0, 0.0, torch.exp(z.clamp(max=0)))
+    return torch.where(z < 0, torch.exp(z.clamp(max=0)), 0.0)
 
 
 def _selu_curvature(z: Tensor, alpha: float) -> Tensor:
@@ -50,7 +50,17 @@ def _softplus_curvature(z: Tensor, alpha: float) -> Tensor:
     return torch.sigmoid(z) * torch.sigmoid(-z)
 
 
+SWISH_RANGE = 800.0
+"""Beyond it swish is 0 or its argument to the last digit of float64, and so are its slopes 0 or 1."""
+
+
+def _swish(z: Tensor, alpha: float) -> Tensor:
+    """F.silu with its limits at infinity, where PyTorch's is NaN: -inf / inf, and in the slope inf * 0."""
+    return torch.where(z > SWISH_RANGE, z, F.silu(z.clamp(-SWISH_RANGE, SWISH_RANGE)))
+
+
 def _swish_curvature(z: Tensor, alpha: float) -> Tensor:
+    z = z.clamp(-SWISH_RANGE, SWISH_RANGE)
     p, q = torch.sigmoid(z), torch.sigmoid(-z)
     return p * q * (2 + z * (q - p))
 
@@ -65,6 +75,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "selu": Activation(6, lambda z, alpha: F.selu(z), "input", _selu_curvature),
     # softplus(z) = -log(sigmoid(-z)); F.softplus is linear above its threshold of 20, this one is exact everywhere.
     "softplus": Activation(7, lambda z, alpha: -F.logsigmoid(-z), "input", _softplus_curvature),
-    "swish": Activation(8, lambda z, alpha: F.silu(z), "input", _swish_curvature, default_gain=math.sqrt(2)),
+    "swish": Activation(8, _swish, "input", _swish_curvature, default_gain=math.sqrt(2)),
 }
-"""Name -> activation. All are twice differentiable almost everywhere; relu and lrelu are piecewise linear."""
+"""Name -> activation. All are twice differentiable almost everywhere; relu and lrelu are piecewise linear. What they
+are at kinks: docs/kinks.md."""

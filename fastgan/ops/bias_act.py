@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan import backends
@@ -48,10 +49,10 @@ def bias_act(
 
     The signature and the defaults are those that users of StyleGAN know. Differentiable to any order: the first two by
     compiled kernels, with no gradient at all (None) from the second derivative of linear, relu and lrelu to x, where it
-    is zero almost everywhere. Where the clamp is reached (|y| >= clamp) the slope is zero.
+    is zero almost everywhere. Where the clamp is reached (|y| >= clamp) the slope is zero; docs/kinks.md has the rest.
 
     Args:
-        x: float32, float64, float16 or bfloat16, of any shape, contiguous or channels_last without a copy.
+        x: float32, float64, float16 or bfloat16, of any shape; in any memory order without a copy.
         b: one value for each index of dimension `dim` of x, in any floating dtype; None adds nothing.
         dim: the dimension of x that b runs along.
         act: linear, relu, lrelu, tanh, sigmoid, elu, selu, softplus or swish.
@@ -60,7 +61,7 @@ def bias_act(
         clamp: bound of the absolute value of the result, >= 0; None for no bound.
 
     Returns:
-        A tensor of the shape and dtype of x; the arithmetic is float32 (float64 for float64).
+        A tensor of the shape, dtype and memory order of x; the arithmetic is float32 (float64 for float64).
 
     Raises:
         TypeError: an argument is not a floating tensor.
@@ -131,16 +132,26 @@ def bias_act_reference(
     gain: float | None = None,
     clamp: float | None = None,
 ) -> Tensor:
-    """`bias_act` in plain PyTorch: the oracle, the fallback and what the benchmarks call eager."""
+    """`bias_act` in plain PyTorch: the oracle and the fallback."""
     alpha, gain = _defaults(act, alpha, gain)
     if b is not None:
         x = x + along(b.to(x.dtype), dim % x.ndim, x.ndim)
-    y = ACTIVATIONS[act].f(x, alpha)
+    return _scaled_and_clamped(ACTIVATIONS[act].f(x, alpha), gain, clamp)
+
+
+def _scaled_and_clamped(y: Tensor, gain: float, clamp: float | None) -> Tensor:
     if gain != 1:
         y = y * gain
     if clamp is not None:
-        y = y.clamp(-clamp, clamp)
+        y = F.hardtanh(y, -clamp, clamp)  # not torch.clamp, whose slope at the bounds is 1
     return y
+
+
+def bias_act_eager(x: Tensor, b: Tensor, act: str, clamp: float | None) -> Tensor:
+    """What the benchmarks call eager: the reference, but swish is F.silu, whatever that is at infinity."""
+    if act != "swish":
+        return bias_act_reference(x, b, act=act, clamp=clamp)
+    return _scaled_and_clamped(F.silu(x + along(b, 1, x.ndim)), _defaults(act, None, None)[1], clamp)
 
 
 # --- differentiable functions -------------------------------------------------------------------------------------
@@ -290,6 +301,20 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     )
 
 
+def _kinks(device: torch.device, dtype: torch.dtype) -> Iterator[Sample]:
+    """x + b = 0, results at the clamp, and infinity, in numbers that every dtype has."""
+    z = [-math.inf, -2, -1, -0.5, -0.0, 0.0, 0.5, 1, 2, math.inf]
+    x = torch.tensor(z, dtype=dtype, device=device).view(1, 1, -1)
+    half = torch.tensor([0.5], dtype=dtype, device=device)
+    for act in ACTIVATIONS:
+        # Reached: a clamp of 1 at 0.5 with a gain of 2, at 0 by sigmoid, at -1 by lrelu; with a gain of 1 at infinity
+        # by tanh.
+        clamped = (2.0, 1.0, None), (1.0, 1.0, half), (1.0, 0.0, None)
+        for gain, clamp, b in ((1.0, None, None), (-2.0, None, half), *clamped):
+            kwargs = {"act": act, "alpha": 0.5 if act == "lrelu" else None, "gain": gain, "clamp": clamp}
+            yield Sample((x if b is None else x - b, b), kwargs, f"{kwargs}, b = {b}", smooth=False)
+
+
 def bench_shape(label: str, shape: tuple[int, ...], act: str, clamp: float | None = None) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         x = torch.randn(shape, device=device, dtype=dtype)
@@ -308,6 +333,8 @@ SPEC = register(
         backends={"cpu": FLOATING, "triton": (torch.float32, *HALF)},
         order=None,
         samples=_samples,
+        kinks=_kinks,
+        eager=bias_act_eager,
         bench=(
             bench_shape("lrelu 64x64", (64, 64), "lrelu"),
             bench_shape("lrelu 64x128x8x8", (64, 128, 8, 8), "lrelu"),

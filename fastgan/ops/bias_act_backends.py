@@ -4,6 +4,7 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/bias_
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.activations import ACTIVATIONS
-from fastgan.ops.layout import dense, like, outer_channels_inner
+from fastgan.ops.layout import filled, like, outer_channels_inner
 from fastgan.ops.precision import compute_dtype
 
 _ARGUMENTS = "int dim, str act, float alpha, float gain, float? clamp, str backend"
@@ -29,7 +30,7 @@ def _forward(
     clamp: float | None,
     backend: str,
 ) -> Tensor:
-    x = dense(x, dim)
+    x = filled(x)
     y = allocation.empty_like(x)
     sizes = outer_channels_inner(x, dim)
     _kernels(backend).forward(x, b, y, sizes, act, alpha, gain, clamp)
@@ -40,7 +41,7 @@ def _grad(
     dy: Tensor, saved: Tensor | None, b: Tensor | None,
     dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str, bias_grad: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    order = dense(dy if saved is None else saved, dim)
+    order = filled(dy if saved is None else saved)
     dy, saved = like(dy, order), None if saved is None else order
     dx = allocation.empty_like(order)
     db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=compute_dtype(dy))
@@ -53,7 +54,7 @@ def _grad2(
     u: Tensor, dy: Tensor, saved: Tensor, b: Tensor | None,
     dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str,
 ) -> Tensor:  # fmt: skip
-    saved = dense(saved, dim)
+    saved = filled(saved)
     u, dy = like(u, saved), like(dy, saved)
     t = allocation.empty_like(saved)
     sizes = outer_channels_inner(saved, dim)
@@ -66,13 +67,13 @@ def _fake_grad(
     dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str, bias_grad: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     db = dy.new_empty((dy.shape[dim] if bias_grad else 0,), dtype=compute_dtype(dy))
-    return torch.empty_like(dense(dy if saved is None else saved, dim)), db
+    return torch.empty_like(filled(dy if saved is None else saved)), db
 
 
 bias_act = define(
     f"bias_act(Tensor x, Tensor? b, {_ARGUMENTS}) -> Tensor",
     _forward,
-    lambda x, b, dim, *rest: torch.empty_like(dense(x, dim)),
+    lambda x, *rest: torch.empty_like(filled(x)),
 )
 bias_act_grad = define(
     f"bias_act_grad(Tensor dy, Tensor? saved, Tensor? b, {_ARGUMENTS}, bool bias_grad) -> (Tensor, Tensor)",
@@ -82,7 +83,7 @@ bias_act_grad = define(
 bias_act_grad2 = define(
     f"bias_act_grad2(Tensor u, Tensor dy, Tensor saved, Tensor? b, {_ARGUMENTS}) -> Tensor",
     _grad2,
-    lambda u, dy, saved, b, dim, *rest: torch.empty_like(dense(saved, dim)),
+    lambda u, dy, saved, *rest: torch.empty_like(filled(saved)),
 )
 
 
@@ -100,24 +101,33 @@ class _Cpu:
 
     @staticmethod
     def forward(x: Tensor, b: Tensor | None, y: Tensor, *config: Any) -> None:
-        bias = _Cpu.bias(b, x)
-        extension().bias_act(x.data_ptr(), address(bias), y.data_ptr(), _Cpu.arguments(x, *config))
+        b = _Cpu.bias(b, x)
+        large, small = _Cpu.addresses(x, config[0])
+        extension().bias_act(large(x), small(b), large(y), _Cpu.arguments(x, *config))
 
     @staticmethod
     def grad(dy: Tensor, s: Tensor | None, b: Tensor | None, dx: Tensor, db: Tensor | None, *config: Any) -> None:
-        bias = _Cpu.bias(b, dy)
+        b = _Cpu.bias(b, dy)
+        large, small = _Cpu.addresses(dy, config[0])
         args = _Cpu.arguments(dy, *config)
-        extension().bias_act_grad(dy.data_ptr(), address(s), address(bias), dx.data_ptr(), address(db), args)
+        extension().bias_act_grad(large(dy), large(s), small(b), large(dx), small(db), args)
 
     @staticmethod
     def grad2(u: Tensor, dy: Tensor, s: Tensor, b: Tensor | None, t: Tensor, *config: Any) -> None:
-        bias = _Cpu.bias(b, dy)
+        b = _Cpu.bias(b, dy)
+        large, small = _Cpu.addresses(dy, config[0])
         args = _Cpu.arguments(dy, *config)
-        extension().bias_act_grad2(u.data_ptr(), dy.data_ptr(), s.data_ptr(), address(bias), t.data_ptr(), args)
+        extension().bias_act_grad2(large(u), large(dy), large(s), small(b), large(t), args)
 
     @staticmethod
     def bias(b: Tensor | None, x: Tensor) -> Tensor | None:
         return None if b is None else b.to(compute_dtype(x)).contiguous()
+
+    @staticmethod
+    def addresses(x: Tensor, sizes: tuple[int, int, int]) -> tuple[Any, Any]:
+        """What the kernels take for a tensor like x, and for one with a value for each channel."""
+        large = partial(address, dtype=x.dtype, count=math.prod(sizes), device=CPU)
+        return large, partial(address, dtype=compute_dtype(x), count=sizes[1], device=CPU)
 
     @staticmethod
     def arguments(

@@ -13,6 +13,7 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.ops import minimal_filtering
+from fastgan.ops.layout import suggests_channels_last
 
 MOST_AT_ONCE = 1 << 16
 """Weights up to which their gradient is the sum of one for each sample; of more, those would be a large tensor."""
@@ -29,6 +30,8 @@ def pays(x: Tensor, w: Tensor, bias: Tensor | None) -> bool:
         and minimal_filtering.tensors_fit(x, w, bias, w.shape[1], w.shape[0])
         and x.numel() >= LEAST_ELEMENTS
         and x.is_contiguous()
+        and not suggests_channels_last(x)
+        and not suggests_channels_last(w)  # where PyTorch's result is channels_last too
     )
 
 
@@ -43,15 +46,17 @@ def _forward(x: Tensor, w: Tensor, bias: Tensor | None, turned: bool) -> Tensor:
 def _weight_grad(x: Tensor, dy: Tensor) -> Tensor:
     pixels, gradients = x.contiguous().flatten(2), dy.contiguous().flatten(2)
     B, C, K = len(x), x.shape[1], dy.shape[1]
+    dw = allocation.empty((K, C, 1, 1), like=x)
+    matrix = dw.view(K, C)
     if C * K <= MOST_AT_ONCE:
         of_samples = allocation.empty((B, K, C), like=x)
         torch.bmm(gradients, pixels.transpose(1, 2), out=of_samples)
-        return of_samples.sum(0).view(K, C, 1, 1)
-    dw = allocation.empty((K, C), like=x)
-    torch.mm(gradients[0], pixels[0].t(), out=dw)
+        torch.sum(of_samples, 0, out=matrix)
+        return dw
+    torch.mm(gradients[0], pixels[0].t(), out=matrix)
     for i in range(1, B):
-        dw.addmm_(gradients[i], pixels[i].t())
-    return dw.view(K, C, 1, 1)
+        matrix.addmm_(gradients[i], pixels[i].t())
+    return dw
 
 
 def _fake_forward(x: Tensor, w: Tensor, bias: Tensor | None, turned: bool) -> Tensor:

@@ -3,6 +3,8 @@
 They are opaque to torch.compile and know nothing of autograd; fastgan/ops/convolution.py differentiates them.
 """
 
+import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,9 +12,9 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops import minimal_filtering
-from fastgan.ops.layout import dense, empty_image
+from fastgan.ops.layout import dense, empty_images, suggests_channels_last
 from fastgan.ops.minimal_filtering import Pair
 
 
@@ -49,30 +51,46 @@ def _arguments(x: Tensor, y: Tensor, padding: Pair, turned: bool) -> Any:
 
 
 def _forward(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair, turned: bool) -> Tensor:
-    x, w = dense(x, 1), w.contiguous()
-    bias = None if bias is None else bias.contiguous()
     y = _output(x, w, padding, turned)
+    x, w = dense(x), w.contiguous()
+    bias = None if bias is None else bias.contiguous()
     args = _arguments(x, y, padding, turned)
-    extension().conv3x3(x.data_ptr(), w.data_ptr(), address(bias), y.data_ptr(), args, torch.get_num_threads())
+    K, C = y.shape[1], x.shape[1]
+    declared = partial(address, dtype=x.dtype, device=CPU)
+    addresses = (
+        declared(x, count=x.numel()),
+        declared(w, count=9 * K * C),
+        declared(bias, count=K),
+        declared(y, count=y.numel()),
+    )
+    extension().conv3x3(*addresses, args, torch.get_num_threads())
     return y
 
 
 def _output(x: Tensor, w: Tensor, padding: Pair, turned: bool) -> Tensor:
-    return empty_image(w.shape[1 if turned else 0], *output_size(x, padding), order=x)
+    shape = (x.shape[0], w.shape[1 if turned else 0], *output_size(x, padding))
+    return empty_images(shape, suggests_channels_last(x) or suggests_channels_last(w), like=x)
 
 
 def _weight_grad(x: Tensor, dy: Tensor, padding: Pair) -> Tensor:
-    x, dy = dense(x, 1), dense(dy, 1)
+    x, dy = dense(x), dense(dy)
     dw = allocation.empty((dy.shape[1], x.shape[1], 3, 3), like=x)
     args = _arguments(x, dy, padding, turned=False)
-    extension().conv3x3_weight_grad(x.data_ptr(), dy.data_ptr(), dw.data_ptr(), args, torch.get_num_threads())
+    declared = partial(address, dtype=x.dtype, device=CPU)
+    K, pixels = dy.shape[1], math.prod(output_size(x, padding))
+    addresses = (
+        declared(x, count=x.numel()),
+        declared(dy, count=x.shape[0] * K * pixels),
+        declared(dw, count=9 * K * x.shape[1]),
+    )
+    extension().conv3x3_weight_grad(*addresses, args, torch.get_num_threads())
     return dw
 
 
 conv3x3 = define(
     "conv3x3(Tensor x, Tensor w, Tensor? bias, SymInt[2] padding, bool turned) -> Tensor",
     _forward,
-    lambda x, w, bias, padding, turned: _output(dense(x, 1), w, padding, turned),
+    lambda x, w, bias, padding, turned: _output(x, w, padding, turned),
 )
 conv3x3_weight_grad = define(
     "conv3x3_weight_grad(Tensor x, Tensor dy, SymInt[2] padding) -> Tensor",

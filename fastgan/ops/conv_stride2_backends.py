@@ -4,6 +4,8 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/convo
 in the convolution from x to y; its transpose goes from y to x.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,9 +13,9 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops import minimal_filtering
-from fastgan.ops.layout import dense, empty_image
+from fastgan.ops.layout import dense, empty_images, suggests_channels_last
 from fastgan.ops.minimal_filtering import Pair
 
 
@@ -71,51 +73,69 @@ def _arguments(x: Tensor, y: Tensor, padding: int, taps: int) -> Any:
     )  # fmt: skip
 
 
+def _addresses(x: Tensor, w: Tensor, y: Tensor, padding: int) -> tuple[int, int, int]:
+    """Where x, w and y lie; w has [channels of y, channels of x, taps, taps], and y is as large as w makes it."""
+    (B, C), (K, taps) = x.shape[:2], (y.shape[1], w.shape[-1])
+    shapes: tuple[Sequence[int], ...] = x.shape, (K, C, taps, taps), (B, K, *output_size(x, w, padding))
+    of_x, of_w, of_y = (address(t, x.dtype, math.prod(shape), CPU) for t, shape in zip((x, w, y), shapes, strict=True))
+    return of_x, of_w, of_y
+
+
+def _bias_address(bias: Tensor | None, result: Tensor) -> int:
+    return address(bias, result.dtype, result.shape[1], CPU)
+
+
 def _forward(x: Tensor, w: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-    x, w = dense(x, 1), w.contiguous()
-    bias = None if bias is None else bias.contiguous()
     y = _y(x, w, padding)
+    x, w = dense(x), w.contiguous()
+    bias = None if bias is None else bias.contiguous()
     args = _arguments(x, y, padding, w.shape[-1])
-    extension().conv_stride2(x.data_ptr(), w.data_ptr(), address(bias), y.data_ptr(), args, torch.get_num_threads())
+    of_x, of_w, of_y = _addresses(x, w, y, padding)
+    extension().conv_stride2(of_x, of_w, _bias_address(bias, y), of_y, args, torch.get_num_threads())
     return y
 
 
 def _transposed(y: Tensor, w: Tensor, bias: Tensor | None, size: list[int], padding: int) -> Tensor:
-    y, w = dense(y, 1), w.contiguous()
-    bias = None if bias is None else bias.contiguous()
     x = _x(y, w, size)
+    y, w = dense(y), w.contiguous()
+    bias = None if bias is None else bias.contiguous()
     args = _arguments(x, y, padding, w.shape[-1])
-    threads = torch.get_num_threads()
-    extension().conv_stride2_transposed(y.data_ptr(), w.data_ptr(), address(bias), x.data_ptr(), args, threads)
+    of_x, of_w, of_y = _addresses(x, w, y, padding)
+    extension().conv_stride2_transposed(of_y, of_w, _bias_address(bias, x), of_x, args, torch.get_num_threads())
     return x
 
 
 def _weight_grad(x: Tensor, dy: Tensor, padding: int, taps: int) -> Tensor:
-    x, dy = dense(x, 1), dense(dy, 1)
+    x, dy = dense(x), dense(dy)
     dw = allocation.empty((dy.shape[1], x.shape[1], taps, taps), like=x)
     args = _arguments(x, dy, padding, taps)
-    extension().conv_stride2_weight_grad(x.data_ptr(), dy.data_ptr(), dw.data_ptr(), args, torch.get_num_threads())
+    of_x, of_w, of_y = _addresses(x, dw, dy, padding)
+    extension().conv_stride2_weight_grad(of_x, of_y, of_w, args, torch.get_num_threads())
     return dw
 
 
 def _y(x: Tensor, w: Tensor, padding: int) -> Tensor:
-    return empty_image(w.shape[0], *output_size(x, w, padding), order=x)
+    return _result((x.shape[0], w.shape[0], *output_size(x, w, padding)), x, w)
 
 
 def _x(y: Tensor, w: Tensor, size: list[int]) -> Tensor:
     height, width = size
-    return empty_image(w.shape[1], height, width, order=y)
+    return _result((y.shape[0], w.shape[1], height, width), y, w)
+
+
+def _result(shape: tuple[int, int, int, int], given: Tensor, w: Tensor) -> Tensor:
+    return empty_images(shape, suggests_channels_last(given) or suggests_channels_last(w), like=given)
 
 
 conv_stride2 = define(
     "conv_stride2(Tensor x, Tensor w, Tensor? bias, SymInt padding) -> Tensor",
     _forward,
-    lambda x, w, bias, padding: _y(dense(x, 1), w, padding),
+    lambda x, w, bias, padding: _y(x, w, padding),
 )
 conv_stride2_transposed = define(
     "conv_stride2_transposed(Tensor y, Tensor w, Tensor? bias, SymInt[2] size, SymInt padding) -> Tensor",
     _transposed,
-    lambda y, w, bias, size, padding: _x(dense(y, 1), w, size),
+    lambda y, w, bias, size, padding: _x(y, w, size),
 )
 conv_stride2_weight_grad = define(
     "conv_stride2_weight_grad(Tensor x, Tensor dy, SymInt padding, SymInt taps) -> Tensor",

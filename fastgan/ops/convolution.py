@@ -120,10 +120,13 @@ def conv_transpose3d(
     return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-def _torch_convolution(input: Tensor, weight: Tensor, bias: Tensor | None, *args: Any, **kwargs: Any) -> Tensor:
-    if input.device.type == "cpu" and autocasts("cpu"):  # casts conv1d and the others, but not this one
-        return torch.convolution(input, weight, bias, *args, **kwargs)
-    return convolution(input, weight, bias, *args, **kwargs)
+def _torch_convolution(
+    input: Tensor, weight: Tensor, bias: Tensor | None, stride: Sizes, padding: Sizes, dilation: Sizes,
+    transposed: bool, output_padding: Sizes, groups: int,
+) -> Tensor:  # fmt: skip
+    # Autocast on a CPU casts conv1d and the others, but not this one.
+    function: Any = torch.convolution if input.device.type == "cpu" and autocasts("cpu") else convolution
+    return function(input, weight, bias, stride, padding, dilation, transposed, output_padding, groups)
 
 
 BY_TORCH_FUNCTION: dict[Callable[..., Tensor], Callable[..., Tensor]] = {

@@ -8,6 +8,7 @@ from torch import Tensor
 from fastgan.ops import conv1x1_backends as conv1x1
 from fastgan.ops import conv3x3_backends as conv3x3
 from fastgan.ops import conv_stride2_backends as conv_stride2
+from fastgan.ops.layout import suggests_channels_last
 
 
 class Config(NamedTuple):
@@ -86,9 +87,16 @@ def gradients(
         dx = conv1x1.conv1x1(dy, w, None, True) if needs_x else None
         dw = conv1x1.conv1x1_weight_grad(x, dy) if needs_w else None
     else:
-        dx = _minimal_data_grad(dy, x, w, config) if needs_x else None
-        dw = _minimal_weight_grad(dy, x, w, config) if needs_w else None
+        last = suggests_channels_last(x) or suggests_channels_last(w)  # then so are PyTorch's gradients
+        dx = _in_format(_minimal_data_grad(dy, x, w, config), last) if needs_x else None
+        dw = _in_format(_minimal_weight_grad(dy, x, w, config), last) if needs_w else None
     return dx, dw, dy.sum((0, 2, 3)) if needs_bias else None
+
+
+def _in_format(images: Tensor, channels_last: bool) -> Tensor:
+    if suggests_channels_last(images) == channels_last:
+        return images
+    return images.clone(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
 def _minimal_data_grad(dy: Tensor, x: Tensor, w: Tensor, config: Config) -> Tensor:

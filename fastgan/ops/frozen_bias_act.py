@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastgan import backends
 from fastgan.ops import frozen_bias_act_backends as kernels
-from fastgan.ops.activation_mask import ActivationMask, memory_order
+from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.frozen_bias_act_checks import check, check_frozen, refuse_autograd
 from fastgan.ops.frozen_bias_act_reference import (
     bias_act_with_mask_reference,
@@ -22,7 +22,7 @@ from fastgan.ops.frozen_bias_act_reference import (
     frozen_bias_act_reference,
     slope_and_gain,
 )
-from fastgan.ops.layout import dense
+from fastgan.ops.layout import by_sample, memory_order
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 
@@ -56,7 +56,8 @@ def bias_act_with_mask(
     requires a gradient. Zero and NaN are not positive, as in PyTorch's own leaky_relu; NaN is not clamped.
 
     Args:
-        x: float32, float64, float16 or bfloat16, of any shape, contiguous or channels_last without a copy.
+        x: float32, float64, float16 or bfloat16, of any shape; without a copy if its elements fill their memory
+            and dimension 0, the samples, is outermost there.
         b: one value for each index of dimension `dim` of x, in any floating dtype; None adds nothing.
         dim: the dimension of x that b runs along.
         act: linear, relu or lrelu.
@@ -91,8 +92,8 @@ def bias_act_with_mask_(
 ) -> ActivationMask:
     """`bias_act_with_mask` that overwrites x with y, for layers like `nn.LeakyReLU(inplace=True)`.
 
-    Arguments and errors are those of `bias_act_with_mask`. Where x is neither contiguous nor channels_last the order of
-    the mask is that of a contiguous tensor, and x is overwritten through a copy.
+    Arguments and errors are those of `bias_act_with_mask`. Where that copies x, x is overwritten through the
+    copy, whose memory order is the mask's.
     """
     arguments = _check_forward("bias_act_with_mask_", x, b, dim, act, alpha, gain, clamp)
     backend = backends.select(SPEC, x)
@@ -100,7 +101,7 @@ def bias_act_with_mask_(
         y, mask = bias_act_with_mask_reference(x, b, dim, act, alpha, gain, clamp)
         x.copy_(y)
         return mask
-    order = memory_order(dense(x, arguments[0]))
+    order = memory_order(by_sample(x))
     bits = kernels.bias_act_with_mask_(x, b, *arguments, backend)
     return ActivationMask(bits, order, clamp is not None)
 
@@ -313,7 +314,7 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
         """`arrange` changes the memory order of the x that the mask is made from."""
         x = arrange(torch.randn(shape, generator=generator).to(device, dtype))
         b = torch.linspace(-0.4, 0.4, shape[dim], dtype=torch.float64).to(device, dtype) if with_bias else None
-        s = None if samples is None else torch.linspace(-1, 1.5, samples, device=device)
+        s = None if samples is None else torch.linspace(-1, 1.5, samples, dtype=torch.float32, device=device)
         mask = bias_act_with_mask(x, b, dim, **kwargs)[1]
         u = torch.randn(shape, generator=generator, dtype=torch.float64)
         # Away from what s b may cancel, so that a small difference of large numbers is no sample's result.
@@ -345,11 +346,23 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample((2, 6, 4, 3), "contiguous-mask", samples=1, act="relu", clamp=1.5).map(channels_last)
 
 
+def _kinks(device: torch.device, dtype: torch.dtype) -> Iterator[Sample]:
+    """The mask is made exactly on the kinks."""
+    x = torch.tensor([[-math.inf, -2, -1, -0.5, -0.0, 0.0, 0.5, 1, 2, math.inf]], dtype=dtype, device=device)
+    u = torch.linspace(-1.25, 1, x.numel(), dtype=torch.float64, device=device).to(dtype).view_as(x)
+    for act in ("linear", "relu", "lrelu"):
+        for gain, clamp in ((1.0, None), (-2.0, None), (2.0, 1.0), (1.0, 1.0), (1.0, 0.0), (0.5, math.inf)):
+            alpha = 0.5 if act == "lrelu" else None
+            kwargs: dict[str, Any] = {"act": act, "alpha": alpha, "gain": gain, "clamp": clamp}
+            mask = bias_act_with_mask(x, None, **kwargs)[1]
+            yield Sample((u, None), {"s": None, "mask": mask, **kwargs}, f"{kwargs}", smooth=False)
+
+
 def bench_shape(label: str, shape: tuple[int, ...]) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         x, u = (torch.randn(shape, device=device, dtype=dtype) for _ in range(2))
         b = torch.randn(shape[1], device=device, dtype=dtype)
-        s = torch.rand(shape[0], device=device)
+        s = torch.rand(shape[0], dtype=torch.float32, device=device)
         mask = bias_act_with_mask(x, b)[1]
         return Sample((u, b), {"s": s, "mask": mask, "act": "lrelu"}, label=label)
 
@@ -365,6 +378,7 @@ SPEC = register(
         backends={"cpu": FLOATING, "triton": (torch.float32, *HALF)},
         order=None,
         samples=_samples,
+        kinks=_kinks,
         bench=(
             bench_shape("lrelu 32x64x32x32", (32, 64, 32, 32)),
             bench_shape("lrelu 64x128x8x8", (64, 128, 8, 8)),

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.activation_mask import bytes_of_mask, in_order
 from fastgan.ops.activations import ACTIVATIONS
-from fastgan.ops.layout import dense, outer_channels_inner
+from fastgan.ops.layout import by_sample, outer_channels_inner, sizes_in
 
 _FORWARD = "Tensor? b, int dim, str act, float alpha, float gain, float? clamp, str backend"
 
@@ -30,7 +30,7 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 def fill(
     x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str
 ) -> tuple[Tensor, Tensor]:
-    x = dense(x, dim)
+    x = by_sample(x)
     y = allocation.empty_like(x)
     return y, _fill(x, b, y, dim, act, alpha, gain, clamp, backend)
 
@@ -38,7 +38,7 @@ def fill(
 def fill_in_place(
     x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str
 ) -> Tensor:
-    y = dense(x, dim)
+    y = by_sample(x)
     bits = _fill(y, b, y, dim, act, alpha, gain, clamp, backend)
     if y is not x:
         x.copy_(y)
@@ -66,7 +66,7 @@ def _frozen(
 ) -> Tensor:  # fmt: skip
     u = in_order(u, tuple(order))
     y = allocation.empty_like(u)
-    kernels_of(backend).frozen(u, b, s, bits, y, sizes(u, order, dim), slope, gain, clamp, constant)
+    kernels_of(backend).frozen(u, b, s, bits, y, sizes_in(tuple(order), u, dim), slope, gain, clamp, constant)
     return y
 
 
@@ -74,7 +74,7 @@ def _frozen_in_place(
     u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor,
     order: Sequence[int], dim: int, slope: float, gain: float, clamp: float | None, constant: bool, backend: str,
 ) -> None:  # fmt: skip
-    kernels_of(backend).frozen(u, b, s, bits, u, sizes(u, order, dim), slope, gain, clamp, constant)
+    kernels_of(backend).frozen(u, b, s, bits, u, sizes_in(tuple(order), u, dim), slope, gain, clamp, constant)
 
 
 def _grad_in_place(
@@ -82,7 +82,9 @@ def _grad_in_place(
     order: Sequence[int], dim: int, slope: float, gain: float, clamped: bool, backend: str, bias_grad: bool,
 ) -> Tensor:  # fmt: skip
     db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=compute_dtype(dy.dtype))
-    kernels_of(backend).grad(dy, s, bits, dy, db if bias_grad else None, sizes(dy, order, dim), slope, gain, clamped)
+    kernels_of(backend).grad(
+        dy, s, bits, dy, db if bias_grad else None, sizes_in(tuple(order), dy, dim), slope, gain, clamped
+    )
     return db
 
 
@@ -93,15 +95,10 @@ def _grad(
     dy = in_order(dy, tuple(order))
     du = allocation.empty_like(dy)
     db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=compute_dtype(dy.dtype))
-    kernels_of(backend).grad(dy, s, bits, du, db if bias_grad else None, sizes(dy, order, dim), slope, gain, clamped)
+    kernels_of(backend).grad(
+        dy, s, bits, du, db if bias_grad else None, sizes_in(tuple(order), dy, dim), slope, gain, clamped
+    )
     return du, db
-
-
-def sizes(x: Tensor, order: Sequence[int], dim: int) -> tuple[int, int, int]:
-    """outer, channels and inner of a tensor in that memory order."""
-    inside = list(order)[list(order).index(dim) + 1 :]
-    inner = math.prod(x.shape[i] for i in inside)
-    return x.numel() // max(x.shape[dim] * inner, 1), x.shape[dim], inner
 
 
 def _new_empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tensor:
@@ -110,7 +107,7 @@ def _new_empty(shape: tuple[int, ...], like: Tensor, dtype: torch.dtype) -> Tens
 
 def _fake_forward(x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float,
                   clamp: float | None, backend: str) -> tuple[Tensor, Tensor]:  # fmt: skip
-    return torch.empty_like(dense(x, dim)), _empty_bits(x, clamp, _new_empty)
+    return torch.empty_like(by_sample(x)), _empty_bits(x, clamp, _new_empty)
 
 
 def _fake_grad(
@@ -170,26 +167,36 @@ class _Cpu:
     @staticmethod
     def forward(x: Tensor, b: Tensor | None, y: Tensor, bits: Tensor, sizes: tuple[int, int, int], act: str,
                 alpha: float, gain: float, clamp: float | None) -> None:  # fmt: skip
-        bias = _Cpu.wide(b, x)
+        b = _Cpu.wide(b, x)
+        large, mask, values = _Cpu.addresses(x, 1 if clamp is None else 2)
         args = _Cpu.arguments(x, sizes, act, alpha, gain, math.nan if clamp is None else clamp)
-        extension().bias_act_with_mask(x.data_ptr(), address(bias), y.data_ptr(), bits.data_ptr(), args)
+        extension().bias_act_with_mask(large(x), values(b, count=sizes[1]), large(y), mask(bits), args)
 
     @staticmethod
     def frozen(u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor, y: Tensor, sizes: tuple[int, int, int],
                slope: float, gain: float, clamp: float | None, constant: bool) -> None:  # fmt: skip
-        bias, scale = _Cpu.wide(b, u), _Cpu.wide(s, u)
+        b, s, samples = _Cpu.wide(b, u), _Cpu.wide(s, u), _Cpu.samples(s)
+        large, mask, values = _Cpu.addresses(u, 1 if clamp is None else 2)
         args = _Cpu.arguments(u, sizes, "lrelu", slope, gain, math.nan if clamp is None else clamp)
-        addresses = (u.data_ptr(), address(bias), address(scale), bits.data_ptr(), y.data_ptr())
-        extension().frozen_bias_act(*addresses, _Cpu.samples(s), constant, args)
+        addresses = (large(u), values(b, count=sizes[1]), values(s, count=samples), mask(bits), large(y))
+        extension().frozen_bias_act(*addresses, samples, constant, args)
 
     @staticmethod
     def grad(dy: Tensor, s: Tensor | None, bits: Tensor, du: Tensor, db: Tensor | None, sizes: tuple[int, int, int],
              slope: float, gain: float, clamped: bool) -> None:  # fmt: skip
-        scale = _Cpu.wide(s, dy)
+        s, samples = _Cpu.wide(s, dy), _Cpu.samples(s)
+        large, mask, values = _Cpu.addresses(dy, 2 if clamped else 1)
         # A number here says only that there is a second plane: no clamp's value enters a derivative.
         args = _Cpu.arguments(dy, sizes, "lrelu", slope, gain, 0.0 if clamped else math.nan)
-        addresses = (dy.data_ptr(), address(scale), bits.data_ptr(), du.data_ptr(), address(db))
-        extension().frozen_bias_act_grad(*addresses, _Cpu.samples(s), args)
+        addresses = (large(dy), values(s, count=samples), mask(bits), large(du), values(db, count=sizes[1]))
+        extension().frozen_bias_act_grad(*addresses, samples, args)
+
+    @staticmethod
+    def addresses(x: Tensor, planes: int) -> tuple[Any, Any, Any]:
+        """What the kernels take for a tensor like x, for a mask of so many planes, and for `count` values."""
+        large = functools.partial(address, dtype=x.dtype, count=x.numel(), device=CPU)
+        mask = functools.partial(address, dtype=torch.uint8, count=planes * bytes_of_mask(x), device=CPU)
+        return large, mask, functools.partial(address, dtype=compute_dtype(x.dtype), device=CPU)
 
     @staticmethod
     def samples(s: Tensor | None) -> int:

@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from fastgan.ops.activation_mask import ActivationMask, memory_order, pack, planes
+from fastgan.ops.activation_mask import ActivationMask, pack, planes
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import bias_act_reference
 from fastgan.ops.frozen_bias_act_backends import compute_dtype
-from fastgan.ops.layout import along, dense
+from fastgan.ops.layout import along, by_sample, memory_order
 
 
 def bias_act_with_mask_reference(
@@ -22,7 +22,7 @@ def bias_act_with_mask_reference(
     clamp: float | None = None,
 ) -> tuple[Tensor, ActivationMask]:
     """`bias_act_with_mask`, with or without autograd."""
-    x = dense(x, dim % x.ndim)
+    x = by_sample(x)
     order = memory_order(x)
     y = bias_act_reference(x, b, dim, act, alpha, gain, clamp)
     positive = (x if b is None else x + along(b.to(x.dtype), dim % x.ndim, x.ndim)) > 0

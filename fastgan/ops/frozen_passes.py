@@ -4,11 +4,12 @@ A penalised step visits every activation three times, each time after a convolut
 Python needs: a call that checks its arguments and goes through the dispatcher again costs as much there as the kernel.
 """
 
+import torch
 from torch import Tensor
 
 from fastgan import allocation, backends
 from fastgan.ops import frozen_bias_act_backends as kernels
-from fastgan.ops.activation_mask import ActivationMask, from_memory, memory_order
+from fastgan.ops.activation_mask import ActivationMask, from_memory
 from fastgan.ops.frozen_bias_act import (
     SPEC,
     bias_act_with_mask,
@@ -17,7 +18,7 @@ from fastgan.ops.frozen_bias_act import (
     frozen_bias_act_grad,
 )
 from fastgan.ops.frozen_bias_act_reference import slope_and_gain
-from fastgan.ops.layout import dense
+from fastgan.ops.layout import by_sample, like, memory_order, sizes_in
 
 
 class FrozenPasses:
@@ -43,18 +44,21 @@ class FrozenPasses:
             if in_place:
                 self.y, self.mask = x, bias_act_with_mask_(x, b, *self.given, clamp)
             else:
-                self.y, self.mask = bias_act_with_mask(x, b, *self.given, clamp)
+                y, self.mask = bias_act_with_mask(x, b, *self.given, clamp)
+                self.y = like(y, torch.empty_like(x))
             return
         self.slope, self.gain = slope_and_gain(act, alpha, gain)
         self.dim = dim % x.ndim
         constants = (self.dim, act, self.slope, self.gain, clamp, self.backend)
-        order = memory_order(dense(x, self.dim))
+        arranged = by_sample(x)
+        order = memory_order(arranged)
         if in_place:
             self.y, bits = x, kernels.fill_in_place(x, b, *constants)
         else:
-            self.y, bits = kernels.fill(x, b, *constants)
+            y, bits = kernels.fill(arranged, b, *constants)
+            self.y = y if arranged is x else like(y, torch.empty_like(x))  # strided as PyTorch's result would be
         self.mask = ActivationMask(bits, order, self.clamped)
-        self.sizes = kernels.sizes(x, order, self.dim)
+        self.sizes = sizes_in(order, x, self.dim)
         self.contiguous = order == tuple(range(x.ndim))
 
     def take_result(self) -> Tensor:

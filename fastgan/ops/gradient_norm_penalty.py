@@ -189,7 +189,7 @@ def _slope_and_curvature(norm: Tensor, penalty: Penalty) -> tuple[Tensor, Tensor
         return torch.full_like(norm, weight), torch.zeros_like(norm)
     active = norm != 0
     if one_sided:
-        active = active & ~(norm < target)
+        active = active & ~(norm <= target)
     divisor = torch.where(active, norm, 1)
     slope = torch.where(active, 2 * weight * (1 - target / divisor), 0)
     return slope, torch.where(active, 2 * weight * target / divisor**3, 0)
@@ -266,6 +266,14 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample((3, 5), "target-zero-at-zero", norms=(0.0, 2.0), target=0.0, one_sided=True)
 
 
+def _kinks(device: torch.device, dtype: torch.dtype) -> Iterator[Sample]:
+    """Norms of 0 and of the target."""
+    g = torch.tensor([[3, 4], [0, 0], [6, 8], [-0.0, 0]], dtype=dtype, device=device)
+    for target, one_sided in ((None, False), (5.0, False), (5.0, True), (0.0, False), (0.0, True)):
+        kwargs = {"weight": 3.0, "target": target, "one_sided": one_sided}
+        yield Sample((g,), kwargs, f"{kwargs}", smooth=False)
+
+
 def bench_shape(shape: tuple[int, ...], label: str, target: float | None) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         return Sample(
@@ -284,6 +292,7 @@ SPEC = register(
         backends={"cpu": FLOATING, "triton": (torch.float32, *HALF)},
         order=None,
         samples=_samples,
+        kinks=_kinks,
         bench=(
             bench_shape((64, 3, 64, 64), "R1 64x3x64x64", None),
             bench_shape((256, 3, 32, 32), "WGAN-GP 256x3x32x32", 1.0),

@@ -4,6 +4,7 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/gradi
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.layout import dense, like
 from fastgan.ops.precision import compute_dtype
 
@@ -19,7 +20,7 @@ _PENALTY = "float weight, float? target, bool one_sided"
 
 
 def _forward(g: Tensor, weight: float, target: float | None, one_sided: bool, backend: str) -> tuple[Tensor, Tensor]:
-    g = dense(g, 1)  # whichever dense order that is, the samples are outermost
+    g = dense(g)  # whichever dense order that is, the samples are outermost
     penalty, norm = _per_sample(g), _per_sample(g)
     _kernels(backend).forward(g, None, None, None, penalty, norm, weight, target, one_sided, 1.0, 1.0)
     return penalty, norm
@@ -28,7 +29,7 @@ def _forward(g: Tensor, weight: float, target: float | None, one_sided: bool, ba
 def _grad(
     p: Tensor, g: Tensor, norm: Tensor, weight: float, target: float | None, one_sided: bool, backend: str
 ) -> Tensor:
-    g = dense(g, 1)
+    g = dense(g)
     dg = allocation.empty_like(g)
     _kernels(backend).grad(p.contiguous(), g, norm, dg, weight, target, one_sided)
     return dg
@@ -38,7 +39,7 @@ def _penalised_input(
     g: Tensor, x: Tensor, s: Tensor | None,
     weight: float, target: float | None, one_sided: bool, scale: float, grad_scale: float, backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    x = dense(x, 1)
+    x = dense(x)
     g = like(g, x)
     s = None if s is None else s.to(compute_dtype(x)).contiguous()
     u, penalty, norm = allocation.empty_like(x), _per_sample(x), _per_sample(x)
@@ -62,13 +63,13 @@ gradient_norm_penalty = define(
 gradient_norm_penalty_grad = define(
     f"gradient_norm_penalty_grad(Tensor p, Tensor g, Tensor norm, {_PENALTY}, str backend) -> Tensor",
     _grad,
-    lambda p, g, *rest: torch.empty_like(dense(g, 1)),
+    lambda p, g, *rest: torch.empty_like(dense(g)),
 )
 penalised_input = define(
     f"penalised_input(Tensor g, Tensor x, Tensor? s, {_PENALTY}, float scale, float grad_scale, str backend)"
     " -> (Tensor, Tensor, Tensor)",
     _penalised_input,
-    lambda g, x, *rest: (torch.empty_like(dense(x, 1)), _fake_per_sample(x), _fake_per_sample(x)),
+    lambda g, x, *rest: (torch.empty_like(dense(x)), _fake_per_sample(x), _fake_per_sample(x)),
 )
 
 
@@ -88,17 +89,23 @@ class _Cpu:
     def forward(
         g: Tensor, x: Tensor | None, s: Tensor | None, u: Tensor | None, penalty: Tensor, norm: Tensor, *config: Any
     ) -> None:
+        large, small = _Cpu.addresses(g)
         args = _Cpu.arguments(g, *config)
-        extension().gradient_norm_penalty(
-            g.data_ptr(), address(x), address(s), address(u), penalty.data_ptr(), norm.data_ptr(), args
-        )
+        extension().gradient_norm_penalty(large(g), large(x), small(s), large(u), small(penalty), small(norm), args)
 
     @staticmethod
     def grad(
         p: Tensor, g: Tensor, norm: Tensor, dg: Tensor, weight: float, target: float | None, one_sided: bool
     ) -> None:
+        large, small = _Cpu.addresses(g)
         args = _Cpu.arguments(g, weight, target, one_sided, 1.0, 1.0)
-        extension().gradient_norm_penalty_grad(p.data_ptr(), g.data_ptr(), norm.data_ptr(), dg.data_ptr(), args)
+        extension().gradient_norm_penalty_grad(small(p), large(g), small(norm), large(dg), args)
+
+    @staticmethod
+    def addresses(g: Tensor) -> tuple[Any, Any]:
+        """What the kernels take for a tensor like g, and for one with a value for each sample."""
+        large = partial(address, dtype=g.dtype, count=g.numel(), device=CPU)
+        return large, partial(address, dtype=compute_dtype(g), count=g.shape[0], device=CPU)
 
     @staticmethod
     def arguments(

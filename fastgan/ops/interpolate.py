@@ -6,7 +6,8 @@ instead of being saved.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from fastgan import allocation, backends
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops import philox
 from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import dense, like
@@ -156,24 +157,35 @@ class _InterpolateGrad(torch.autograd.Function):
 
 
 def _forward(x: Tensor, y: Tensor, seed: Tensor, backend: str) -> Tensor:
-    x = dense(x, 1)  # whichever dense order that is, the samples are outermost
+    x = dense(x)  # whichever dense order that is, the samples are outermost
     y = like(y, x)
     o = allocation.empty_like(x)
     if backend == "cpu":
-        _cpu("interpolate", x, x.data_ptr(), y.data_ptr(), seed.data_ptr(), o.data_ptr())
+        large = _addresses(x)
+        _cpu("interpolate", x, large(x), large(y), _seed_address(seed), large(o))
     else:
         _triton().forward(x, y, seed, o)
     return o
 
 
 def _grad(g: Tensor, seed: Tensor, backend: str) -> tuple[Tensor, Tensor]:
-    g = dense(g, 1)
+    g = dense(g)
     dx, dy = allocation.empty_like(g), allocation.empty_like(g)
     if backend == "cpu":
-        _cpu("interpolate_grad", g, g.data_ptr(), seed.data_ptr(), dx.data_ptr(), dy.data_ptr())
+        large = _addresses(g)
+        _cpu("interpolate_grad", g, large(g), _seed_address(seed), large(dx), large(dy))
     else:
         _triton().grad(g, seed, dx, dy)
     return dx, dy
+
+
+def _addresses(x: Tensor) -> Callable[[Tensor], int]:
+    """What the kernels take for a tensor like x."""
+    return partial(address, dtype=x.dtype, count=x.numel(), device=CPU)
+
+
+def _seed_address(seed: Tensor) -> int:
+    return address(seed, torch.int64, 1, CPU)
 
 
 def _cpu(name: str, x: Tensor, *addresses: int) -> None:
@@ -191,12 +203,12 @@ def _triton() -> Any:
 _op = define(
     "interpolate(Tensor x, Tensor y, Tensor seed, str backend) -> Tensor",
     _forward,
-    lambda x, y, seed, backend: torch.empty_like(dense(x, 1)),
+    lambda x, y, seed, backend: torch.empty_like(dense(x)),
 )
 _op_grad = define(
     "interpolate_grad(Tensor g, Tensor seed, str backend) -> (Tensor, Tensor)",
     _grad,
-    lambda g, seed, backend: (torch.empty_like(dense(g, 1)), torch.empty_like(dense(g, 1))),
+    lambda g, seed, backend: (torch.empty_like(dense(g)), torch.empty_like(dense(g))),
 )
 
 

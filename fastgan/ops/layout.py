@@ -1,20 +1,34 @@
-"""Memory order: seeing a tensor as [outer, channels, inner] without a copy where that is possible."""
+"""Memory order: how the kernels see a tensor, without a copy where that is possible; and that of PyTorch's results."""
 
 import torch
 from torch import Tensor
 
 from fastgan import allocation
+from fastgan.native import fills_its_memory
 
 
-def dense(x: Tensor, dim: int) -> Tensor:
-    """x itself if it is contiguous (or channels_last and dim = 1), else a copy that is."""
-    if x.is_contiguous() or (dim == 1 and is_channels_last(x)):
+def filled(x: Tensor) -> Tensor:
+    """x itself if its elements fill their memory, in whatever order; else a copy, strided as PyTorch's elementwise
+    results of x are."""
+    return x if fills_its_memory(x) else x.clone(memory_format=torch.preserve_format)
+
+
+def by_sample(x: Tensor) -> Tensor:
+    """x itself if it is `filled` and one sample comes after the other, samples in dimension 0; else a copy that is."""
+    copy = filled(x)
+    if copy.is_contiguous():
+        return copy
+    order = memory_order(copy)
+    return copy if all(copy.shape[d] == 1 for d in order[: order.index(0)]) else copy.contiguous()
+
+
+def dense(x: Tensor) -> Tensor:
+    """x itself if it is contiguous or channels_last, else a copy that is."""
+    if x.is_contiguous() or is_channels_last(x):
         return x
-    if dim == 1:  # a slice of a channels_last tensor stays channels_last, as in torch's own operators
-        copy = x.clone(memory_format=torch.preserve_format)
-        if is_channels_last(copy):
-            return copy
-    return x.contiguous()
+    # A slice of a channels_last tensor stays channels_last, as in torch's own operators.
+    copy = x.clone(memory_format=torch.preserve_format)
+    return copy if is_channels_last(copy) else x.contiguous()
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -24,6 +38,16 @@ def is_channels_last(x: Tensor) -> bool:
     )
 
 
+def suggests_channels_last(x: Tensor) -> bool:
+    """Whether PyTorch takes an image or its filters, by their strides, for channels_last: where one size is 1 it may be
+    contiguous as well, and a slice is neither. A convolution of such images, or by such filters, returns such images.
+
+    `is_channels_last_strides_2d` of PyTorch's c10/core/MemoryFormat.h.
+    """
+    (_, C, H, W), (b, c, h, w) = x.shape, x.stride()
+    return c != 0 and w >= c * C and h >= w * W and b >= h * H != c and x.numel() > 0
+
+
 def like(x: Tensor, order: Tensor) -> Tensor:
     """x in the memory order of the dense tensor `order`, which has its shape."""
     return x if x.stride() == order.stride() else allocation.empty_like(order).copy_(x)
@@ -31,20 +55,34 @@ def like(x: Tensor, order: Tensor) -> Tensor:
 
 def empty_image(channels: int, height: int, width: int, order: Tensor) -> Tensor:
     """Uninitialised memory for the batch of the dense tensor `order`, [B, C, H, W], in its memory order."""
-    B = order.shape[0]
-    if order.is_contiguous():
-        return allocation.empty((B, channels, height, width), like=order)
-    return allocation.empty((B, height, width, channels), like=order).permute(0, 3, 1, 2)
+    return empty_images((order.shape[0], channels, height, width), not order.is_contiguous(), order)
+
+
+def empty_images(shape: tuple[int, int, int, int], channels_last: bool, like: Tensor) -> Tensor:
+    """Uninitialised memory in that memory format."""
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return allocation.empty(shape, like=like, memory_format=memory_format)
+
+
+def memory_order(x: Tensor) -> tuple[int, ...]:
+    """The dimensions of a `filled` tensor from the outermost to the innermost in memory."""
+    if x.is_contiguous():
+        return tuple(range(x.ndim))
+    return tuple(sorted(range(x.ndim), key=x.stride, reverse=True))
 
 
 def outer_channels_inner(x: Tensor, dim: int) -> tuple[int, int, int]:
-    """The three sizes of a `dense` tensor in memory order; channels_last has inner = 1."""
-    channels = x.shape[dim]
+    """A `filled` tensor seen as three dimensions in memory order, of which dimension `dim` is the second."""
+    order = memory_order(x)
+    return sizes_in(order, x, dim)
+
+
+def sizes_in(order: tuple[int, ...], x: Tensor, dim: int) -> tuple[int, int, int]:
+    """outer, channels and inner of a tensor in that memory order."""
     inner = 1
-    if x.is_contiguous():
-        for size in x.shape[dim + 1 :]:
-            inner *= size
-    return x.numel() // max(channels * inner, 1), channels, inner
+    for d in order[order.index(dim) + 1 :]:
+        inner *= x.shape[d]
+    return x.numel() // max(x.shape[dim] * inner, 1), x.shape[dim], inner
 
 
 def along(b: Tensor, dim: int, ndim: int) -> Tensor:

@@ -4,6 +4,7 @@ The eager composition materialises B x B x K x C differences and their signs. Th
 forward, backward and double backward, so that the extra memory is O(B K C).
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from fastgan import allocation, backends
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.checks import check_floating
+from fastgan.ops.partial_gradients import higher_derivatives
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
 
 
@@ -23,8 +25,8 @@ def minibatch_discrimination(m: Tensor) -> Tensor:  # [B, K, C] -> [B, K]
         o_ik = sum over j != i of exp(-||m_ik - m_jk||_1)
 
     Salimans et al. 2016, Improved Techniques for Training GANs, section 3.2 (there the sum
-    includes j = i, the constant 1). Differentiable twice; a third derivative raises. The norm's subgradient at 0 is 0,
-    as in PyTorch.
+    includes j = i, the constant 1). Differentiable to any order, twice by kernels. The norm's subgradient at 0
+    is 0, as in PyTorch.
 
     Args:
         m: [B, K, C], the features after the layer's projection: batch, kernels, dimensions of a kernel; float32,
@@ -92,14 +94,14 @@ class _MinibatchDiscriminationGrad2(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, v: Tensor, g: Tensor, m: Tensor, backend: str) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(v, g, m)
+        ctx.set_materialize_grads(False)
         return _op_grad2(v, g, m, backend)
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        raise RuntimeError(
-            "minibatch_discrimination: the third derivative is not implemented; "
-            'use `with fastgan.backend("reference"):` where one is needed'
-        )
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        of_g, of_m = cotangents
+        return *higher_derivatives(ctx, minibatch_discrimination_reference, (of_g, of_m)), None
 
 
 # --- private operators, opaque to torch.compile ---------------------------------------------------------------------
@@ -128,7 +130,9 @@ def _grad2(v: Tensor, g: Tensor, m: Tensor, backend: str) -> tuple[Tensor, Tenso
 
 def _call(name: str, backend: str, m: Tensor, tensors: tuple[Tensor, ...]) -> None:
     """Calls csrc/minibatch_discrimination.cpp or .cu with addresses; the outputs come last in `tensors`."""
-    addresses = [tensor.data_ptr() for tensor in tensors]
+    device = CPU if backend == "cpu" else m.device
+    # Each is [B, K], like the result, or [B, K, C], like m.
+    addresses = [address(t, m.dtype, math.prod(m.shape[: t.ndim]), device) for t in tensors]
     if backend == "cpu":
         getattr(extension(), name)(*addresses, *m.shape, DTYPE_CODES[m.dtype], torch.get_num_threads())
         return
@@ -178,7 +182,13 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield Sample((features(1, 3, 4),), label="one-sample")
     yield Sample((features(0, 3, 4),), label="empty-batch")
     repeated = features(3, 2, 4).repeat(2, 1, 1)
-    yield Sample((repeated,), label="ties", smooth=False)
+    yield Sample((repeated,), label="repeated", smooth=False)
+
+
+def _kinks(device: torch.device, dtype: torch.dtype) -> Iterator[Sample]:
+    """Samples that agree in some features, or in all."""
+    m = torch.tensor([[[0, 1], [0.5, 0]], [[-0.0, 1], [1, 0]], [[0, 2], [1, -1]]], dtype=dtype, device=device)
+    yield Sample((m,), label="ties", smooth=False)
 
 
 def bench_shape(B: int, K: int, C: int) -> BenchShape:
@@ -195,8 +205,9 @@ SPEC = register(
         function=minibatch_discrimination,
         reference=minibatch_discrimination_reference,
         backends={"cuda": FLOATING, "cpu": FLOATING},
-        order=2,
+        order=None,
         samples=_samples,
+        kinks=_kinks,
         bench=(bench_shape(64, 100, 5), bench_shape(128, 100, 16), bench_shape(256, 64, 16)),
         paper="Salimans et al. 2016, Improved Techniques for Training GANs, section 3.2",
     )

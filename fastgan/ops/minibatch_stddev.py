@@ -5,7 +5,8 @@ double backward that every R1 step of a StyleGAN2 critic makes. The kernels read
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from fastgan import allocation, backends
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.checks import check_floating
-from fastgan.ops.layout import is_channels_last
+from fastgan.ops.layout import dense, empty_image
+from fastgan.ops.partial_gradients import higher_derivatives
 from fastgan.ops.precision import compute_dtype
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
 
@@ -33,7 +35,7 @@ def minibatch_stddev(
 
     i runs over the samples of a group, f over `num_channels` features, into which the channels are cut; y_f is written
     into every pixel of channel C + f. Karras et al. 2018, Progressive Growing of GANs, section 3; in groups and with
-    several features as in StyleGAN2. Differentiable twice; a third derivative raises.
+    several features as in StyleGAN2. Differentiable to any order, twice by kernels.
 
     Any batch size works. There are n = ceil(N / group_size) groups, of samples i, i + n, i + 2n, ...: for a multiple of
     `group_size` they are StyleGAN2's, otherwise their sizes differ by at most one. A sample alone would have no
@@ -153,101 +155,98 @@ class _MinibatchStdDevGrad2(torch.autograd.Function):
     def forward(
         ctx: Any, v: Tensor, g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backend: str
     ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(v, g, x)
+        ctx.sizes = group_size, num_channels
+        ctx.set_materialize_grads(False)
         return _op_grad2(v, g, x, group_size, num_channels, backend)
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> None:
-        raise RuntimeError(
-            "minibatch_stddev: the third derivative is not implemented; "
-            'use `with fastgan.backend("reference"):` where one is needed'
-        )
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        of_g, of_x = cotangents
+        reference = lambda x: minibatch_stddev_reference(x, *ctx.sizes)  # noqa: E731
+        return *higher_derivatives(ctx, reference, (of_g, of_x)), None, None, None
 
 
 # --- private operators, opaque to torch.compile ---------------------------------------------------------------------
 
 
 def _forward(x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
-    last = _is_channels_last(x)
-    inside = _in_memory(x, last)
-    o = _extended(inside, num_channels, last, allocation.empty)
-    _call("minibatch_stddev", backend, x, last, group_size, num_channels, (inside, o))
-    return _from_memory(o, last)
+    x = dense(x)
+    o = _extended(x, num_channels)
+    plain, extended = _addresses(x, num_channels, backend)
+    _call("minibatch_stddev", backend, x, group_size, num_channels, (plain(x), extended(o)))
+    return o
 
 
 def _grad(g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
-    last = _is_channels_last(x)
-    inside = _in_memory(x, last)
-    dx = allocation.empty_like(inside)
-    _call("minibatch_stddev_grad", backend, x, last, group_size, num_channels, (_in_memory(g, last), inside, dx))
-    return _from_memory(dx, last)
+    x = dense(x)
+    g, dx = _in_order(g, x), allocation.empty_like(x)
+    plain, extended = _addresses(x, num_channels, backend)
+    _call("minibatch_stddev_grad", backend, x, group_size, num_channels, (extended(g), plain(x), plain(dx)))
+    return dx
 
 
 def _grad2(
     v: Tensor, g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backend: str
 ) -> tuple[Tensor, Tensor]:
-    last = _is_channels_last(x)
-    v, g, inside = (_in_memory(t, last) for t in (v, g, x))
-    grad_g, grad_x = allocation.empty_like(g), allocation.empty_like(inside)
-    tensors = (v, g, inside, grad_g, grad_x)
-    _call("minibatch_stddev_grad2", backend, x, last, group_size, num_channels, tensors)
-    return _from_memory(grad_g, last), _from_memory(grad_x, last)
+    x = dense(x)
+    v, g = _in_order(v, x), _in_order(g, x)
+    grad_g, grad_x = allocation.empty_like(g), allocation.empty_like(x)
+    plain, extended = _addresses(x, num_channels, backend)
+    addresses = plain(v), extended(g), plain(x), extended(grad_g), plain(grad_x)
+    _call("minibatch_stddev_grad2", backend, x, group_size, num_channels, addresses)
+    return grad_g, grad_x
+
+
+def _extended(x: Tensor, num_channels: int) -> Tensor:
+    """Room for x and the channels behind it."""
+    return empty_image(x.shape[1] + num_channels, x.shape[2], x.shape[3], order=x)
+
+
+def _in_order(t: Tensor, x: Tensor) -> Tensor:
+    """t, of any number of channels, in the memory order of the dense tensor x."""
+    return t.contiguous(memory_format=torch.contiguous_format if x.is_contiguous() else torch.channels_last)
+
+
+def _addresses(x: Tensor, num_channels: int, backend: str) -> tuple[Any, Any]:
+    """What the kernels take for a tensor like x, and for one with the statistics' channels besides."""
+    N, C, H, W = x.shape
+    declared = partial(address, dtype=x.dtype, device=CPU if backend == "cpu" else x.device)
+    return partial(declared, count=N * C * H * W), partial(declared, count=N * (C + num_channels) * H * W)
 
 
 def _call(
-    name: str, backend: str, x: Tensor, last: bool, group_size: int | None, num_channels: int,
-    tensors: tuple[Tensor, ...],
+    name: str, backend: str, x: Tensor, group_size: int | None, num_channels: int,
+    addresses: tuple[int, ...],
 ) -> None:  # fmt: skip
-    """Calls csrc/minibatch_stddev.cpp or .cu with addresses; the outputs come last in `tensors`."""
+    """Calls csrc/minibatch_stddev.cpp or .cu; the outputs come last in `addresses`."""
     N, C, H, W = x.shape
-    segments, pixels = (H * W, 1) if last else (1, H * W)
+    segments, pixels = (1, H * W) if x.is_contiguous() else (H * W, 1)
     sizes = N, count_groups(N, group_size), num_channels, segments, C // num_channels * pixels, pixels
     args = extension().MinibatchStddevArgs(*sizes, DTYPE_CODES[x.dtype], torch.get_num_threads())
-    addresses = [tensor.data_ptr() for tensor in tensors]
     if backend == "cpu":
         getattr(extension(), name)(*addresses, args)
         return
     with torch.cuda.device(x.device):
         if name != "minibatch_stddev_grad":  # whose blocks leave nothing to be added up
-            parts = allocation.empty((extension().minibatch_stddev_parts(args),), like=x, dtype=torch.float64)
-            addresses.append(parts.data_ptr())
+            count = extension().minibatch_stddev_parts(args)
+            parts = allocation.empty((count,), like=x, dtype=torch.float64)
+            addresses = (*addresses, address(parts, torch.float64, count, x.device))
         stream = torch.cuda.current_stream().cuda_stream
         getattr(extension(), f"{name}_cuda")(*addresses, args, stream)
 
 
-def _is_channels_last(x: Tensor) -> bool:
-    return not x.is_contiguous() and is_channels_last(x)
-
-
-def _in_memory(x: Tensor, last: bool) -> Tensor:
-    """x with its dimensions in the order they have, or are to have, in memory; contiguous."""
-    return (x.permute(0, 2, 3, 1) if last else x).contiguous()
-
-
-def _from_memory(x: Tensor, last: bool) -> Tensor:
-    return x.permute(0, 3, 1, 2) if last else x
-
-
-def _extended(inside: Tensor, num_channels: int, last: bool, empty: Callable[..., Tensor]) -> Tensor:
-    """Room for x and the channels behind it, in memory order."""
-    shape = list(inside.shape)
-    shape[3 if last else 1] += num_channels
-    return empty(tuple(shape), like=inside)
-
-
-def _fake_forward(x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
-    last = _is_channels_last(x)
-    inside = x.permute(0, 2, 3, 1) if last else x
-    return _from_memory(_extended(inside, num_channels, last, lambda shape, like: like.new_empty(shape)), last)
-
-
-def _fake_like(x: Tensor, order: Tensor) -> Tensor:
-    """Uninitialised memory for x, in the memory format that goes with `order`."""
-    last = _is_channels_last(order)
-    return _from_memory(torch.empty_like(_in_memory(x, last)), last)
+def _fake_like(t: Tensor, x: Tensor) -> Tensor:
+    """Uninitialised memory for t, in the memory order that goes with x."""
+    return torch.empty_like(_in_order(t, dense(x)))
 
 
 _CONFIG = "int? group_size, int num_channels, str backend"
-_op = define(f"minibatch_stddev(Tensor x, {_CONFIG}) -> Tensor", _forward, _fake_forward)
+_op = define(
+    f"minibatch_stddev(Tensor x, {_CONFIG}) -> Tensor",
+    _forward,
+    lambda x, group_size, num_channels, backend: _extended(dense(x), num_channels),
+)
 _op_grad = define(
     f"minibatch_stddev_grad(Tensor g, Tensor x, {_CONFIG}) -> Tensor",
     _grad,
@@ -308,7 +307,7 @@ SPEC = register(
         function=minibatch_stddev,
         reference=minibatch_stddev_reference,
         backends={"cuda": FLOATING, "cpu": FLOATING},
-        order=2,
+        order=None,
         samples=_samples,
         bench=(
             bench_shape((32, 512, 4, 4), 4),

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fastgan import backends
 from fastgan.ops import modulated_conv2d_fused as fused
+from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import resolved
 from fastgan.ops.checks import check_floating
 from fastgan.ops.conv2d_resample import resampled, result_size
@@ -232,6 +233,17 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample((0, 2, 3, 4), 2, 3, "empty-batch", padding=1, act="lrelu")
 
 
+def _kinks(device: torch.device, dtype: torch.dtype) -> Iterator[Sample]:
+    """Those of the activation, after a convolution that changes nothing."""
+    z = torch.tensor([-2, -1, -0.5, -0.0, 0.0, 0.5, 1, 2], dtype=dtype, device=device).view(1, 1, 2, 4)
+    one = torch.ones(1, 1, dtype=dtype, device=device)
+    for act in ACTIVATIONS:
+        for clamp in (None, 1.0):
+            kwargs = {"act": act, "alpha": 0.5 if act == "lrelu" else None, "gain": 2.0, "clamp": clamp}
+            tensors = (z, one[..., None, None], one, None, None, None)
+            yield Sample(tensors, {"demodulate": False, **kwargs}, f"{kwargs}", smooth=False)
+
+
 def _refuses(backend: str, sample: Sample) -> str | None:
     if backend != fused.BACKEND:
         return None
@@ -266,6 +278,7 @@ SPEC = register(
         backends={"cpu": FLOATING, "triton": (torch.float32, *HALF)},
         order=None,
         samples=_samples,
+        kinks=_kinks,
         composed=("cpu",),
         refuses=_refuses,
         bench=(

@@ -41,18 +41,16 @@ def _data_grad(dz: Tensor, weight: Tensor, x: Tensor, styles: Tensor) -> tuple[T
 def _image(x: Tensor, channels: int) -> Tensor:
     """Uninitialised memory for an image of the size of x, channels_last whatever its sizes."""
     B, _, H, W = x.shape
-    return allocation.empty((B, H, W, channels), like=x).permute(0, 3, 1, 2)
+    return allocation.empty((B, channels, H, W), like=x, memory_format=torch.channels_last)
 
 
 def _fake_forward(x: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    B, _, H, W = x.shape
-    y = x.new_empty((B, H, W, weight.shape[0])).permute(0, 3, 1, 2)
+    y = _image(x, weight.shape[0])
     return y, torch.empty_like(y) if rest[-1] else x.new_empty((0,))
 
 
 def _fake_data_grad(dz: Tensor, weight: Tensor, x: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
-    B, C, H, W = x.shape
-    return x.new_empty((B, H, W, C)).permute(0, 3, 1, 2), x.new_empty((B, C), dtype=torch.float64)
+    return _image(x, x.shape[1]), x.new_empty(tuple(x.shape[:2]), dtype=torch.float64)
 
 
 modulated_conv2d = define(

@@ -32,3 +32,31 @@ def partial_gradients(
     for i, gradient in zip(needed, found, strict=True):
         result[i] = gradient
     return result
+
+
+def higher_derivatives(
+    ctx: Any, reference: Callable[[Tensor], Tensor], cotangents: tuple[Tensor | None, Tensor | None]
+) -> list[Tensor | None]:
+    """The backward pass of a Function (v, g, x) -> (cotangent of g, cotangent of x), a kernel's second derivative.
+
+    By differentiating `reference` three times, to any order from there on.
+
+    Args:
+        ctx: of that Function, which saved v, g and x: v is the cotangent of dx, and dx the gradient of <g, y(x)>.
+        reference: x -> y in torch operations.
+        cotangents: of the two results; None for zero.
+
+    Returns:
+        The gradients to v, g and x; None where none is needed.
+    """
+
+    def paired(v: Tensor, g: Tensor, x: Tensor) -> Tensor:
+        g, x = (t if t.requires_grad else t.detach().requires_grad_() for t in (g, x))
+        (dx,) = torch.autograd.grad(reference(x), x, g, create_graph=True)
+        results = torch.autograd.grad(dx, (g, x), v, create_graph=True)
+        return sum((r * c).sum() for r, c in zip(results, cotangents, strict=True) if c is not None)  # type: ignore[return-value]
+
+    (v, g, x) = ctx.saved_tensors
+    if all(c is None for c in cotangents):
+        return [None, None, None]
+    return partial_gradients(paired, (v, g, x), ctx.needs_input_grad, v.new_ones(()))

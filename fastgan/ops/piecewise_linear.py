@@ -2,9 +2,9 @@
 
 Their slope is locally constant. PyTorch gives their double backward a gradient to the input all the same, a tensor of
 zeros, which a gradient penalty then carries through a whole backward pass of the network below. Here it is None.
-Values and first derivatives, at the kinks too, are those of PyTorch's own kernels, which do the arithmetic. torch.clamp
-and torch.where have no such zeros; `bias_act` has none either, but alone, without bias, gain or clamp to add, it is no
-faster than PyTorch's leaky ReLU.
+Values and derivatives, at the kinks too (docs/kinks.md), are those of PyTorch's own kernels, which do the arithmetic.
+torch.clamp and torch.where have no such zeros; `bias_act` has none either, but alone, without bias, gain or clamp to
+add, it is no faster than PyTorch's leaky ReLU.
 """
 
 from collections.abc import Callable
@@ -197,10 +197,42 @@ class _PReLU(torch.autograd.Function):
         if dy is None:
             return None, None
         x, w = ctx.saved_tensors
-        needs_x, needs_w = wanted(ctx, 0), wanted(ctx, 1)
-        if not torch.is_grad_enabled():
-            dx, dw = aten._prelu_kernel_backward.default(dy, x, w)
-            return dx if needs_x else None, dw.sum_to_size(w.shape) if needs_w else None
-        # In operators that differentiate without zeros: torch.where, and clamp, whose slope is 1 at its bound.
-        dx = torch.where(x > 0, dy, w * dy) if needs_x else None
-        return dx, (dy * x.clamp(max=0)).sum_to_size(w.shape) if needs_w else None
+        needs = wanted(ctx, 0), wanted(ctx, 1)
+        if torch.is_grad_enabled():  # only with create_graph=True
+            return _PReLUGrad.apply(dy, x, w, needs)
+        return _prelu_grad(dy, x, w, needs)
+
+
+def _prelu_grad(dy: Tensor, x: Tensor, w: Tensor, needs: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+    dx, dw = aten._prelu_kernel_backward.default(dy, x, w)
+    return dx if needs[0] else None, dw.sum_to_size(w.shape) if needs[1] else None
+
+
+class _PReLUGrad(torch.autograd.Function):
+    """dx and dw as functions of dy, x and w."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, dy: Tensor, x: Tensor, w: Tensor, needs: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        ctx.save_for_backward(dy, x, w)
+        ctx.set_materialize_grads(False)
+        return _prelu_grad(dy, x, w, needs)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor | None, q: Tensor | None) -> tuple[Tensor | None, ...]:
+        """In torch operations, which differentiate further.
+
+        PyTorch takes 0 for negative in the first derivative and for positive in the second; so does this.
+        """
+        dy, x, w = ctx.saved_tensors
+        positive = x >= 0
+        grad_dy = grad_x = grad_w = None
+        if u is not None:
+            grad_dy = torch.where(positive, u, w * u)
+            grad_w = torch.where(positive, 0, dy * u).sum_to_size(w.shape) if ctx.needs_input_grad[2] else None
+        if q is not None:
+            of_q = torch.where(positive, 0, q * x)
+            grad_dy = of_q if grad_dy is None else grad_dy + of_q
+            grad_x = torch.where(positive, 0, q * dy) if ctx.needs_input_grad[1] else None
+        return grad_dy, grad_x, grad_w, None

@@ -238,6 +238,17 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample((2, 4, 3, 6), "strided", act="lrelu").map(lambda t: t[..., ::2] if t.ndim == 4 else t)
 
 
+def _kinks(device: torch.device, dtype: torch.dtype) -> Iterator[Sample]:
+    """Those of bias_act, reached by all that is added up."""
+    z = torch.tensor([-2, -1, -0.5, -0.0, 0.0, 0.5, 1, 2], dtype=torch.float64)
+    scale, noise, sigma, b = (torch.tensor([n], dtype=torch.float64) for n in (2.0, 2.0, 0.5, 0.5))
+    for act in ACTIVATIONS:
+        for clamp in (None, 1.0):
+            kwargs = {"act": act, "alpha": 0.5 if act == "lrelu" else None, "gain": 2.0, "clamp": clamp}
+            tensors = ((z - 1.5).view(1, 1, -1) / 2, scale.view(1, 1), noise.expand(len(z)), sigma, b)
+            yield Sample(tuple(t.to(device, dtype) for t in tensors), kwargs, f"{kwargs}", smooth=False)
+
+
 def bench_shape(label: str, B: int, C: int, R: int) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         def draw(*size: int) -> Tensor:
@@ -257,6 +268,7 @@ SPEC = register(
         backends={"cpu": FLOATING, "triton": (torch.float32, *HALF)},
         order=None,
         samples=_samples,
+        kinks=_kinks,
         bench=(
             bench_shape("16x512x8x8", 16, 512, 8),
             bench_shape("16x128x32x32", 16, 128, 32),

@@ -92,7 +92,7 @@ def _apply(
 ) -> tuple[list[Tensor], Tensor]:  # fmt: skip
     rows = checked_dims(name, weights, u, v, iterations, eps, dims)
     if not weights:
-        return [], torch.empty(0)
+        return [], torch.empty(0, dtype=torch.float32)
     backend = backends.select(SPEC, weights[0])
     if backend == "reference":
         normalised, sigma, new_u, new_v = spectral_norm_reference(weights, u, v, rows, iterations, eps, v_first)

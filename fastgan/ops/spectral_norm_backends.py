@@ -4,7 +4,8 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/spect
 (and all v) of a call are one flat tensor after the iterations, in the order of the weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -13,8 +14,11 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.spectral_norm_layout import Layout, dense, layout_of, like
+
+COLUMNS = 12
+"""Of the table: nine addresses and three sizes for each weight (csrc/bindings.cpp)."""
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -22,9 +26,14 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _addresses(flat: Tensor, sizes: Sequence[int]) -> list[int]:
+def _addresses_on(backend: str, like: Tensor) -> Callable[..., int]:
+    """(tensor, count=...) -> where it lies, of the dtype of the weights."""
+    return partial(address, dtype=like.dtype, device=CPU if backend == "cpu" else like.device)
+
+
+def _parts(declared: Callable[..., int], flat: Tensor, sizes: Sequence[int]) -> list[int]:
     """Where each of the vectors of these sizes begins in the flat tensor that holds all of them."""
-    start, step = flat.data_ptr(), flat.element_size()
+    start, step = declared(flat, count=sum(sizes)), flat.element_size()
     return [start + step * offset for offset in accumulate(sizes, initial=0)][:-1]
 
 
@@ -45,12 +54,14 @@ def _forward(
     sigmas = allocation.empty((len(weights),), like=first, dtype=compute_dtype(first.dtype))
     rows, columns = [layout.h for layout in layouts], [layout.A * layout.B for layout in layouts]
     flat_u, flat_v = allocation.empty((sum(rows),), like=first), allocation.empty((sum(columns),), like=first)
-    new_u, new_v = _addresses(flat_u, rows), _addresses(flat_v, columns)
+    of = _addresses_on(backend, first)
+    new_u, new_v = _parts(of, flat_u, rows), _parts(of, flat_v, columns)
     table: list[int] = []
     for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        out = normalised[i].data_ptr() if scale else 0
-        table += (weight.data_ptr(), u[i].data_ptr(), inside[i].data_ptr(), new_u[i], new_v[i], out)
-        table += (0, 0, 0, layout.A, layout.h, layout.B)
+        count = rows[i] * columns[i]
+        out = of(normalised[i] if scale else None, count=count)
+        table += (of(weight, count=count), of(u[i], count=rows[i]), of(inside[i], count=columns[i]))
+        table += (new_u[i], new_v[i], out, 0, 0, 0, layout.A, layout.h, layout.B)
     _call("spectral_norm", backend, first, table, (sigmas,), (iterations, eps, v_first))
     for layout, x in zip(layouts, flat_v.split(columns), strict=True):
         if layout.columns is not None:
@@ -67,10 +78,12 @@ def _grad(
     g = _like(g, weights)
     gs = None if gs is None else gs.to(sigmas.dtype).contiguous()
     found = [allocation.empty_like(weight) for weight in weights]
-    u, v, keep = _sides(flat_u, flat_v, layouts)
+    of = _addresses_on(backend, weights[0])
+    u, v, keep = _sides(of, flat_u, flat_v, layouts)
     table: list[int] = []
     for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        table += (weight.data_ptr(), u[i], v[i], 0, 0, found[i].data_ptr(), address(g[i]), 0, 0)
+        like_weight = partial(of, count=layout.A * layout.h * layout.B)
+        table += (like_weight(weight), u[i], v[i], 0, 0, like_weight(found[i]), like_weight(g[i]), 0, 0)
         table += (layout.A, layout.h, layout.B)
     _call("spectral_norm_grad", backend, weights[0], table, (sigmas, gs))
     del keep
@@ -87,11 +100,13 @@ def _grad2(
     found_g = [allocation.empty_like(weight) for weight in weights]
     found_w = [allocation.empty_like(weight) for weight in weights]
     dgs = allocation.empty((len(weights),), like=sigmas)
-    u, v, keep = _sides(flat_u, flat_v, layouts)
+    of = _addresses_on(backend, weights[0])
+    u, v, keep = _sides(of, flat_u, flat_v, layouts)
     table: list[int] = []
     for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        table += (weight.data_ptr(), u[i], v[i], 0, 0, found_w[i].data_ptr(), address(g[i]), address(d[i]))
-        table += (found_g[i].data_ptr(), layout.A, layout.h, layout.B)
+        like_weight = partial(of, count=layout.A * layout.h * layout.B)
+        table += (like_weight(weight), u[i], v[i], 0, 0, like_weight(found_w[i]), like_weight(g[i]), like_weight(d[i]))
+        table += (like_weight(found_g[i]), layout.A, layout.h, layout.B)
     _call("spectral_norm_grad2", backend, weights[0], table, (sigmas, dgs))
     del keep
     return found_g, found_w, dgs
@@ -101,7 +116,9 @@ def _like(tensors: Sequence[Tensor | None], weights: Sequence[Tensor]) -> list[T
     return [None if x is None else like(x, weight) for x, weight in zip(tensors, weights, strict=True)]
 
 
-def _sides(flat_u: Tensor, flat_v: Tensor, layouts: list[Layout]) -> tuple[list[int], list[int], Any]:
+def _sides(
+    of: Callable[..., int], flat_u: Tensor, flat_v: Tensor, layouts: list[Layout]
+) -> tuple[list[int], list[int], Any]:
     """The addresses of each u and v, with v in memory order, and what must stay alive for them."""
     flat_u, flat_v = flat_u.contiguous(), flat_v.contiguous()
     columns = [layout.A * layout.B for layout in layouts]
@@ -109,7 +126,7 @@ def _sides(flat_u: Tensor, flat_v: Tensor, layouts: list[Layout]) -> tuple[list[
         parts = [layout.to_memory(x) for x, layout in zip(flat_v.split(columns), layouts, strict=True)]
         flat_v = torch.cat(parts)
     rows = [layout.h for layout in layouts]
-    return _addresses(flat_u, rows), _addresses(flat_v, columns), (flat_u, flat_v)
+    return _parts(of, flat_u, rows), _parts(of, flat_v, columns), (flat_u, flat_v)
 
 
 def _call(
@@ -119,7 +136,8 @@ def _call(
     """Calls csrc/spectral_norm.cpp or .cu."""
     module = extension()
     args = module.SpectralNormArgs(*settings, DTYPE_CODES[first.dtype])
-    addresses = [address(x) for x in tensors]
+    device = CPU if backend == "cpu" else first.device
+    addresses = [address(x, compute_dtype(first.dtype), len(table) // COLUMNS, device) for x in tensors]
     if backend == "cpu":
         getattr(module, name)(table, *addresses, args, torch.get_num_threads())
         return
@@ -127,7 +145,8 @@ def _call(
         size = module.spectral_norm_scratch(table, args)
         scratch = allocation.empty((size,), like=first, dtype=torch.uint8)
         stream = torch.cuda.current_stream().cuda_stream
-        getattr(module, f"{name}_cuda")(table, *addresses, args, scratch.data_ptr(), stream)
+        room = address(scratch, torch.uint8, size, device)
+        getattr(module, f"{name}_cuda")(table, *addresses, args, room, stream)
 
 
 def _empty_dense(weights: Sequence[Tensor]) -> list[Tensor]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastgan import allocation, backends
 from fastgan.library import define
-from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import dense, empty_image
 from fastgan.ops.precision import compute_dtype
@@ -182,7 +182,7 @@ def upfirdn2d_reference(
         # pixels by 6 x 6 taps with stride (1, 2) on AVX-512): these are the strides of a contiguous image.
         x = x.contiguous().reshape(x.shape)
     if f is None:
-        f = torch.ones(1, 1, device=x.device)
+        f = x.new_ones(1, 1)
     f = f.to(x.dtype) if flip_filter else f.to(x.dtype).flip(list(range(f.ndim)))
     if f.ndim == 2:
         weight = (f * gain).expand(C, 1, *f.shape)
@@ -218,23 +218,29 @@ class _Upfirdn2d(torch.autograd.Function):
 def _resample(
     x: Tensor, f: Tensor | None, up: Pair, down: Pair, origin: Pair, flip: bool, gain: float, backend: str, size: Pair
 ) -> Tensor:
-    x = dense(x, 1)
-    f = torch.ones(1, 1, device=x.device) if f is None else f.contiguous()
+    x = dense(x)
+    f = x.new_ones((1, 1), dtype=torch.float32) if f is None else f.contiguous()
     y = empty_image(x.shape[1], size[1], size[0], order=x)
     width, height = filter_size(f)
     args = extension().Upfirdn2dArgs(
         tuple(x.shape), tuple(y.shape[2:]), (height, width), f.ndim == 1, tuple(up), tuple(down), tuple(origin),
         flip, gain, not x.is_contiguous(), DTYPE_CODES[x.dtype],
     )  # fmt: skip
-    addresses = x.data_ptr(), f.data_ptr(), y.data_ptr()
+    device = CPU if backend == "cpu" else x.device
+    addresses = (
+        address(x, x.dtype, x.numel(), device),
+        address(f, torch.float32, width if f.ndim == 1 else height * width, device),
+        address(y, x.dtype, x.shape[0] * x.shape[1] * size[0] * size[1], device),
+    )
     if backend == "cpu":
         extension().upfirdn2d(*addresses, args, torch.get_num_threads())
         return y
     elements = extension().upfirdn2d_scratch(args)
     scratch = allocation.empty((elements,), like=x, dtype=compute_dtype(x)) if elements else None
+    room = address(scratch, compute_dtype(x), elements, device)
     with torch.cuda.device(x.device):
         stream = torch.cuda.current_stream().cuda_stream
-        extension().upfirdn2d_cuda(*addresses, args, address(scratch), stream)
+        extension().upfirdn2d_cuda(*addresses, args, room, stream)
     return y
 
 
@@ -242,9 +248,7 @@ _op = define(
     "upfirdn2d(Tensor x, Tensor? f, int[2] up, int[2] down, int[2] origin, bool flip, float gain, str backend, "
     "SymInt[2] size) -> Tensor",
     _resample,
-    lambda x, f, up, down, origin, flip, gain, backend, size: empty_image(
-        x.shape[1], size[1], size[0], order=dense(x, 1)
-    ),
+    lambda x, f, up, down, origin, flip, gain, backend, size: empty_image(x.shape[1], size[1], size[0], order=dense(x)),
 )
 
 
@@ -254,7 +258,7 @@ _op = define(
 def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Iterator[Sample]:
     # Pixels and taps are positive: no sum cancels, so that a relative error can be asked for.
     def taps(*shape: int) -> Tensor:
-        return (torch.rand(shape, generator=generator) + 0.1).to(device)
+        return (torch.rand(shape, generator=generator, dtype=torch.float32) + 0.1).to(device)
 
     def sample(shape: tuple[int, ...], label: str, f: Tensor | None, **kwargs: Any) -> Sample:
         x = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.1

@@ -28,8 +28,8 @@ def differentiable_critic_loss(
     """The value of `critic_loss`, whose gradient can be differentiated again, also with respect to `fake`.
 
     For optimisers of games that need second derivatives (`fastgan.games`): there the critic's loss must know of the
-    generator. The points at which penalties are taken are constants. They are computed by the references, as some
-    kernels have no third derivative, and always by double backward.
+    generator. The points at which penalties are taken are constants. They are computed by the references, which
+    differentiate a third time without a detour, and always by double backward.
 
     Args:
         critic: an nn.Module, or any function of a batch; packs and split batch norms as in `critic_loss`.

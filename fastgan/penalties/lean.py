@@ -1,8 +1,10 @@
 """Replaces functions of torch by ours whose second derivatives do no needless work, while a critic runs."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.overrides import TorchFunctionMode
 
 from fastgan.ops import convolution, piecewise_linear
@@ -11,6 +13,9 @@ _OURS: dict[Callable[..., Any], Callable[..., Any]] = {
     **convolution.BY_TORCH_FUNCTION,
     **piecewise_linear.BY_TORCH_FUNCTION,
 }
+_KEYWORDS = {ours: inspect.signature(ours).parameters.keys() for ours in _OURS.values()}
+
+_PLAIN = {torch.Tensor, torch.nn.Parameter}
 
 
 class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
@@ -21,4 +26,9 @@ class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        return _OURS.get(func, func)(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        ours = _OURS.get(func)
+        # torch's know more keywords, such as `out` and NumPy's names; a subclass of Tensor may mean something else.
+        if ours is None or not kwargs.keys() <= _KEYWORDS[ours] or not _PLAIN.issuperset(types):
+            return func(*args, **kwargs)
+        return ours(*args, **kwargs)

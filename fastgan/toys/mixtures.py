@@ -26,7 +26,7 @@ class Mixture:
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n points, float32 [n, 2]."""
         chosen = torch.randint(len(self.means), (n,), generator=generator)
-        return self.means[chosen] + self.std * torch.randn(n, 2, generator=generator)
+        return self.means[chosen] + self.std * torch.randn(n, 2, generator=generator, dtype=torch.float32)
 
     @property
     def scale(self) -> float:
@@ -36,13 +36,13 @@ class Mixture:
 
 def ring() -> Mixture:
     """8 Gaussians of standard deviation 0.01 on the circle of radius 1."""
-    angles = torch.arange(8) * (2 * torch.pi / 8)
+    angles = torch.arange(8, dtype=torch.float32) * (2 * torch.pi / 8)
     return Mixture("ring", torch.stack([angles.cos(), angles.sin()], dim=1), 0.01)
 
 
 def grid() -> Mixture:
     """25 Gaussians of standard deviation 0.05 on the points of {-4, -2, 0, 2, 4}^2."""
-    marks = torch.arange(-4.0, 5.0, 2.0)
+    marks = torch.arange(-4.0, 5.0, 2.0, dtype=torch.float32)
     return Mixture("grid", torch.cartesian_prod(marks, marks), 0.05)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 from fastgan import games, unrolling
+from fastgan.default_dtype import float32_by_default
 from fastgan.losses import parse as parse_loss
 from fastgan.nn import MinibatchDiscrimination, PackedCritic
 from fastgan.options import wrong
@@ -88,7 +89,7 @@ class PlaneGAN:
     def __init__(self, mixture: Mixture, recipe: PlaneRecipe, seed: int = 0) -> None:
         self.mixture, self.recipe, self.step = mixture, recipe, 0
         self._random = torch.Generator().manual_seed(seed)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), float32_by_default():
             torch.default_generator.manual_seed(seed)
             self.generator = perceptron(LATENT_DIM, 2, nn.ReLU())
             self.critic = plane_critic(recipe)
@@ -178,12 +179,12 @@ class PlaneGAN:
         return self.mixture.sample(self.recipe.batch_size, self._random) / self.mixture.scale
 
     def _latents(self) -> Tensor:
-        return torch.randn(self.recipe.batch_size, LATENT_DIM, generator=self._random)
+        return torch.randn(self.recipe.batch_size, LATENT_DIM, generator=self._random, dtype=torch.float32)
 
     @torch.no_grad()
     def samples(self, n: int, seed: int = 0) -> Tensor:
         """n points of the averaged generator, [n, 2], on the scale of the mixture."""
-        z = torch.randn(n, LATENT_DIM, generator=torch.Generator().manual_seed(seed))
+        z = torch.randn(n, LATENT_DIM, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
         return self._average(z) * self.mixture.scale
 
     @torch.no_grad()

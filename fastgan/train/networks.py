@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fastgan.default_dtype import float32_by_default
 from fastgan.errors import UserError
 from fastgan.losses.began import Began
 from fastgan.models import PRESETS
@@ -20,6 +21,7 @@ FEATURES = 16
 """Of a critic whose features are compared: as in Binkowski et al. 2018, arXiv:1801.01401, section 4."""
 
 
+@float32_by_default()
 def build_generator(config: TrainConfig, num_classes: int) -> nn.Module:
     """The preset's generator, class-conditional where the run tells it classes.
 
@@ -35,6 +37,7 @@ def build_generator(config: TrainConfig, num_classes: int) -> nn.Module:
         return PRESETS[config.preset].generator(**_shape(config), **told)
 
 
+@float32_by_default()
 def build_critic(config: TrainConfig, num_classes: int, reference: Batch | None = None) -> nn.Module:
     """The preset's critic, with what the objective and the classes need: a logit, features, both, class logits.
 

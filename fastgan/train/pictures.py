@@ -82,7 +82,7 @@ def interpolation(
     if way is not None and way not in INTERPOLATIONS:
         raise UserError(f"--interpolation is {way!r}, expected one of {', '.join(INTERPOLATIONS)}")
     z = draw_latents(generator.latent_dim, n, seed).to(generator.device)
-    weights = torch.arange(steps, device=z.device) / steps
+    weights = torch.arange(steps, dtype=z.dtype, device=z.device) / steps
     network: Any = generator.network if psi == 1 else styled(generator)
     render: Any
     if way is None and isinstance(network, StyleGAN2Generator):

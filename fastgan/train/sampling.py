@@ -151,4 +151,4 @@ def draw(
 
 def draw_latents(latent_dim: int, n: int, seed: int) -> Tensor:
     """Standard normal, float32 [n, latent_dim]: drawn on the CPU, and so the same for every device."""
-    return torch.randn(n, latent_dim, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(n, latent_dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)

@@ -68,7 +68,7 @@ class TrainState:
         self.loss = with_pulling_away(loss, weight) if weight else loss
         self.average = MovingAverage(self.generator, config.ema)
         self.noise = next((layer for layer in self.critic.modules() if isinstance(layer, InstanceNoise)), None)
-        self.path_length = torch.zeros([], device=device) if config.path_length else None
+        self.path_length = torch.zeros([], dtype=torch.float32, device=device) if config.path_length else None
         self.step = 0
         self.latent_dim = preset.latent_dim
         self._limit = config.clip_weights
@@ -111,7 +111,8 @@ class TrainState:
 
     def next_latents(self) -> Tensor:
         """A batch of fresh standard normal latents, float32 [B, latent_dim] on the device."""
-        return torch.randn(self._order.batch_size, self.latent_dim, generator=self._latents).to(self._device)
+        latents = torch.randn(self._order.batch_size, self.latent_dim, generator=self._latents, dtype=torch.float32)
+        return latents.to(self._device)
 
     def next_labels(self) -> Tensor | None:
         """The classes that a batch of samples is to be of, int64 [B] on the device, as frequent as those of the data.

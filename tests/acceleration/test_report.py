@@ -67,8 +67,8 @@ def with_forward_of_its_own(module):
 LEFT = {
     "in place": (lambda: nn.Hardtanh(inplace=True), "works in place"),
     "in place 6": (lambda: nn.ReLU6(inplace=True), "works in place"),
-    "elu": (lambda: nn.ELU(), "second derivative at exactly 0"),
-    "selu": (lambda: nn.SELU(), "second derivative at exactly 0"),
+    "elu": (lambda: nn.ELU(), "bias_act's elu has a slower first derivative"),
+    "selu": (lambda: nn.SELU(), "bias_act's selu has a slower first derivative"),
     "elu alpha": (lambda: nn.ELU(0.5), "alpha is 0.5, bias_act's elu has 1"),
     "softplus": (lambda: nn.Softplus(), "above its threshold of 20.0 PyTorch's second derivative is 0"),
     "softplus beta": (lambda: nn.Softplus(2.0, 100), "beta is 2.0, bias_act's softplus has 1"),

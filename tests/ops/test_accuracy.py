@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from tests.ops.cases import compiled_cases, derivatives, draw_weights, leaves
 
+pytestmark = pytest.mark.usefixtures("other_default_dtype")
+
 FACTORS = {"conv3x3": (1,), "conv_stride2": (1,), "scaled_bias_act": (1, 3), "modulated_conv2d": (1, 2, 4)}
 """The arguments that multiply others: scaled as well, their products would leave float32's range, as in any formula."""
 

@@ -6,6 +6,8 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from tests.ops.cases import compiled_cases, leaves, reference_cases
 
+pytestmark = pytest.mark.usefixtures("other_default_dtype")
+
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("case", compiled_cases() + reference_cases())

@@ -8,6 +8,8 @@ from torch.utils._pytree import tree_map_only
 from fastgan import BackendError, backend, backends
 from tests.ops.cases import INTERPRETING, compiled_cases, derivatives, draw_weights, leaves
 
+pytestmark = pytest.mark.usefixtures("other_default_dtype")
+
 
 class Recorder(TorchDispatchMode):
     """Keeps the arguments of every private fastgan operator that is called."""

@@ -147,18 +147,19 @@ def test_prelu_has_pytorchs_derivatives(shape, channels, generator):
         pytest.skip("a vector has no channels")
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
     w = torch.randn(channels, generator=generator, dtype=torch.float64, requires_grad=True)
-    # At 0 the second derivative is that of the first. PyTorch's is not: only its second takes 0 for positive.
-    for at_zero in (False, True):
-        x = torch.where(torch.arange(x.numel()).view(shape) % 4 == 0, 0, x) if at_zero else x
+    for at_zero in (False, True):  # which is negative to PyTorch's first derivative and positive to its second
+        x = torch.where(torch.arange(x.numel()).view(shape) % 4 == 0, -0.0, x) if at_zero else x
+        x = torch.where(torch.arange(x.numel()).view(shape) % 4 == 1, 0.0, x) if at_zero else x
         x = x.detach().requires_grad_()
         results = []
         for function in (ours.prelu, F.prelu):
+            dy = torch.linspace(-1, 2, x.numel(), dtype=x.dtype).view(shape).requires_grad_()
             y = function(x, w)
-            value = (y + 1).pow(3).sum()
-            plain = torch.autograd.grad(value, [x, w], retain_graph=True)
-            grads = torch.autograd.grad(value, [x, w], create_graph=True)
-            second = [] if at_zero else torch.autograd.grad(sum(g.square().sum() for g in grads), [x, w])
-            results.append([y, *plain, *grads, *second])
+            plain = torch.autograd.grad(y, [x, w], dy, retain_graph=True)
+            grads = torch.autograd.grad(y, [x, w], dy, create_graph=True)
+            second = torch.autograd.grad(sum((g + 1).pow(3).sum() for g in grads), [x, w, dy], create_graph=True)
+            third = torch.autograd.grad(sum((g + 1).pow(3).sum() for g in second), [x, w, dy])
+            results.append([y, *plain, *grads, *second, *third])
         for a, b in zip(*results, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
             assert a.shape == b.shape

@@ -1,7 +1,7 @@
 """Other piecewise linear functions: each element passes with a frozen slope or is a frozen constant.
 
-At a kink the slope is PyTorch's: zero for abs, hardtanh and threshold, one for clamp, that of the negative side for
-prelu.
+At a kink the slope is PyTorch's: zero for abs, hardtanh and threshold, one for clamp; for prelu that of the negative
+side in the first derivative and of the positive side in the second (docs/kinks.md).
 """
 
 from collections.abc import Sequence
@@ -95,23 +95,24 @@ def native_dropout(recorder: Any, func: Any, args: tuple, kwargs: dict) -> tuple
 
 
 class Prelu(Node):
-    """y = x where `positive`, else weight * x."""
+    """y = x where x is positive, else weight * x.
 
-    def __init__(self, x: Value, positive: Tensor, weight: Tensor, slot: Slot | None) -> None:
+    Where x is 0 PyTorch's derivative is that of the negative side, and the derivative of the derivative that of the
+    positive one. The latter is what T stands for: of a value, 0, it makes 0 with either.
+    """
+
+    def __init__(self, x: Value, at: Tensor, weight: Tensor, slot: Slot | None) -> None:
         super().__init__([x], (slot,))
-        self.positive, self.weight = positive, weight.detach()
-
-    def _apply(self, x: Tensor) -> Tensor:
-        return torch.where(self.positive, x, x * self.weight)
+        self.positive, self.not_negative, self.weight = at > 0, at >= 0, weight.detach()
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
-        return (self._apply(delta),)
+        return (torch.where(self.positive, delta, delta * self.weight),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        return self._apply(us[0])
+        return torch.where(self.not_negative, us[0], us[0] * self.weight)
 
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
-        return (torch.where(self.positive, 0, us[0] * delta).sum_to_size(self.weight.shape),)
+        return (torch.where(self.not_negative, 0, us[0] * delta).sum_to_size(self.weight.shape),)
 
 
 def prelu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -119,7 +120,7 @@ def prelu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.find(x)
     if value is None or recorder.find(weight) is not None:
         raise NotAffineError("the slope of prelu depends on the input")
-    node = Prelu(value, x.detach() > 0, weight, recorder.slot(weight))
+    node = Prelu(value, x.detach(), weight, recorder.slot(weight))
     return recorder.add(node, func(*args, **kwargs), value.batch)
 
 

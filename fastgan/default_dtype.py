@@ -1,0 +1,20 @@
+"""PyTorch's default dtype, which the user's own program may have changed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def float32_by_default() -> Iterator[None]:
+    """Inside, what is made without a dtype is float32: the networks that fastgan itself trains, whose data are.
+
+    The default is the process's, not the thread's, so that this is for making a network, not for running it.
+    """
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
