@@ -149,7 +149,7 @@ def _around(rng: random.Random, program: Program, growth: Growth) -> Around:
     flow = rng.choices(list(_FLOWS), list(_FLOWS.values()))[0]
     often = program.compiled  # see _genes
     if often:
-        flow = rng.choice(("once", "once", "once", "two calls", "accumulated", "training"))
+        flow = rng.choice(("once", "once", "penalty alone", "two calls", "accumulated", "training"))
     form = rng.choice(("module",) * 12 + tuple(FORMS)[:-1] * 1 + (("data parallel",) if rng.random() < 0.2 else ()))
     penalties = _penalties(rng, program, flow)
     terms: list[str] = []
@@ -198,6 +198,8 @@ def _penalties(rng: random.Random, program: Program, flow: str) -> list[str]:
         [r1, "R1(0.7)"],
     ]
     chosen = rng.choice(options)
+    if program.compiled and rng.random() < 0.7:  # what is not penalised goes through autograd, which looks after itself
+        chosen = [r1, r2]
     if program.samples != program.fakes:
         chosen = [p for p in chosen if "WGAN" not in p] or [r1]
     if flow == "generated":
