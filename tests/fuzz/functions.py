@@ -122,6 +122,6 @@ def through(networks: dict[str, nn.Module]) -> Any:
 
 
 def halve(parameter: Tensor) -> None:
-    """For a parameter whose gradient has arrived."""
-    assert parameter.grad is not None
-    parameter.grad.mul_(0.5)
+    """For a parameter whose gradient has arrived, if it has one."""
+    if parameter.grad is not None:
+        parameter.grad.mul_(0.5)

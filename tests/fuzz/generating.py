@@ -38,6 +38,9 @@ SHAPES = (
     (1, 4, 4),
 )
 
+COMPILED = 0.02
+"""The share of programs that are compiled as well."""
+
 DTYPES = ("float32",) * 6 + ("float64", "float64", "bfloat16", "float16")
 
 
@@ -60,13 +63,15 @@ def _generate(rng: random.Random) -> tuple[Program, Growth]:
         shape=rng.choice(SHAPES),
         labels=rng.choice(("none", "none", "classes", "classes", "classes and numbers")),
         dtype=rng.choice(DTYPES),
-        group=rng.random() < 0.07,
+        group=rng.random() < 0.1,
+        compiled=rng.random() < COMPILED,
     )
     with writing():
         growth = Growth(program, rng)
-        genes = _genes(rng, growth, rng.choice((1, 2, 3, 4, 5, 6, 7, 8, 10, 12)), rng.random() < 0.75)
+        wanted = rng.choice((1, 2, 3) if program.compiled else (1, 2, 3, 4, 5, 6, 7, 8, 10, 12))
+        genes = _genes(rng, growth, wanted, rng.random() < 0.75)
         heads = _heads(rng, growth)
-    if not any(p.requires_grad for p in growth.critic.parameters()):
+    if not growth.trained():
         raise DoesNotFitError
     if "nn.utils." in "".join(growth.members):  # older norms hide the weights from a group
         program = replace(program, group=False)
@@ -82,6 +87,10 @@ def _generate(rng: random.Random) -> tuple[Program, Growth]:
 def _genes(rng: random.Random, growth: Growth, wanted: int, eligible: bool) -> list[Gene]:
     kinds = [kind for kind in OPERATIONS.values() if kind.eligible or not eligible]
     weights = [kind.weight for kind in kinds]
+    if growth.program.compiled:  # graphs that are kept: above all they must not keep what changes
+        weights = [
+            w * {"state": 4, "hooks": 0, "autograd": 0.2}.get(k.family, 1) for w, k in zip(weights, kinds, strict=True)
+        ]
     genes: list[Gene] = []
     for _ in range(6 * wanted):
         if len(genes) == wanted:
@@ -132,9 +141,15 @@ _FLOWS = {
     "two batches": 0.7,
 }
 
+_CHANGING = tuple(flow for flow in _FLOWS if flow not in ("accumulated", "training"))
+_SEVERAL = ("two calls", "accumulated", "training")
+
 
 def _around(rng: random.Random, program: Program, growth: Growth) -> Around:
     flow = rng.choices(list(_FLOWS), list(_FLOWS.values()))[0]
+    often = program.compiled  # see _genes
+    if often:
+        flow = rng.choice(("once", "once", "penalty alone", "two calls", "accumulated", "training"))
     form = rng.choice(("module",) * 12 + tuple(FORMS)[:-1] * 1 + (("data parallel",) if rng.random() < 0.2 else ()))
     penalties = _penalties(rng, program, flow)
     terms: list[str] = []
@@ -147,16 +162,16 @@ def _around(rng: random.Random, program: Program, growth: Growth) -> Around:
     layouts = LAYOUTS if not growth.noisy else ("contiguous", "with zeros", "trained")
     layout = rng.choice(layouts) if rng.random() < 0.4 else "contiguous"
     losses = LOSSES if program.samples == program.fakes else [s for s in LOSSES if "relativistic" not in s]
-    if flow == "generated" and layout == "trained":
-        layout = "contiguous"
+    if flow == "generated" and (layout == "trained" or program.output == "two numbers"):
+        layout, flow = "contiguous", "once"
     return Around(
         form=form,
         flow=flow,
         loss=rng.choice(losses),
         terms=tuple(terms),
         penalties=tuple(penalties),
-        change=_change(rng, program, growth) if rng.random() < 0.12 and flow not in ("training", "accumulated") else "",
-        late=_late(rng, growth) if flow in ("two calls", "accumulated", "training") and rng.random() < 0.5 else "",
+        change=_change(rng, program, growth) if rng.random() < 0.12 + 0.5 * often and flow in _CHANGING else "",
+        late=_late(rng, growth) if flow in _SEVERAL and rng.random() < 0.5 else "",
         early=_early(rng, program, growth),
         layout=layout,
         explained=rng.random() < 0.1,
@@ -183,6 +198,8 @@ def _penalties(rng: random.Random, program: Program, flow: str) -> list[str]:
         [r1, "R1(0.7)"],
     ]
     chosen = rng.choice(options)
+    if program.compiled and rng.random() < 0.7:  # what is not penalised goes through autograd, which looks after itself
+        chosen = [r1, r2]
     if program.samples != program.fakes:
         chosen = [p for p in chosen if "WGAN" not in p] or [r1]
     if flow == "generated":

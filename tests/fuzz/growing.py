@@ -122,6 +122,16 @@ class Growth:
         found = self.other(lambda o: o.shape == h.shape and (o.dim, o.folded) == (h.dim, h.folded) and o.name != h.name)
         return h if found is None else found
 
+    def trained(self) -> bool:
+        """Whether what is returned depends on anything that can be trained."""
+        parameters = [p for p in self.critic.parameters() if p.requires_grad]
+        total = sum(self.names[name].sum() for name in self.returned)
+        try:
+            found = torch.autograd.grad(total, parameters, allow_unused=True) if parameters else ()
+        except (RuntimeError, TypeError, AttributeError):  # what was changed in place, or a hook that nobody asked
+            return True
+        return any(g is not None for g in found)
+
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def add(self, gene: Gene, kinds: dict[str, Operation] = OPERATIONS) -> Gene:

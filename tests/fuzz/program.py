@@ -68,6 +68,7 @@ class Program:
         heads: what makes one number per sample of its last tensors; their results are added.
         output: how their sum is returned (`operations.heads.OUTPUTS`).
         group: whether every layer gets a spectral norm by `spectral_norm_`.
+        compiled: whether it is run through torch.compile as well, which takes a second.
         around: the user.
     """
 
@@ -81,6 +82,7 @@ class Program:
     heads: tuple[Gene, ...] = ()
     output: str = "as it is"
     group: bool = False
+    compiled: bool = False
     around: Around = field(default_factory=Around)
 
     @property

@@ -28,6 +28,7 @@ class Outcome:
         methods: which method each call took.
         reasons: why, where it was double backward.
         disturbed: what `explain` changed.
+        trained: what wants a gradient: parameters, and what the loss depends on beside them.
         error: what was raised; `stage`: "forward" if by a call of fastgan, "backward" after it.
     """
 
@@ -37,6 +38,7 @@ class Outcome:
     methods: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     disturbed: list[str] = field(default_factory=list)
+    trained: list[str] = field(default_factory=list)
     error: Exception | None = None
     stage: str = "building"
 
@@ -162,7 +164,11 @@ def _use(
     seen = Seen(outcome, critic)
     api = Textbook() if method is None else Fastgan(outcome, critic, method, compile)
     torch.manual_seed(program.seed + 2)
-    names["use"](critic, api, *data, seen)
+    try:
+        names["use"](critic, api, *data, seen)
+    finally:
+        outcome.trained = [name for name, p in critic.named_parameters() if p.requires_grad]
+        outcome.trained += [name for name in seen.leaves if name != "G"]
     outcome.gradients = {
         name: None if p.grad is None else p.grad.detach().clone() for name, p in critic.named_parameters()
     }

@@ -64,6 +64,22 @@ def in_place(g: Any, h: Live) -> Out:
     return Out(t, (f"{t} = {_fresh(g, h)}", *changes))
 
 
+@operation(weight=2.5)
+def in_place_after_a_layer(g: Any, h: Live) -> Out:
+    """On what a layer has just made, as activations in place are mostly used."""
+    t = g.name()
+    layer = f"nn.Linear({h.shape[-1]}, {h.shape[-1]})"
+    if h.ndim in (3, 4):
+        conv = f"nn.Conv{h.ndim - 2}d({h.channels}, {h.channels}, 3, padding=1, bias={g.chance(0.5)})"
+        layer = g.pick(
+            layer, conv, conv, conv.replace("3, padding=1", "1"), conv.replace("nn.Conv", "nn.ConvTranspose")
+        )
+    made = f"{g.module(layer)}({h})"
+    if h.ndim == 4:
+        made = g.pick(made, made, f"ops.upfirdn2d({h}, ops.setup_filter([1, 2, 1]), padding=1)")
+    return Out(t, (f"{t} = {made}", _change(g, t, h)))
+
+
 @operation("any", weight=1.5)
 def in_place_after_a_view(g: Any, h: Live) -> Out:
     """A view of a tensor that changes afterwards, both of them used."""

@@ -102,6 +102,17 @@ def functional_linear(g: Any, h: Live) -> str:
     )
 
 
+@operation("vector", weight=1.5)
+def layer_and_activation(g: Any, h: Live) -> str:
+    """Which may add the layer's bias, if it fits: of one number, or of one for each feature."""
+    out = g.whole(1, 4)
+    w, b = g.parameter(out, h.channels), g.parameter(g.pick(1, 1, out), trained=g.chance(0.5))
+    layer = g.pick(f"F.linear({h}, {w}, {b})", f"torch.addmm({b}, {h}, {w}.t())", f"(F.linear({h}, {w}) + {b})")
+    return g.pick(
+        f"F.relu({layer})", f"F.leaky_relu({layer}, 0.2)", f"ops.bias_act({layer}, act='lrelu')", f"{layer}.relu()"
+    )
+
+
 @operation("vector", weight=0.7)
 def flat_products(g: Any, h: Live) -> str:
     w, b = g.parameter(h.channels, g.whole(1, 4)), g.parameter(1)

@@ -75,6 +75,18 @@ def pooled_there(g: Any, h: Live) -> str | None:
     )
 
 
+@operation("image", weight=1)
+def constant_of_samples_and_pool(g: Any, h: Live) -> Out | None:
+    """One number for each sample, which lie where channels would be: a pool must not take it for a bias."""
+    if min(h.shape[2:]) < 2:
+        return None
+    t = g.name()
+    number = f"{g.module('nn.Embedding(4, 1)')}(y)" if g.labelled() else f"{h}.detach().mean((1, 2, 3))"
+    combined = g.pick(f"{h}.transpose(0, 1) + {t}", f"{t} + {h}.transpose(0, 1) * 2", f"{h}.transpose(0, 1) - {t}")
+    after = g.pick(f"F.avg_pool2d({combined}, 2)", f"F.leaky_relu({combined}, 0.2)", f"F.max_pool2d({combined}, 2)")
+    return Out(f"{after}.transpose(0, 1)", (f"{t} = {number}.view(1, -1, 1, 1)",))
+
+
 @operation(weight=1.2)
 def folded(g: Any, h: Live) -> Out | None:
     """Channels or positions are folded into the batch."""

@@ -65,7 +65,7 @@ def counted_buffer(g: Any, h: Live) -> Out:
     )
 
 
-@operation(weight=0.7)
+@operation(weight=1)
 def branch_of_layers(g: Any, h: Live) -> Out:
     """One of two layers, by a counter or by the labels: spectral norms of the other must not move."""
     k = h.shape[-1]

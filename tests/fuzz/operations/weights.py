@@ -73,7 +73,7 @@ def made_of_rounded_activations(g: Any, h: Live) -> str:
     )
 
 
-@operation("any", weight=1)
+@operation("any", weight=1.5)
 def tried_without_gradient(g: Any, h: Live) -> Out:
     """The same twice, first under no_grad: what is refused there must be refused again."""
     o = g.other(lambda o: o.shape == h.shape and o.dim == h.dim and o.folded == h.folded)
