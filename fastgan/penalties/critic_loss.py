@@ -19,6 +19,7 @@ from fastgan.penalties.penalty import R1, Penalty
 from fastgan.penalties.result import CriticLoss, GeneratorSide, named, with_parts
 from fastgan.penalties.witness import Witness
 from fastgan.penalties.witness import gradients as witness_gradients
+from fastgan.penalties.witness import passes as witness_passes
 from fastgan.penalties.wrappers import inside
 
 
@@ -220,6 +221,9 @@ def _double_backward(
                 outputs[at], gradients[at], _ = double_backward.gradient(network, x, more)
             else:
                 outputs[at] = one_tensor(network(x.detach(), *more))
+    with torch.enable_grad():  # before the critic runs again: the loss may depend on what its last run has saved
+        loss = objective(outputs["real"], outputs["fake"])
+        check_scalar("critic_loss", loss)
     terms: dict[str, tuple[Penalty, Tensor]] = {}
     for name, p in penalised.items():
         if p.at in outputs:
@@ -228,9 +232,6 @@ def _double_backward(
             points = p.points(real.detach(), fake.detach())
             with statistics_of(p.at, network):
                 terms[name] = p, double_backward.gradient(network, points, rest)[1]
-    with torch.enable_grad():
-        loss = objective(outputs["real"], outputs["fake"])
-        check_scalar("critic_loss", loss)
     g = gradients.get("fake")
     side = GeneratorSide(fake, None if g is None else g.detach(), objective) if fake.requires_grad else None
     return _total(loss, outputs["real"], outputs["fake"], terms, side)
@@ -250,10 +251,12 @@ def _of_witness(
     reason = "the loss is of several numbers per sample, and its penalties are of a function of them"
     if method == "one_pass":
         raise NotAffineError(f"one_pass cannot differentiate these penalties: {reason}")
-    of_real, of_fake, gradients = witness_gradients(network, real, fake, witness, penalised, rest, fake_rest)
+    passes = witness_passes(network, real, fake, penalised, rest, fake_rest)
+    of_real, of_fake = (passes[at].features for at in ("real", "fake"))
     with torch.enable_grad():
         loss = objective(of_real, of_fake)
         check_scalar("critic_loss", loss)
+    gradients = witness_gradients(network, passes, witness, penalised, rest)
     side = GeneratorSide(fake, None, objective) if fake.requires_grad else None
     result = _total(loss, of_real, of_fake, {name: (p, gradients[name]) for name, p in penalised.items()}, side)
     result.method, result.reason = "double_backward", reason if method == "auto" else None

@@ -213,6 +213,9 @@ def deposit(value: Tensor, evaluations: Sequence[Evaluation], others: Sequence[t
     """
     # A weight may have been used by several evaluations.
     tensors = {id(weight): weight for evaluation in evaluations for weight in evaluation.recorded.weights}
+    if not tensors and not others:  # a frozen critic's: `.backward()` has nothing to do, and is no error
+        with torch.enable_grad():
+            others = [(value.new_zeros(()).requires_grad_(), torch.zeros_like(value))]
 
     def gradients() -> list[Tensor | None]:
         found: dict[int, Tensor] = {}

@@ -9,7 +9,7 @@ one of the outputs is a logit, or makes one (log Z of class logits), that is the
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,41 +33,54 @@ def check_witness(owner: str, loss: Loss, penalties: Mapping[str, Penalty]) -> N
         )
 
 
-def gradients(
+class Pass(NamedTuple):
+    """Points, a leaf where their penalty's gradient is wanted, and the critic's features of them."""
+
+    x: Tensor
+    features: Tensor
+
+
+def passes(
     critic: Callable[..., Tensor],
     real: Tensor,
     fake: Tensor,
-    witness: Witness,
     penalties: dict[str, Penalty],
     rest: Sequence[Any],
     fake_rest: Sequence[Any],
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """The features of data and of samples, and the witness function's gradient at each penalty's points.
-
-    Returns:
-        (phi(real), phi(fake), the gradients [B, ...] by the penalties' names), all differentiable.
-    """
-    passes: dict[str, tuple[Tensor, Tensor]] = {}
+) -> dict[str, Pass]:
+    """The features of data (`real`) and of samples (`fake`)."""
+    found: dict[str, Pass] = {}
     for at, x, more in (("real", real, rest), ("fake", fake, fake_rest)):
         if any(penalty.at == at for penalty in penalties.values()):
-            passes[at] = _forward(critic, at, x, more)
+            found[at] = _forward(critic, at, x, more)
         else:
             with statistics_of(at, critic), torch.enable_grad():
-                passes[at] = x, one_tensor(critic(x.detach(), *more))
-    held = passes["real"][1], passes["fake"][1]
+                found[at] = Pass(x, one_tensor(critic(x.detach(), *more)))
+    return found
+
+
+def gradients(
+    critic: Callable[..., Tensor],
+    made: dict[str, Pass],
+    witness: Witness,
+    penalties: dict[str, Penalty],
+    rest: Sequence[Any],
+) -> dict[str, Tensor]:
+    """The witness function's gradient at each penalty's points, [B, ...], by the penalties' names, differentiable."""
+    held = made["real"].features, made["fake"].features
     found: dict[str, Tensor] = {}
     for name, penalty in penalties.items():
         at = penalty.at
-        x, features = passes.get(at) or _forward(critic, at, penalty.points(real.detach(), fake.detach()), rest)
+        points = made["real"].x.detach(), made["fake"].x.detach()
+        x, features = made.get(at) or _forward(critic, at, penalty.points(*points), rest)
         with torch.enable_grad(), lean_derivatives():
             moving = features.view_as(features)  # another node of the graph, so that those held are not differentiated
             (slopes,) = torch.autograd.grad(witness(moving, *held).sum(), moving, create_graph=True)
             (found[name],) = torch.autograd.grad(features, x, slopes, create_graph=True)
-    return *held, found
+    return found
 
 
-def _forward(critic: Callable[..., Tensor], at: str, x: Tensor, rest: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """(the points as a leaf, their features)."""
+def _forward(critic: Callable[..., Tensor], at: str, x: Tensor, rest: Sequence[Any]) -> Pass:
     with statistics_of(at, critic), torch.enable_grad(), lean_derivatives():
         x = x.detach().requires_grad_()
-        return x, one_tensor(critic(x, *rest))
+        return Pass(x, one_tensor(critic(x, *rest)))

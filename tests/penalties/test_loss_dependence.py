@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations
 
 import fastgan
 from fastgan.losses import Loss
-from fastgan.penalties import R1, R2
+from fastgan.penalties import R1, R2, WGANGP
 from tests.penalties.common import METHODS
 from tests.penalties.critics import gradients, relative_error, textbook
 
@@ -27,7 +27,7 @@ class Critic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.first.weight
-        self.decay = weight.square().sum()
+        self.decay, self.size = weight.square().sum(), x.detach().square().mean()
         self.features = F.leaky_relu(F.linear(x, weight, self.first.bias), 0.2)
         return self.head(self.features)
 
@@ -41,6 +41,7 @@ LOSSES = {
     "a chain of parameters": lambda c: lambda r, f: plain(r, f) * (c.offset * c.temperature).exp().sum(),
     "weight decay": lambda c: lambda r, f: plain(r, f) + c.head.weight.square().sum(),
     "a term that the critic has saved": lambda c: lambda r, f: plain(r, f) + c.decay,
+    "a term of its last samples": lambda c: lambda r, f: plain(r, f) * c.size,
     "no output at all": lambda c: lambda r, f: c.offset.square().sum(),
     "nothing": lambda c: lambda r, f: torch.zeros((), dtype=torch.float64),
 }
@@ -52,13 +53,16 @@ def samples(generator):
 
 
 @pytest.mark.parametrize("method", [*METHODS, "auto"])
-@pytest.mark.parametrize("penalties", [{"r1": 2.0, "r2": 1.0}, {"r1": 2.0}])
+@pytest.mark.parametrize("penalties", [{"r1": 2.0, "r2": 1.0}, {"r1": 2.0}, {"wgan_gp": 3.0}])
 @pytest.mark.parametrize("kind", LOSSES)
 def test_all_that_the_loss_depends_on_has_its_gradient(kind, penalties, method, samples):
     critic, (real, fake) = Critic().double(), samples
     other = copy.deepcopy(critic)
+    seed = torch.randint(2**31, ()).item()
+    torch.manual_seed(seed)
     truth = gradients(other, textbook(other, real, fake, None, LOSSES[kind](other), **penalties))
-    given = [R1(2.0), R2(1.0)][: len(penalties)]
+    given = [WGANGP(3.0)] if "wgan_gp" in penalties else [R1(2.0), R2(1.0)][: len(penalties)]
+    torch.manual_seed(seed)
     total = fastgan.critic_loss(critic, real, fake, loss=LOSSES[kind](critic), penalties=given, method=method)
     assert total.method == ("one_pass" if method == "auto" else method)
     assert relative_error(gradients(critic, total), truth) <= 1e-10
@@ -132,3 +136,11 @@ def test_the_generator_s_objective_too(samples):
     loss.temperature.grad = generator.weight.grad = None
     loss.generator(critic(generator(noise))).backward()
     torch.testing.assert_close(found, (loss.temperature.grad, generator.weight.grad))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_frozen_critic_has_nothing_to_learn(method, samples):
+    """`.backward()` is no error, as by hand, where the penalty is a function of the points."""
+    critic = Critic().double().requires_grad_(False)
+    fastgan.critic_loss(critic, *samples, penalties=(R1(1.0), R2(1.0)), method=method).backward()
+    assert all(p.grad is None for p in critic.parameters())
