@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch
+
 from tests.fuzz import reporting
 from tests.fuzz.faults import FAULTS
 from tests.fuzz.workers import Result, examine, run
@@ -66,24 +68,27 @@ def _show(options: argparse.Namespace, result: Result, done: int, seconds: float
 
 
 def _faults(options: argparse.Namespace) -> int:
-    """Puts each fault back and looks for it; 1 if one stays hidden."""
+    """Puts each fault back and looks for a program that fails by it alone; 1 if one stays hidden."""
+    torch.set_num_threads(1)
     hidden = 0
     for name in options.faults or filter(None, FAULTS):
-        started, results = time.monotonic(), list[Result]()
-        for result in run(options.seed, options.critics, options.workers, 1, options.seconds, fault=name):
-            results.append(result)
-            if result.failure is not None:
+        started, looked_at, found = time.monotonic(), 0, None
+        for result in run(options.seed, options.critics, options.workers, 0, 0, fault=name):
+            looked_at += 1
+            if result.failure is not None and examine(options.seed, result.index).failure is None:
+                with FAULTS[name]():
+                    found = examine(options.seed, result.index, options.seconds)
                 break
-        found = results[-1].failure is not None
-        hidden += not found
-        what = (
-            f"found by critic {len(results)}: {results[-1].failure.detail}"
-            if found
-            else f"not found by {len(results)} critics"
-        )
-        print(f"{name}: {what} ({time.monotonic() - started:.0f} s)", flush=True)
-        if found:
-            print(results[-1].program, flush=True)
+        seconds = time.monotonic() - started
+        if found is None or found.failure is None:
+            hidden += 1
+            print(f"{name}: not found by {looked_at} critics ({seconds:.0f} s)", flush=True)
+        else:
+            print(
+                f"{name}: found by critic {looked_at} ({seconds:.0f} s)",
+                reporting.failure(options.seed, found),
+                flush=True,
+            )
     return int(hidden > 0)
 
 

@@ -161,7 +161,7 @@ def _judge_error(verdict: Verdict, name: str, found: Outcome, changed: bool) -> 
     if KEPT_BY_AN_OP.search(str(error)):
         verdict.named.append("an op of fastgan keeps its result, as relu does, and it was changed in place")
         return None
-    if "compiled" in name and type(error).__module__.startswith("torch._dynamo"):
+    if "compiled" in name and type(error).__module__.startswith(("torch._dynamo", "torch.fx")):  # a graph break
         verdict.named.append(f"torch.compile: {type(error).__name__}")
         return None
     return Failure(name, "raises", message)
