@@ -13,6 +13,7 @@ from fastgan.penalties import double_backward, one_pass
 from fastgan.penalties.checks import arguments, check_method, check_samples, check_scalar, one_tensor
 from fastgan.penalties.choice import either
 from fastgan.penalties.compiled import Compiled, ordinary
+from fastgan.penalties.eligibility import verdicts_of
 from fastgan.penalties.objective import Objective, objective_of, slopes
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import R1, Penalty
@@ -84,7 +85,7 @@ def critic_loss(
     def body(*_: Any) -> CriticLoss:
         if witness is not None and penalised:
             return _of_witness(method, network, real, fake, objective, witness, penalised, rest, fake_rest)
-        calls = [(real, *rest)] if penalised else []
+        calls = [(real, *rest)] if any(p.at != "fake" for p in penalised.values()) else []
         calls += [(fake, *fake_rest)] if any(p.at == "fake" for p in penalised.values()) else []
         return either(
             "critic_loss",
@@ -199,7 +200,7 @@ def _one_pass(
     if further:
         others.append((loss, torch.ones_like(loss)))
     total = one_pass.deposit(total, list(evaluations.values()), others)
-    side = GeneratorSide(fake, gradients.get("fake"), objective) if fake.requires_grad else None
+    side = GeneratorSide(fake, gradients.get("fake"), objective, lambda: True) if fake.requires_grad else None
     real_logits, fake_logits = (outputs[at].detach() for at in ("real", "fake"))
     return _result(total, loss.detach(), values, norms, real_logits, fake_logits, side)
 
@@ -233,7 +234,11 @@ def _double_backward(
             with statistics_of(p.at, network):
                 terms[name] = p, double_backward.gradient(network, points, rest)[1]
     g = gradients.get("fake")
-    side = GeneratorSide(fake, None if g is None else g.detach(), objective) if fake.requires_grad else None
+    side = None
+    if fake.requires_grad:
+        call = (fake.detach(), *fake_rest)
+        separate = lambda: verdicts_of(network, [call])[0].eligible  # noqa: E731
+        side = GeneratorSide(fake, None if g is None else g.detach(), objective, separate)
     return _total(loss, outputs["real"], outputs["fake"], terms, side)
 
 
@@ -257,7 +262,7 @@ def _of_witness(
         loss = objective(of_real, of_fake)
         check_scalar("critic_loss", loss)
     gradients = witness_gradients(network, passes, witness, penalised, rest)
-    side = GeneratorSide(fake, None, objective) if fake.requires_grad else None
+    side = GeneratorSide(fake, None, objective, lambda: False) if fake.requires_grad else None
     result = _total(loss, of_real, of_fake, {name: (p, gradients[name]) for name, p in penalised.items()}, side)
     result.method, result.reason = "double_backward", reason if method == "auto" else None
     return result

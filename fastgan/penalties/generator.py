@@ -36,6 +36,9 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
         total.backward()                               # the critic's parameters only
         fastgan.generator_loss_from(total).backward()  # the generator's parameters only
 
+    Where the critic was differentiated twice, a sample's output may depend on the others (batch norm), and the sum's
+    gradient is no gradient of each: only a loss of equal slopes (wasserstein, hinge) is taken then.
+
     Args:
         critic_loss: of a call whose `fake` was not detached from the generator, with a penalty on the fakes.
         loss: the generator's objective; default that of the critic's call, if it was named or a `Loss`.
@@ -74,5 +77,11 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
         fake_logits = critic_loss.fake_logits.detach().requires_grad_()
         value = chosen.generator(fake_logits, critic_loss.real_logits)
         (t,) = torch.autograd.grad(value, fake_logits, retain_graph=True)
+    if bool((t != t.flatten()[:1]).any()) and not side.separate():
+        raise ValueError(
+            "generator_loss_from: the critic may mix the samples of a batch, so that the gradient of the sum of its "
+            "outputs is known, not that of each; expected one that fastgan.explain finds piecewise affine sample by "
+            "sample, or a loss of equal slopes such as wasserstein; call the critic on the samples again"
+        )
     t = t.reshape(-1, *[1] * (side.gradient.ndim - 1))
     return _PullBack.apply(value, side.fake, (t * side.gradient).to(side.fake.dtype))

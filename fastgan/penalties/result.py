@@ -1,5 +1,6 @@
 """What `critic_loss` returns: the number to differentiate, with its parts."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,10 +43,13 @@ class CriticLoss(Tensor):
 class GeneratorSide:
     """What a simultaneous generator update needs of the critic's step: see `generator_loss_from`."""
 
-    def __init__(self, fake: Tensor, gradient: Tensor | None, objective: "Loss | Any") -> None:
+    def __init__(
+        self, fake: Tensor, gradient: Tensor | None, objective: "Loss | Any", separate: Callable[[], bool]
+    ) -> None:
         self.fake = fake
-        self.gradient = gradient  # of D(fake_i) with respect to fake_i
+        self.gradient = gradient  # of the sum of D(fake_i) with respect to fake
         self.objective = objective
+        self.separate = separate  # whether D(fake_i) is known to depend on fake_i alone
 
 
 def with_parts(total: Tensor, **parts: Any) -> CriticLoss:

@@ -69,6 +69,19 @@ def test_a_critic_of_patches_is_refused_or_right(samples_):
     assert_same(gradients(net, found), truth)
 
 
+@pytest.mark.parametrize("middle", [nn.BatchNorm1d(8), nn.SiLU()])
+def test_a_critic_that_may_mix_its_samples(middle, seed):
+    """What is known is the gradient of the sum of the outputs: enough for equal slopes, refused for others."""
+    torch.manual_seed(seed)
+    critic = nn.Sequential(nn.Linear(5, 8), middle, nn.LeakyReLU(0.2), nn.Linear(8, 1)).double()
+    net, z = nn.Linear(5, 5).double(), torch.randn(4, 5).double()
+    total = fastgan.critic_loss(critic, torch.randn(4, 5).double(), net(z), penalties=(R2(1.0),))
+    with pytest.raises(ValueError, match="may mix the samples of a batch"):
+        fastgan.generator_loss_from(total)
+    truth = gradients(net, -critic(net(z)).mean())
+    assert_same(gradients(net, fastgan.generator_loss_from(total, "hinge")), truth)
+
+
 def test_what_generator_loss_from_cannot_do(critic, samples):
     real, fake = samples
     with pytest.raises(ValueError, match="fake was detached"):

@@ -238,3 +238,15 @@ def test_weights_of_a_checkpointed_region(normalise, generator):
     found = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(2.0), R2(1.0)))
     assert found.method == "one_pass"
     assert relative_error(gradients(critic, found), truth) <= 1e-10
+
+
+def test_what_is_not_penalised_needs_no_verdict():
+    """One pass for the fakes, though with a batch of the reals' size the critic would mix its samples."""
+    layers = nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1)).double()
+
+    def critic(x: Tensor) -> Tensor:
+        return layers(x.flip(0) if len(x) == 3 else x)
+
+    real, fake = torch.randn(3, 6).double(), torch.randn(4, 6).double()
+    assert fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R2(1.0),)).method == "one_pass"
+    assert fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(1.0),)).method == "double_backward"
