@@ -1,7 +1,8 @@
 # Everything on a fresh machine with Python and a C++ compiler: `make demo` and `make test`.
 #
 #   make demo    set up, train on the digits, draw samples, evaluate, compare speeds    (about 5 minutes on 2 cores)
-#   make test    set up, run every test that needs no GPU
+#   make test    set up, run every test that needs no GPU; kernels are compiled for one dtype and one architecture
+#   make test-all   make test, and kernels compiled for every dtype and architecture
 #   make lint    ruff, mypy, clang-format
 #   make bench   measure ops and gradient penalties against PyTorch, write benchmarks/results/ and the README's tables
 #   make gpu     on a GPU machine with PyTorch: build, test on the GPU, benchmark (uses PYTHON as it is, no venv)
@@ -15,7 +16,7 @@ DEMO := runs/demo
 DEMO_STEPS ?= 5000
 OPS_LOG := $(VENV)/test-ops.log
 
-.PHONY: setup demo test test-ops lint format bench gpu clean
+.PHONY: setup demo test test-ops test-all lint format bench gpu clean
 
 setup: $(VENV)/installed
 
@@ -44,6 +45,9 @@ test: setup
 test-ops: setup
 	$(BIN)/python -m pytest tests/ops
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops -k triton
+
+test-all: test
+	$(BIN)/python -m pytest tests -m every_target
 
 lint: setup
 	$(BIN)/ruff check .
