@@ -1,7 +1,8 @@
 # Everything on a fresh machine with Python and a C++ compiler: `make demo` and `make test`.
 #
 #   make demo    set up, train on the digits, draw samples, evaluate, compare speeds    (about 5 minutes on 2 cores)
-#   make test    set up, run every test that needs no GPU
+#   make test    set up, run every test that needs no GPU; kernels are compiled for one dtype and one architecture
+#   make test-all   make test, and kernels compiled for every dtype and architecture
 #   make fuzz    20,000 random critics against a textbook double backward; CRITICS and SEED choose others
 #   make lint    ruff, mypy, clang-format
 #   make bench   measure ops and gradient penalties against PyTorch, write benchmarks/results/ and the README's tables
@@ -17,7 +18,7 @@ DEMO_STEPS ?= 5000
 OPS_LOG := $(VENV)/test-ops.log
 CRITICS ?= 20000
 
-.PHONY: setup demo test test-ops fuzz lint format bench gpu clean
+.PHONY: setup demo test test-ops test-all fuzz lint format bench gpu clean
 
 setup: $(VENV)/installed
 
@@ -46,6 +47,9 @@ test: setup
 test-ops: setup
 	$(BIN)/python -m pytest tests/ops
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops -k triton
+
+test-all: test
+	$(BIN)/python -m pytest tests -m every_target
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --critics $(CRITICS) $(if $(SEED),--seed $(SEED))

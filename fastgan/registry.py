@@ -54,8 +54,8 @@ class OpSpec:
             derivatives are; None for an op that is smooth.
         bench: the shapes to benchmark.
         paper: where the formula stands.
-        eager: what a user of PyTorch writes, for the benchmarks, where the reference takes more steps; None where that
-            is the reference itself.
+        eager: what a user of PyTorch writes, for the benchmarks; None where that is the reference, which may take more
+            steps.
         apart: for an op with several outputs, which `function` and `reference` join into one tensor: the same two
             functions, returning them in a tuple. This is what is benchmarked.
         composed: the backends on which it has no kernels of its own, but is made of other ops. On none of its backends

@@ -1,4 +1,5 @@
-"""Compiles every Triton kernel for real GPUs, which needs none: each launch of the contract's samples is compiled.
+"""Compiles every Triton kernel for real GPUs, which needs none: each launch of the contract's samples is compiled, by
+`make test` for one dtype and architecture, by `make test-all` for all.
 
 ptxas reports on the result: no register spills to memory, and few enough registers to keep the GPU busy.
 """
@@ -47,6 +48,11 @@ REGISTERS = {
     ("modulated_conv2d", "data_grad_kernel"): 192,
 }
 TRITON_OPS = [spec for spec in OPS.values() if "triton" in spec.backends]
+
+
+def other(*values):
+    """Another target than that of `make test`, bfloat16 on sm_90: `make test-all` compiles for it."""
+    return pytest.param(*values, marks=pytest.mark.every_target)
 
 
 def signature_of(value) -> str:
@@ -104,8 +110,8 @@ def ptxas_report(ptx: str, capability: int, folder: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stderr
 
 
-@pytest.mark.parametrize("capability", [80, 90, 100], ids=lambda c: f"sm_{c}")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("capability", [90, other(80), other(100)], ids=lambda c: f"sm_{c}")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, other(torch.float32)], ids=["bfloat16", "float32"])
 @pytest.mark.parametrize("spec", TRITON_OPS, ids=lambda spec: spec.name)
 def test_compiles_without_spilling(spec, dtype, capability, monkeypatch, tmp_path):
     launches = launches_of(spec, dtype, monkeypatch)
@@ -168,7 +174,9 @@ def compile_as_launched(launch: tuple, capability: int):
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-@pytest.mark.parametrize(("capability", "product"), [(80, "mma.sync"), (90, "wgmma.mma_async"), (100, "tcgen05.mma")])
+@pytest.mark.parametrize(
+    ("capability", "product"), [(90, "wgmma.mma_async"), other(80, "mma.sync"), other(100, "tcgen05.mma")]
+)
 def test_a_training_layer_uses_tensor_cores_and_wide_accesses(capability, product, monkeypatch, tmp_path):
     """And neither spills, nor takes more shared memory than a block may have, in bfloat16."""
     launches = training_layer(torch.bfloat16, monkeypatch)

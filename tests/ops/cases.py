@@ -13,6 +13,8 @@ from torch import Tensor
 
 import fastgan.ops  # noqa: F401  (fills the registry)
 from fastgan import backends
+from fastgan.native import fills_its_memory
+from fastgan.ops.layout import memory_order
 from fastgan.registry import OPS, OpSpec, Sample
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
@@ -63,6 +65,18 @@ def reference_cases() -> list:
 def _parameter(spec: OpSpec, backend: str, device: str):
     marks = [pytest.mark.gpu] if device == "cuda" else []
     return pytest.param(Case(spec, backend, torch.device(device)), marks=marks, id=f"{spec.name}-{backend}-{device}")
+
+
+def one_of_each_kind(samples: list[Sample]) -> list[Sample]:
+    """Samples that differ in more than their sizes and the constants of the formula: the first of each kind."""
+
+    def kind(t):
+        return None if t is None else (t.ndim, t.numel() == 0, memory_order(t) if fills_its_memory(t) else "strided")
+
+    kinds = {}
+    for sample in samples:
+        kinds.setdefault((tuple(map(kind, sample.tensors)), tuple(map(type, sample.kwargs.values()))), sample)
+    return list(kinds.values())
 
 
 def leaves(sample: Sample) -> list[Tensor | None]:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from tests.ops.cases import compiled_cases, leaves, reference_cases
+from tests.ops.cases import INTERPRETING, compiled_cases, leaves, one_of_each_kind, reference_cases
 
 pytestmark = pytest.mark.usefixtures("other_default_dtype")
 
@@ -16,15 +16,18 @@ def test_gradcheck_and_gradgradcheck(case, generator):
         pytest.skip(f"{case.backend} takes no float64; tests/ops/test_accuracy.py compares its derivatives")
     for sample in case.samples(torch.float64, generator):
         # Finite differences of thousands of elements take minutes; one sample of several blocks is not missed here.
-        if not sample.smooth or not 0 < max(t.numel() for t in sample.tensors if t is not None) <= 500:
+        largest = max(t.numel() for t in sample.tensors if t is not None)
+        if not sample.smooth or not 0 < largest <= 500:
             continue
         inputs = leaves(sample)
 
         def function(*tensors, sample=sample):
             return case.call(tensors, sample.kwargs)
 
-        assert gradcheck(function, inputs), sample.label
-        assert gradgradcheck(function, inputs), sample.label
+        # By columns of the Jacobian, or by random combinations of them where there are many.
+        fast = largest > 40
+        assert gradcheck(function, inputs, fast_mode=fast), sample.label
+        assert gradgradcheck(function, inputs, fast_mode=fast), sample.label
 
 
 def third_derivative(function, inputs):
@@ -38,7 +41,8 @@ def third_derivative(function, inputs):
 
 @pytest.mark.parametrize("case", compiled_cases())
 def test_third_derivative_is_composed_or_refused(case, generator):
-    for sample in case.samples(case.widest, generator):
+    samples = case.samples(case.widest, generator)
+    for sample in one_of_each_kind(samples) if INTERPRETING else samples:  # it is composed of torch operations
         inputs = leaves(sample)
         if inputs[0].numel() == 0:
             continue
@@ -62,7 +66,7 @@ def test_third_derivative_is_composed_or_refused(case, generator):
 
 @pytest.mark.parametrize("case", compiled_cases())
 def test_any_subset_of_inputs_may_require_a_gradient(case, generator):
-    for sample in case.samples(case.widest, generator):
+    for sample in one_of_each_kind(case.samples(case.widest, generator)):
         full = leaves(sample)
         given = [i for i, t in enumerate(full) if t is not None]
         y = case.call(full, sample.kwargs)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fastgan.ops import upfirdn2d
-from tests.ops.cases import compiled_cases, draw_weights, leaves
+from tests.ops.cases import INTERPRETING, compiled_cases, draw_weights, leaves, one_of_each_kind
 
 
 def channels_last(t):
@@ -40,11 +40,12 @@ def is_kept(function, tensors) -> bool:
     return y.data_ptr() in kept
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", list(ORDERS)[: 1 if INTERPRETING else None])
 @pytest.mark.parametrize("case", compiled_cases())
 def test_results_and_gradients_may_be_changed_in_place(case, order, generator):
+    samples = case.samples(torch.float32, generator)
     changed = 0
-    for sample in case.samples(torch.float32, generator):
+    for sample in one_of_each_kind(samples) if INTERPRETING else samples:
         if not sample.tensors[0].numel() or sample.tensors[0].numel() > 1000:
             continue
         sample = sample.map(ORDERS[order])

@@ -6,7 +6,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from fastgan import BackendError, backend, backends
-from tests.ops.cases import INTERPRETING, compiled_cases, derivatives, draw_weights, leaves
+from fastgan.native import fills_its_memory
+from fastgan.ops.layout import memory_order
+from tests.ops.cases import INTERPRETING, compiled_cases, derivatives, draw_weights, leaves, one_of_each_kind
 
 pytestmark = pytest.mark.usefixtures("other_default_dtype")
 
@@ -30,7 +32,7 @@ def test_operators_pass_opcheck(case, generator):
     with Recorder() as making, backend(case.backend):  # what a sample holds may come from an operator of the op's own
         samples = case.samples(torch.float32, generator)
     recorders = [making]
-    for sample in samples:
+    for sample in one_of_each_kind(samples) if INTERPRETING else samples:
         with Recorder() as recorder:
             derivatives(
                 lambda ts, s=sample: case.call(ts, s.kwargs), leaves(sample), draw_weights(case, sample, generator)
@@ -44,9 +46,17 @@ def test_operators_pass_opcheck(case, generator):
 
 
 def checked_once(function, args) -> str:
-    """What tells calls apart to opcheck; not the activation in the interpreter, where each of its runs takes long."""
-    described = tree_map_only(torch.Tensor, lambda t: (t.shape, t.stride(), t.dtype, t.device), args)
-    return f"{function} {[a for a in described if not (INTERPRETING and isinstance(a, str | float))]}"
+    """What tells calls apart to opcheck: which tensors are given and their memory order; not sizes nor constants."""
+
+    def kind(t):
+        return t.ndim, t.numel() == 0, memory_order(t) if fills_its_memory(t) else "strided"
+
+    def described(a):
+        if isinstance(a, list | tuple):
+            return [described(x) for x in a if x is None or isinstance(x, torch.Tensor)]
+        return kind(a) if isinstance(a, torch.Tensor) else a if a is None or isinstance(a, int) else type(a)
+
+    return f"{function} {described(args)}"
 
 
 @pytest.mark.skipif(INTERPRETING, reason="the interpreter cannot be traced")
@@ -57,7 +67,7 @@ def test_torch_compile_fullgraph_forward_and_backward(case, dynamic, generator):
         lambda tensors, kwargs: case.spec.function(*tensors, **kwargs),
         fullgraph=True, dynamic=dynamic, backend="aot_eager",
     )  # fmt: skip
-    for sample in case.samples(torch.float32, generator)[:6]:
+    for sample in one_of_each_kind(case.samples(torch.float32, generator))[: 2 if dynamic else 5]:
         torch._dynamo.reset()
         eager, traced = leaves(sample), leaves(sample)
         with backend(case.backend):
@@ -67,7 +77,9 @@ def test_torch_compile_fullgraph_forward_and_backward(case, dynamic, generator):
         y.backward(weight)
         y_compiled.backward(weight)
         for a, b in zip(eager, traced, strict=True):
-            assert a is None or torch.equal(a.grad, b.grad), sample.label
+            if a is not None:  # a bias's gradient is PyTorch's sum, in the memory order that the compiler prefers
+                atol = 8 * torch.finfo(a.dtype).eps * a.grad.abs().max().item() if a.numel() else 0
+                torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=atol, msg=sample.label)
 
 
 @pytest.mark.slow
@@ -90,10 +102,11 @@ def test_torch_compile_inductor(case, generator):
 def test_results_do_not_depend_on_the_run_or_the_threads(case, generator):
     threads = torch.get_num_threads()
     samples = case.samples(torch.float32, generator)
+    samples = one_of_each_kind(samples) if INTERPRETING else samples  # which runs one block after the other
     weights = [draw_weights(case, sample, generator) for sample in samples]
     runs = []
     try:
-        counts = (threads, threads) if case.spec.composed else (1, threads, max(threads, 2), 3)
+        counts = (threads, threads) if case.spec.composed or INTERPRETING else (1, threads, max(threads, 2), 3)
         for count in counts:
             torch.set_num_threads(count)
             run = []

@@ -50,12 +50,13 @@ def test_the_oracle_passes_the_known_answers_of_random123(counter, key, block):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", BACKENDS)
 def test_every_backend_draws_the_same_weights_bit_for_bit(name, seed):
-    expected = weights(seed, 300)
-    assert torch.equal(interpolation_weights(seed, 300), expected)
-    one, zero = torch.ones(300, 2), torch.zeros(300, 2)
+    n = 30 if name == "triton" else 300  # the interpreter takes long for each
+    expected = weights(seed, n)
+    assert torch.equal(interpolation_weights(seed, n), expected)
+    one, zero = torch.ones(n, 2), torch.zeros(n, 2)
     with backend(name):
-        assert torch.equal(interpolate(one, zero, seed), expected[:, None].expand(300, 2))
-        assert torch.equal(interpolate(zero, one, seed), 1 - expected[:, None].expand(300, 2))
+        assert torch.equal(interpolate(one, zero, seed), expected[:, None].expand(n, 2))
+        assert torch.equal(interpolate(zero, one, seed), 1 - expected[:, None].expand(n, 2))
 
 
 @pytest.mark.gpu
