@@ -4,6 +4,7 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/spect
 (and all v) of a call are one flat tensor after the iterations, in the order of the weights.
 """
 
+import functools
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -59,57 +60,30 @@ def _forward(
 
 
 def _grad(
-    g: Sequence[Tensor | None], gs: Tensor | None, weights: Sequence[Tensor], flat_u: Tensor, flat_v: Tensor,
-    sigmas: Tensor, dims: Sequence[int], backend: str,
-) -> list[Tensor]:  # fmt: skip
-    weights = [dense(weight) for weight in weights]
-    layouts = _layouts(weights, dims)
-    g = _like(g, weights)
-    gs = None if gs is None else gs.to(sigmas.dtype).contiguous()
-    found = [allocation.empty_like(weight) for weight in weights]
-    u, v, keep = _sides(flat_u, flat_v, layouts)
-    table: list[int] = []
-    for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        table += (weight.data_ptr(), u[i], v[i], 0, 0, found[i].data_ptr(), address(g[i]), 0, 0)
-        table += (layout.A, layout.h, layout.B)
-    _call("spectral_norm_grad", backend, weights[0], table, (sigmas, gs))
-    del keep
+    g: Tensor | None, gs: Tensor | None, weight: Tensor, u: Tensor, v: Tensor, sigma: Tensor, dim: int, backend: str
+) -> Tensor:
+    weight = dense(weight)
+    layout = layout_of(weight, dim)
+    g = None if g is None else like(g, weight)
+    gs = None if gs is None else gs.to(sigma.dtype)
+    u, v = u.contiguous(), layout.to_memory(v).contiguous()
+    found = allocation.empty_like(weight)
+    table = [address(weight), address(u), address(v), 0, 0, address(found), address(g), 0, 0, *layout[:3]]
+    _call("spectral_norm_grad", backend, weight, table, (sigma, gs))
     return found
 
 
 def _grad2(
-    d: Sequence[Tensor | None], g: Sequence[Tensor | None], weights: Sequence[Tensor], flat_u: Tensor, flat_v: Tensor,
-    sigmas: Tensor, dims: Sequence[int], backend: str,
-) -> tuple[list[Tensor], list[Tensor], Tensor]:  # fmt: skip
-    weights = [dense(weight) for weight in weights]
-    layouts = _layouts(weights, dims)
-    d, g = _like(d, weights), _like(g, weights)
-    found_g = [allocation.empty_like(weight) for weight in weights]
-    found_w = [allocation.empty_like(weight) for weight in weights]
-    dgs = allocation.empty((len(weights),), like=sigmas)
-    u, v, keep = _sides(flat_u, flat_v, layouts)
-    table: list[int] = []
-    for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        table += (weight.data_ptr(), u[i], v[i], 0, 0, found_w[i].data_ptr(), address(g[i]), address(d[i]))
-        table += (found_g[i].data_ptr(), layout.A, layout.h, layout.B)
-    _call("spectral_norm_grad2", backend, weights[0], table, (sigmas, dgs))
-    del keep
-    return found_g, found_w, dgs
-
-
-def _like(tensors: Sequence[Tensor | None], weights: Sequence[Tensor]) -> list[Tensor | None]:
-    return [None if x is None else like(x, weight) for x, weight in zip(tensors, weights, strict=True)]
-
-
-def _sides(flat_u: Tensor, flat_v: Tensor, layouts: list[Layout]) -> tuple[list[int], list[int], Any]:
-    """The addresses of each u and v, with v in memory order, and what must stay alive for them."""
-    flat_u, flat_v = flat_u.contiguous(), flat_v.contiguous()
-    columns = [layout.A * layout.B for layout in layouts]
-    if any(layout.columns is not None for layout in layouts):
-        parts = [layout.to_memory(x) for x, layout in zip(flat_v.split(columns), layouts, strict=True)]
-        flat_v = torch.cat(parts)
-    rows = [layout.h for layout in layouts]
-    return _addresses(flat_u, rows), _addresses(flat_v, columns), (flat_u, flat_v)
+    d: Tensor, g: Tensor | None, weight: Tensor, u: Tensor, v: Tensor, sigma: Tensor, dim: int, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    weight = dense(weight)
+    layout = layout_of(weight, dim)
+    d, g = like(d, weight), None if g is None else like(g, weight)
+    u, v = u.contiguous(), layout.to_memory(v).contiguous()
+    dg, dw, dgs = allocation.empty_like(weight), allocation.empty_like(weight), allocation.empty((), like=sigma)
+    table = [address(weight), address(u), address(v), 0, 0, address(dw), address(g), address(d), address(dg)]
+    _call("spectral_norm_grad2", backend, weight, [*table, *layout[:3]], (sigma, dgs))
+    return dg, dw, dgs
 
 
 def _call(
@@ -117,8 +91,7 @@ def _call(
     settings: tuple[int, float, bool] = (0, 0.0, False),
 ) -> None:  # fmt: skip
     """Calls csrc/spectral_norm.cpp or .cu."""
-    module = extension()
-    args = module.SpectralNormArgs(*settings, DTYPE_CODES[first.dtype])
+    module, args = extension(), _args(*settings, first.dtype)
     addresses = [address(x) for x in tensors]
     if backend == "cpu":
         getattr(module, name)(table, *addresses, args, torch.get_num_threads())
@@ -128,6 +101,12 @@ def _call(
         scratch = allocation.empty((size,), like=first, dtype=torch.uint8)
         stream = torch.cuda.current_stream().cuda_stream
         getattr(module, f"{name}_cuda")(table, *addresses, args, scratch.data_ptr(), stream)
+
+
+@functools.lru_cache(256)
+def _args(iterations: int, eps: float, v_first: bool, dtype: torch.dtype) -> Any:
+    """Made once for each setting: a pybind object takes as long as a small kernel."""
+    return extension().SpectralNormArgs(iterations, eps, v_first, DTYPE_CODES[dtype])
 
 
 def _empty_dense(weights: Sequence[Tensor]) -> list[Tensor]:
@@ -151,21 +130,19 @@ _forward_op = define(
     _fake_forward,
 )
 _grad_op = define(
-    "spectral_norm_grad(Tensor?[] g, Tensor? gs, Tensor[] weights, Tensor u, Tensor v, Tensor sigmas, int[] dims, "
-    "str backend) -> Tensor[]",
+    "spectral_norm_grad(Tensor? g, Tensor? gs, Tensor weight, Tensor u, Tensor v, Tensor sigma, int dim, str backend) "
+    "-> Tensor",
     _grad,
-    lambda g, gs, weights, *rest: _empty_dense(weights),
+    lambda g, gs, weight, *rest: torch.empty_like(dense(weight)),
 )
 _grad2_op = define(
-    "spectral_norm_grad2(Tensor?[] d, Tensor?[] g, Tensor[] weights, Tensor u, Tensor v, Tensor sigmas, int[] dims, "
-    "str backend) -> (Tensor[], Tensor[], Tensor)",
+    "spectral_norm_grad2(Tensor d, Tensor? g, Tensor weight, Tensor u, Tensor v, Tensor sigma, int dim, str backend) "
+    "-> (Tensor, Tensor, Tensor)",
     _grad2,
-    lambda d, g, weights, u, v, sigmas, *rest: (
-        _empty_dense(weights),
-        _empty_dense(weights),
-        torch.empty_like(sigmas),
+    lambda d, g, weight, u, v, sigma, *rest: (
+        torch.empty_like(dense(weight)), torch.empty_like(dense(weight)), torch.empty_like(sigma),
     ),
-)
+)  # fmt: skip
 
 
 def _directly(weights: Sequence[Tensor]) -> bool:
@@ -182,13 +159,11 @@ def forward(weights: list[Tensor], *rest: Any) -> tuple[list[Tensor], Tensor, Te
     return (_forward if _directly(weights) else _forward_op)(weights, *rest)
 
 
-def grad(g: Sequence[Tensor | None], gs: Tensor | None, weights: Sequence[Tensor], *rest: Any) -> list[Tensor]:
-    """(g, gs, weights, flat u, flat v, sigmas, dims, backend) -> the gradients to the weights."""
-    return (_grad if _directly(weights) else _grad_op)(g, gs, weights, *rest)
+def grad(g: Tensor | None, gs: Tensor | None, weight: Tensor, *rest: Any) -> Tensor:
+    """(g, gs, weight, u, v, sigma, dim, backend) -> the gradient to the weight."""
+    return (_grad if _directly((weight,)) else _grad_op)(g, gs, weight, *rest)
 
 
-def grad2(
-    d: Sequence[Tensor | None], g: Sequence[Tensor | None], weights: Sequence[Tensor], *rest: Any
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """(d, g, weights, flat u, flat v, sigmas, dims, backend) -> the cotangents of g, weights and gs."""
-    return (_grad2 if _directly(weights) else _grad2_op)(d, g, weights, *rest)
+def grad2(d: Tensor, g: Tensor | None, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """(d, g, weight, u, v, sigma, dim, backend) -> the cotangents of g, weight and gs."""
+    return (_grad2 if _directly((weight,)) else _grad2_op)(d, g, weight, *rest)
