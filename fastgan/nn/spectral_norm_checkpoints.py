@@ -9,7 +9,7 @@ forward runs the layer without a graph (use_reentrant=True; other packages' chec
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ _FRAME = getattr(checkpoint, "_CheckpointFrame", None)  # what PyTorch keeps of 
 
 
 class _Uses:
-    """The vectors of each use of a layer inside a checkpoint, in order, and how many of them a repetition has asked for."""
+    """The vectors of each use of a layer inside a checkpoint, in order."""
 
     def __init__(self) -> None:
         self.vectors: list[tuple[Tensor, Tensor]] = []
@@ -46,13 +46,13 @@ def remember(layer: Any, u: Tensor, v: Tensor) -> None:
 def recall(layer: Any) -> tuple[Tensor, Tensor] | None:
     """The vectors that the layer had when it was computed for the first time; None where nobody knows."""
     task, regions = torch._C._current_graph_task_id(), _regions()
-    for depth, region in enumerate(regions):
-        uses = _uses.get(region, {}).get(layer)
+    for depth in reversed(range(len(regions))):  # those inside the one that is repeated run for the first time
+        uses = _uses.get(regions[depth], {}).get(layer)
         i = -1 if uses is None else uses.asked.get(task, 0)
         if uses is None or i >= len(uses.vectors):
             continue
         uses.asked[task] = i + 1
-        for inner in regions[:depth]:  # run for the first time, inside the repetition of an outer one
+        for inner in regions[:depth]:
             _keep(inner, layer, uses.vectors[i])
         return uses.vectors[i]
     return None

@@ -98,10 +98,11 @@ def parametrized(layer: nn.Module, kind: type[SpectralNorm] = SpectralNorm) -> I
     parametrizations = layer._modules.get("parametrizations")
     if parametrizations is None:
         return
+    parametrization: Any
     for parametrization in parametrizations._modules.values():
         norms = list(parametrization._modules.values())
         if len(norms) == 1 and isinstance(norms[0], kind):
-            weight = parametrization.original  # type: ignore[union-attr]
+            weight = parametrization.original
             if weight.ndim > 1:
                 yield norms[0].operands(weight)
 

@@ -63,12 +63,14 @@ def estimate(
     normalised, sigmas, flat_u, flat_v = kernels.forward(
         list(weights), u, v, dims, iterations, eps, v_first, scale, backend
     )
-    each_u, each_v = flat_u.split([x.shape[0] for x in u]), flat_v.split([x.shape[0] for x in v])
-    columns = zip(each_u, each_v, sigmas.unbind(), normalised or [None] * len(u), dims, strict=True)
+    each_u = flat_u.split_with_sizes([x.shape[0] for x in u])
+    each_v = flat_v.split_with_sizes([x.shape[0] for x in v])
+    divided: Sequence[Tensor | None] = normalised if scale else [None] * len(u)
+    columns = zip(each_u, each_v, sigmas.unbind(), divided, dims, strict=True)
     return [Estimate(*column, backend) for column in columns]
 
 
-def divided(weight: Tensor, found: Estimate) -> tuple[Tensor | None, Tensor]:
+def divided(weight: Tensor, found: Estimate) -> tuple[Any, Tensor]:
     """The weight over its sigma, and sigma, as differentiable functions of the weight.
 
     What was found is used up: the normalised weight is returned itself, as part of the graph. It is None where the

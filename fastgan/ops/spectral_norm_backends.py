@@ -53,8 +53,8 @@ def _forward(
         table += (weight.data_ptr(), u[i].data_ptr(), inside[i].data_ptr(), new_u[i], new_v[i], out)
         table += (0, 0, 0, layout.A, layout.h, layout.B)
     _call("spectral_norm", backend, first, table, (sigmas,), (iterations, eps, v_first))
-    for layout, x in zip(layouts, flat_v.split(columns), strict=True):
-        if layout.columns is not None:
+    if any(layout.columns is not None for layout in layouts):
+        for layout, x in zip(layouts, flat_v.split(columns), strict=True):
             x.copy_(layout.from_memory(x.clone()))
     return normalised, sigmas, flat_u, flat_v
 
