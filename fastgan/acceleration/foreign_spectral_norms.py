@@ -54,7 +54,9 @@ class Foreign:
     def operands(self, layer: Any) -> Operands:
         training = layer.training
         iterations = getattr(layer, self.iterations) if training or self.repeats_in_eval else 1
-        return Operands(layer, layer.weight, layer._buffers[self.u], None, 0, iterations, layer.eps, True, training)
+        return Operands(
+            layer, "weight", layer.weight, layer._buffers[self.u], None, 0, iterations, layer.eps, True, training
+        )
 
     def weight(self, layer: Any) -> Tensor:
         """What the layer's own method returns."""

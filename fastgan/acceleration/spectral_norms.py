@@ -35,8 +35,7 @@ class Hook(TorchHook):
     def operands(self, module: nn.Module, do_power_iteration: bool) -> Operands:
         weight, u, v = (getattr(module, f"{self.name}{suffix}") for suffix in ("_orig", "_u", "_v"))
         iterations = self.n_power_iterations if do_power_iteration else 0
-        # Replicas of DataParallel share the hook.
-        return Operands((module, self.name), weight, u, v, self.dim, iterations, self.eps, True, iterations > 0)
+        return Operands(module, self.name, weight, u, v, self.dim, iterations, self.eps, True, iterations > 0)
 
 
 # --- swapping ------------------------------------------------------------------------------------------------------

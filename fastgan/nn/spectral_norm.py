@@ -25,7 +25,7 @@ class SpectralNorm(_SpectralNorm):
         """What an access would be computed from now."""
         iterations, buffers = self.n_power_iterations if self.training else 0, self._buffers
         u, v = cast(Tensor, buffers["_u"]), cast(Tensor, buffers["_v"])
-        return Operands(self, weight, u, v, self.dim, iterations, self.eps, False, iterations > 0)
+        return Operands(self, "", weight, u, v, self.dim, iterations, self.eps, False, iterations > 0)
 
 
 def spectral_norm(

@@ -22,13 +22,14 @@ class Operands(NamedTuple):
     """What a use of a weight would be computed from now.
 
     Attributes:
-        owner: what normalises the weight; it identifies the weight among others.
+        owner, name: the module that normalises the weight, and which of its weights this is.
         weight, u, v, dim, iterations, eps, v_first: as for `fastgan.ops.spectral_norm`. u may be [1, rows]; v is None
             where nobody keeps it, and the first iteration computes it from u.
         writes: whether u and v after the iterations replace those before.
     """
 
-    owner: Any
+    owner: nn.Module
+    name: str
     weight: Tensor
     u: Tensor
     v: Tensor | None
@@ -37,6 +38,10 @@ class Operands(NamedTuple):
     eps: float
     v_first: bool
     writes: bool
+
+    @property
+    def key(self) -> tuple[nn.Module, str]:
+        return self[:2]
 
     def vectors(self) -> tuple[Tensor, Tensor]:
         """u [rows] and v [columns]."""
@@ -60,7 +65,7 @@ class _Ahead(NamedTuple):
             now.weight is then.weight
             and now.u is then.u
             and now.v is then.v
-            and now[4:] == then[4:]
+            and now[5:] == then[5:]
             and _versions(now) == self.versions
             and (torch.is_inference_mode_enabled() or not self.estimate.u.is_inference())
         )
@@ -68,7 +73,7 @@ class _Ahead(NamedTuple):
 
 def _versions(operands: Operands) -> tuple[int, ...]:
     """How often what is read has been changed in place."""
-    _, weight, u, v, *_ = operands
+    _, _, weight, u, v, *_ = operands
     if weight.is_inference() or u.is_inference():  # whose changes nobody counts
         return ()
     return weight._version, u._version, -1 if v is None else v._version
@@ -79,7 +84,7 @@ class ForwardPass:
 
     Attributes:
         root: the network.
-        names: of each weight's owner, what to call it in `used`.
+        names: by the weights' keys, what to call them in `used`.
         used: the names of the weights that were used.
     """
 
@@ -87,14 +92,14 @@ class ForwardPass:
         self.root, self.names = root, names
         self.used: set[Any] = set()
         self._ahead = {
-            operands.owner: _Ahead(operands, _versions(operands), estimate)
+            operands.key: _Ahead(operands, _versions(operands), estimate)
             for operands, estimate in zip(expected, _estimated(expected), strict=True)
         }
 
     def take(self, now: Operands) -> Estimate | None:
         """What was computed ahead for this use, once."""
-        self.used.add(self.names[now.owner])
-        ahead = self._ahead.pop(now.owner, None)
+        self.used.add(self.names[now.key])
+        ahead = self._ahead.pop(now.key, None)
         return ahead.estimate if ahead is not None and ahead.holds(now) else None
 
 
@@ -130,19 +135,19 @@ def normalised(now: Operands) -> tuple[Tensor, Tensor]:
     if torch.compiler.is_compiling():  # which shows nobody how often a tensor has been changed
         return _alone(now)
     if computed_again():
-        vectors = recall(now.owner)
+        vectors = recall(now.owner, now.name)
         if vectors is not None:
             now = now._replace(u=vectors[0], v=vectors[1], iterations=0, writes=False)
         else:
             # As after the last use: the first time was that one, unless there were others between.
             now = now._replace(iterations=now.iterations if now.v is None else 0, writes=False)
         return divided(now.weight, *_estimated([now]))
-    forward_pass = next((p for p in reversed(_running.passes) if now.owner in p.names), None)
+    forward_pass = next((p for p in reversed(_running.passes) if now.key in p.names), None)
     found = None if forward_pass is None else forward_pass.take(now)
     if found is None:
         (found,) = _estimated([now])
     _write(now, found)
-    remember(now.owner, found.u, found.v)
+    remember(now.owner, now.name, (found.u, found.v))
     return divided(now.weight, found)
 
 

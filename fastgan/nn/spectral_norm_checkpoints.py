@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.utils import checkpoint
 
@@ -28,8 +28,8 @@ class _Uses:
         self.asked: dict[int, int] = {}  # by backward pass: each computes the layers again, from the first
 
 
-_uses: weakref.WeakKeyDictionary[Any, dict[Any, _Uses]] = weakref.WeakKeyDictionary()
-"""By checkpoint, as long as the graph holds it, and by layer."""
+_uses: weakref.WeakKeyDictionary[Any, dict[tuple[int, str], _Uses]] = weakref.WeakKeyDictionary()
+"""By checkpoint, as long as the graph holds it, and by a layer's id and weight: a layer may hold the graph."""
 
 
 def computed_again() -> bool:
@@ -37,29 +37,29 @@ def computed_again() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def remember(layer: Any, u: Tensor, v: Tensor) -> None:
-    """Keeps the vectors of a layer, which nobody will change, for the checkpoints that are running it."""
+def remember(layer: nn.Module, name: str, vectors: tuple[Tensor, Tensor]) -> None:
+    """Keeps u and v of a layer's weight, which nobody will change, for the checkpoints that are running it."""
     for region in _regions():
-        _keep(region, layer, (u, v))
+        _keep(region, (id(layer), name), vectors)
 
 
-def recall(layer: Any) -> tuple[Tensor, Tensor] | None:
-    """The vectors that the layer had when it was computed for the first time; None where nobody knows."""
-    task, regions = torch._C._current_graph_task_id(), _regions()
+def recall(layer: nn.Module, name: str) -> tuple[Tensor, Tensor] | None:
+    """u and v when the layer was computed for the first time; None where nobody knows."""
+    task, regions, key = torch._C._current_graph_task_id(), _regions(), (id(layer), name)
     for depth in reversed(range(len(regions))):  # those inside the one that is repeated run for the first time
-        uses = _uses.get(regions[depth], {}).get(layer)
+        uses = _uses.get(regions[depth], {}).get(key)
         i = -1 if uses is None else uses.asked.get(task, 0)
         if uses is None or i >= len(uses.vectors):
             continue
         uses.asked[task] = i + 1
         for inner in regions[:depth]:
-            _keep(inner, layer, uses.vectors[i])
+            _keep(inner, key, uses.vectors[i])
         return uses.vectors[i]
     return None
 
 
-def _keep(region: Any, layer: Any, vectors: tuple[Tensor, Tensor]) -> None:
-    _uses.setdefault(region, {}).setdefault(layer, _Uses()).vectors.append(vectors)
+def _keep(region: Any, key: tuple[int, str], vectors: tuple[Tensor, Tensor]) -> None:
+    _uses.setdefault(region, {}).setdefault(key, _Uses()).vectors.append(vectors)
 
 
 def _regions() -> list[Any]:

@@ -75,7 +75,7 @@ class SpectralNormGroup:
             for i, operands in enumerate(self.find(layer))
         }
         expected = [m for name, m in members.items() if self._expected is None or name in self._expected]
-        begin(ForwardPass(root, {operands.owner: name for name, operands in members.items()}, expected))
+        begin(ForwardPass(root, {operands.key: name for name, operands in members.items()}, expected))
 
     def _finish(self, root: nn.Module, *_: Any) -> None:
         if torch.compiler.is_compiling():

@@ -1,6 +1,7 @@
 """Spectral norms and what PyTorch does with a model: replicas, threads, transforms, compilers, checkpoints, copies."""
 
 import copy
+import gc
 import io
 import threading
 import weakref
@@ -284,6 +285,7 @@ def test_checkpoints_in_checkpoints_find_the_vectors_of_their_own_forward_pass(k
     ours = copy.deepcopy(plain)
     fastgan.accelerate(ours)
     ours.reentrant = reentrant
+    before = len(spectral_norm_checkpoints._uses)
     for _ in range(2):
         real, fake = (draw(generator, 3, 4).requires_grad_() for _ in range(2))
         for model in (plain, ours):
@@ -294,7 +296,10 @@ def test_checkpoints_in_checkpoints_find_the_vectors_of_their_own_forward_pass(k
         assert_same_gradients(plain, ours)
         assert_same_state(plain, ours)
     del losses
-    assert not spectral_norm_checkpoints._uses  # the graphs are gone
+    for layer in ours.layers:
+        vars(layer).pop("weight", None)  # torch's hook leaves its last weight there, and its graph
+    gc.collect()
+    assert len(spectral_norm_checkpoints._uses) <= before
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
