@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from fastgan.nn.all_or_nothing import all_or_nothing
 from fastgan.nn.spectral_norm import SpectralNorm, load_older_keys, spectral_norm
 from fastgan.nn.spectral_norm_ahead import ForwardPass, Operands, begin, end
 from fastgan.nn.spectral_norm_checkpoints import computed_again
@@ -125,7 +127,8 @@ def spectral_norm_(
 
     Raises:
         TypeError: model is not a module.
-        ValueError: a name in `skip` is no submodule, or there is nothing to normalise.
+        ValueError: a name in `skip` is no submodule, there is nothing to normalise, or a layer's weight is no parameter
+            (torch.nn.utils.spectral_norm or weight_norm makes it) or has no shape yet. The model is as it was.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"spectral_norm_: model is {type(model).__name__}, expected a torch.nn.Module")
@@ -133,14 +136,40 @@ def spectral_norm_(
     for name in skip:
         if name not in modules:
             raise ValueError(f"spectral_norm_: skip names {name!r}, expected a submodule of the model")
-    for path, module in modules.items():
-        if any(path == name or path.startswith(f"{name}.") for name in skip):
-            continue
-        adopt(module)
-        if isinstance(module, _LAYERS) and not parametrize.is_parametrized(module, "weight"):
-            spectral_norm(module, "weight", n_power_iterations, eps)
-    SpectralNormGroup(model)
+    kept = {m for path, m in modules.items() if not any(path == name or path.startswith(f"{name}.") for name in skip)}
+    chosen = [(path, m) for path, m in modules.items() if m in kept and isinstance(m, _LAYERS) and not _normalised(m)]
+    if not chosen and not any(_normalised(m) for m in kept):
+        raise ValueError("spectral_norm_: nothing in the model is a convolution, a linear layer or an embedding")
+    for path, layer in chosen:
+        _check_weight(path, layer)
+    with all_or_nothing(model):
+        for module in kept:
+            adopt(module)
+        for _, layer in chosen:
+            spectral_norm(layer, "weight", n_power_iterations, eps)
+        if any(True for module in kept for _ in parametrized(module)):  # others compute their weights alone
+            SpectralNormGroup(model)
     return model
+
+
+def _normalised(layer: nn.Module) -> bool:
+    """Whether the weight has a spectral norm of torch's or fastgan's."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return False
+    return any(isinstance(norm, _SpectralNorm) for norm in layer.parametrizations["weight"])  # type: ignore[index]
+
+
+def _check_weight(path: str, layer: nn.Module) -> None:
+    """Raises if the layer's weight cannot be given a norm."""
+    if parametrize.is_parametrized(layer, "weight"):
+        return
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        made = "torch.nn.utils makes it of weight_orig or weight_g"
+        instead = "remove_spectral_norm or remove_weight_norm first, fastgan.accelerate for the norm it has, or skip"
+        raise ValueError(f"spectral_norm_: the weight of {path!r} is no parameter ({made}): {instead}")
+    if is_lazy(weight):
+        raise ValueError(f"spectral_norm_: the weight of {path!r} has no shape yet, expected one after a forward pass")
 
 
 def adopt(module: nn.Module) -> None:
