@@ -1,7 +1,6 @@
 """Whatever raises while a model is changed in place leaves the model as it was."""
 
 import random
-import sys
 
 import pytest
 import torch
@@ -14,10 +13,7 @@ import fastgan
 from fastgan.nn import SpectralNormGroup, spectral_norm_
 from tests.acceleration.normalised_layers import BigGANConv2d, MimicryConv2d
 from tests.acceleration.zoo import MinibatchStdLayer
-
-
-class StoppedError(BaseException):
-    """Like KeyboardInterrupt: nobody handles it."""
+from tests.stopping import calls_of, stops
 
 
 def build():
@@ -48,41 +44,6 @@ def state_of(model):
             else:
                 found.append((name, key, sorted(value) if isinstance(value, set) else id(value)))
     return found
-
-
-def calls_of(apply, model):
-    """How many calls of fastgan's functions a change makes."""
-    count = 0
-
-    def trace(frame, event, _):
-        nonlocal count
-        count += event == "call" and "/fastgan/" in frame.f_code.co_filename
-
-    sys.settrace(trace)
-    try:
-        apply(model)
-    finally:
-        sys.settrace(None)
-    return count
-
-
-def stops(apply, model, after):
-    """Whether the change was stopped, after some calls of fastgan's functions."""
-
-    def trace(frame, event, _):
-        nonlocal after
-        after -= event == "call" and "/fastgan/" in frame.f_code.co_filename
-        if after < 0:
-            raise StoppedError
-
-    sys.settrace(trace)
-    try:
-        apply(model)
-    except StoppedError:
-        return True
-    finally:
-        sys.settrace(None)
-    return False
 
 
 CHANGES = {
