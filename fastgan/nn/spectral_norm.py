@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from fastgan.nn.all_or_nothing import all_or_nothing
 from fastgan.nn.spectral_norm_ahead import Operands, normalised
 
 
@@ -58,8 +59,9 @@ def spectral_norm(
     if dim is None:
         dim = int(isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)))
     norm = SpectralNorm(weight, n_power_iterations, dim, eps)
-    parametrize.register_parametrization(module, name, norm)
-    load_older_keys(module, name)
+    with all_or_nothing(module):
+        parametrize.register_parametrization(module, name, norm)
+        load_older_keys(module, name)
     return module
 
 

@@ -126,6 +126,10 @@ class VirtualBatchNorm(nn.Module):
         shape = (*scale.shape, *[1] * (x.ndim - 2))
         return torch.addcmul(shift.view(shape), exact, scale.view(shape)).to(x.dtype)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is outside of `reference_batch`: it has the statistics without their graph, which nobody can copy."""
+        return {**vars(self), "_measuring": False, "_live": None}
+
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, affine={self.affine}"
 

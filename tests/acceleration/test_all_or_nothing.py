@@ -10,7 +10,7 @@ from torch.nn.utils import spectral_norm as hook_norm
 from torch.nn.utils import weight_norm as hook_weight_norm
 
 import fastgan
-from fastgan.nn import SpectralNormGroup, spectral_norm_
+from fastgan.nn import SpectralNormGroup, spectral_norm, spectral_norm_
 from tests.acceleration.normalised_layers import BigGANConv2d, MimicryConv2d
 from tests.acceleration.zoo import MinibatchStdLayer
 from tests.stopping import calls_of, stops
@@ -52,6 +52,7 @@ CHANGES = {
     "accelerate norms": (build_normalised, fastgan.accelerate),
     "restore": (lambda: accelerated(build()), fastgan.restore),
     "restore norms": (lambda: accelerated(build_normalised()), fastgan.restore),
+    "spectral_norm": (lambda: nn.Conv2d(3, 4, 3), spectral_norm),
     "group": (lambda: spectral_norm_(build()), SpectralNormGroup),
 }
 
