@@ -9,6 +9,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm as TorchHook
 
+from fastgan.acceleration.convolutions import REPLACEMENTS as CONVOLUTIONS
 from fastgan.acceleration.foreign_spectral_norms import KINDS, replaced_kind, replacement
 from fastgan.acceleration.report import Report, Row
 from fastgan.acceleration.substitute import base_class, substitute, take_back
@@ -104,17 +105,22 @@ def _swap_hook(path: str, layer: nn.Module, hook: Any, report: Report) -> None:
 
 
 def _swap_foreign(path: str, layer: nn.Module, report: Report) -> None:
-    name = base_class(layer).__name__
-    if replaced_kind(layer) is not None:
-        report.add(path, layer, name, BECAME, "already")
-        return
-    kind = next((kind for kind in KINDS if kind.suggested(layer)), None)
+    original = base_class(layer)
+    kind = replaced_kind(layer) or next((kind for kind in KINDS if kind.suggested(layer)), None)
     if kind is None:
         return
-    found, reason = replacement(layer, kind)
-    if found is not None:
-        substitute(layer, found)
-    report.add(path, layer, name, None if found is None else BECAME, reason)
+    became: str | None = BECAME
+    reason = "already"
+    if replaced_kind(layer) is None:
+        found, reason = replacement(layer, kind)
+        became = None if found is None else BECAME
+        if found is not None:
+            substitute(layer, found)
+    row = Row(path, original.__name__, became, reason)
+    if issubclass(original, tuple(CONVOLUTIONS)):
+        report.rows.append(row)  # what becomes of its convolution, name_leftovers says
+    else:
+        report.add(path, layer, row.kind, became, reason)
 
 
 def take_back_groups(model: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ import fastgan
 from fastgan.acceleration import spectral_norms
 from fastgan.nn import spectral_norm_ahead as ahead
 from fastgan.penalties import R1
-from tests.acceleration.normalised_layers import KINDS, BigGANConv2d
+from tests.acceleration.normalised_layers import KINDS, BigGANConv2d, MimicryConv2d, MimicryLinear
 
 
 class Critic(nn.Module):
@@ -168,20 +169,62 @@ class Broken(BigGANConv2d):
         raise RuntimeError("not today")
 
 
-@pytest.mark.parametrize(("layer", "reason"), [
-    (lambda: Liar(3, 4, 3), "computes something else"),
-    (lambda: Broken(3, 4, 3), "could not be run on a copy in float64: .*not today"),
-    (lambda: parametrizations.orthogonal(parametrizations.spectral_norm(nn.Linear(4, 4))), "one of several"),
-    (lambda: hook_norm(nn.BatchNorm1d(4)), "a vector's norm"),
-    (lambda: parametrizations.spectral_norm(nn.BatchNorm1d(4)), "a vector's norm"),
-])  # fmt: skip
-def test_what_is_left_alone_and_why(layer, reason):
-    model = nn.Sequential(layer())
-    found = [row for row in fastgan.accelerate(model).left if row.reason]
-    assert any(__import__("re").search(reason, row.reason) for row in found), found
+def changed(layer, **attributes):
+    for name, value in attributes.items():
+        setattr(layer, name, value)
+    return layer
 
 
-def test_layers_with_more_singular_values_are_not_taken_for_what_they_are_not():
-    layer = BigGANConv2d(3, 4, 3, num_svs=2)
-    report = fastgan.accelerate(layer)
-    assert not any(row.became == spectral_norms.BECAME for row in report.rows)
+LEFT = {
+    "liar": (lambda: Liar(3, 4, 3), "computes something else"),
+    "broken": (lambda: Broken(3, 4, 3), "could not be run on a copy in float64: .*not today"),
+    "two parametrizations": (
+        lambda: parametrizations.orthogonal(parametrizations.spectral_norm(nn.Linear(4, 4))), "one of several"
+    ),
+    "hook on a vector": (lambda: hook_norm(nn.BatchNorm1d(4)), "a vector's norm"),
+    "vector": (lambda: parametrizations.spectral_norm(nn.BatchNorm1d(4)), "a vector's norm"),
+    "num_svs": (lambda: BigGANConv2d(3, 4, 3, num_svs=2), r"keeps 2 singular vectors \(num_svs\)"),
+    "transpose": (lambda: changed(BigGANConv2d(3, 4, 3), transpose=True), r"columns for rows \(transpose\)"),
+    "num_itrs": (lambda: changed(BigGANConv2d(3, 4, 3), num_itrs=0), "num_itrs is 0, expected an integer"),
+    "num_iters": (lambda: changed(MimicryConv2d(3, 4, 3), num_iters=1.5), "num_iters is 1.5, expected an integer"),
+    "eps": (lambda: changed(MimicryConv2d(3, 4, 3), eps=0), "eps is 0, expected a float"),
+    "u": (lambda: changed(MimicryConv2d(3, 4, 3), sn_u=torch.ones(2, 4)), r"sn_u has shape \[2, 4\]"),
+    "sigma": (lambda: changed(MimicryConv2d(3, 4, 3), sn_sigma=None), "has no buffer sn_sigma"),
+    "method": (lambda: changed(MimicryLinear(3, 4), sn_weights=lambda: 0), "its instance has a method of its own"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left_alone_and_why(name):
+    make, reason = LEFT[name]
+    layer = make()
+    rows = fastgan.accelerate(nn.Sequential(layer)).rows
+    assert any(row.became is None and re.search(reason, row.reason) for row in rows), rows
+    assert not any(row.became == spectral_norms.BECAME for row in rows)
+
+
+@pytest.mark.parametrize("layer", [BigGANConv2d(3, 4, 3), BigGANConv2d(3, 4, 3, num_svs=2), MimicryConv2d(3, 4, 3)])
+def test_the_report_says_that_the_convolution_of_such_a_layer_stays(layer):
+    reasons = [row.reason for row in fastgan.accelerate(nn.Sequential(layer)).left]
+    assert any("a subclass of Conv2d, which may compute something else: its convolution stays" in r for r in reasons)
+
+
+SETTINGS = [("num_itrs", [1, 3]), ("eps", [1e-6, 0.5]), ("num_svs", [2]), ("transpose", [True])]
+
+
+@pytest.mark.parametrize(("name", "values"), SETTINGS)
+def test_settings_of_a_layer_are_read_at_every_use(name, values, generator):
+    """Those that are not ours are answered by the layer itself, also where they are changed afterwards."""
+    theirs = BigGANConv2d(4, 4, 1, num_svs=2).double()
+    theirs.num_svs = 1
+    ours = copy.deepcopy(theirs)
+    assert fastgan.accelerate(ours).replaced
+    x = torch.randn(2, 4, 3, 3, generator=generator, dtype=torch.float64)
+    for value in values:
+        for layer in (theirs, ours):
+            setattr(layer, name, value)
+        for training in (True, False):
+            theirs.train(training), ours.train(training)
+            torch.testing.assert_close(ours(x), theirs(x), rtol=1e-11, atol=1e-12)
+            for a, b in zip(theirs.buffers(), ours.buffers(), strict=True):
+                torch.testing.assert_close(b, a, rtol=1e-11, atol=1e-12)
