@@ -8,6 +8,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 
 from fastgan.nn.all_or_nothing import all_or_nothing
 from fastgan.nn.spectral_norm_ahead import Operands, normalised
+from fastgan.ops.checks import check_count, check_number
 
 
 class SpectralNorm(_SpectralNorm):
@@ -50,9 +51,10 @@ def spectral_norm(
         The module.
 
     Raises:
-        ValueError: the module has no such parameter, or n_power_iterations is below 1.
+        ValueError: the module has no such parameter, n_power_iterations is below 1, or eps below 0.
         IndexError: dim is not a dimension of the weight.
     """
+    check_settings("spectral_norm", n_power_iterations, eps)
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):
         raise ValueError(f"spectral_norm: module {type(module).__name__} has no parameter {name!r}")
@@ -63,6 +65,11 @@ def spectral_norm(
         parametrize.register_parametrization(module, name, norm)
         load_older_keys(module, name)
     return module
+
+
+def check_settings(owner: str, n_power_iterations: int, eps: float) -> None:
+    check_count(owner, "n_power_iterations", n_power_iterations)
+    check_number(owner, "eps", eps)
 
 
 def load_older_keys(module: nn.Module, name: str) -> None:

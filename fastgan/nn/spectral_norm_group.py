@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from fastgan.nn.all_or_nothing import all_or_nothing
-from fastgan.nn.spectral_norm import SpectralNorm, load_older_keys, spectral_norm
+from fastgan.nn.spectral_norm import SpectralNorm, check_settings, load_older_keys, spectral_norm
 from fastgan.nn.spectral_norm_ahead import ForwardPass, Operands, begin, end
 from fastgan.nn.spectral_norm_checkpoints import computed_again
 
@@ -127,11 +127,13 @@ def spectral_norm_(
 
     Raises:
         TypeError: model is not a module.
-        ValueError: a name in `skip` is no submodule, there is nothing to normalise, or a layer's weight is no parameter
-            (torch.nn.utils.spectral_norm or weight_norm makes it) or has no shape yet. The model is as it was.
+        ValueError: n_power_iterations is below 1, eps below 0, a name in `skip` is no submodule, there is nothing to
+            normalise, or a layer's weight is no parameter (torch.nn.utils.spectral_norm or weight_norm makes it) or
+            has no shape yet. The model is as it was.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"spectral_norm_: model is {type(model).__name__}, expected a torch.nn.Module")
+    check_settings("spectral_norm_", n_power_iterations, eps)
     modules = dict(model.named_modules())
     for name in skip:
         if name not in modules:

@@ -101,7 +101,7 @@ def _apply(
 ) -> tuple[list[Tensor], Tensor]:  # fmt: skip
     rows = checked_dims(name, weights, u, v, iterations, eps, dims)
     if not weights:
-        return [], torch.empty(0)
+        return [], torch.empty(0, dtype=torch.float32)
     settings = Settings(iterations, float(eps), v_first, scale)
     found = estimate(SPEC, weights, list(zip(u, v, strict=True)), rows, settings)
     if iterations:
