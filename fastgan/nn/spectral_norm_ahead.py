@@ -173,15 +173,19 @@ def _estimated(operands: Sequence[Operands]) -> list[Estimate]:
     for i, each in enumerate(operands):
         key = (each.weight.dtype, each.weight.device, each.iterations, each.eps, each.v_first)
         together.setdefault(key, []).append(i)
+    if len(together) == 1:
+        return _by_one_call(operands)
     found: dict[int, Estimate] = {}
-    for (_, _, iterations, eps, v_first), places in together.items():
-        group = [operands[i] for i in places]
-        vectors = [each.vectors() for each in group]
-        found |= zip(
-            places,
-            estimates(
-                [each.weight for each in group], [pair[0] for pair in vectors], [pair[1] for pair in vectors],
-                n_power_iterations=iterations, eps=eps, dims=[each.dim for each in group], v_first=v_first,
-            ), strict=True,
-        )  # fmt: skip
+    for places in together.values():
+        found |= zip(places, _by_one_call([operands[i] for i in places]), strict=True)
     return [found[i] for i in range(len(operands))]
+
+
+def _by_one_call(operands: Sequence[Operands]) -> list[Estimate]:
+    """Of weights of one kind and setting."""
+    first, vectors = operands[0], [each.vectors() for each in operands]
+    return estimates(
+        [each.weight for each in operands], [pair[0] for pair in vectors], [pair[1] for pair in vectors],
+        n_power_iterations=first.iterations, eps=first.eps, dims=[each.dim for each in operands],
+        v_first=first.v_first,
+    )  # fmt: skip

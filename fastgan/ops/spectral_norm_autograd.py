@@ -54,19 +54,20 @@ def estimate(
     backend = "reference" if plain else backends.select(spec, weights[0])
     iterations, eps, v_first, scale = settings
     if backend == "reference":
-        found = (
-            power_iteration(weight, *pair, dim, iterations, eps, v_first)
-            for weight, pair, dim in zip(weights, vectors, dims, strict=True)
-        )
-        return [Estimate(u, v, None, None, dim, backend) for (u, v), dim in zip(found, dims, strict=True)]
-    u, v = [pair[0] for pair in vectors], [pair[1] for pair in vectors]
-    normalised, sigmas, flat_u, flat_v = kernels.forward(
-        list(weights), u, v, dims, iterations, eps, v_first, scale, backend
+        found = []
+        for weight, pair, dim in zip(weights, vectors, dims, strict=True):
+            u, v = power_iteration(weight, *pair, dim, iterations, eps, v_first)
+            u, v = (u, v) if iterations else (u.clone(), v.clone())  # those that were given may change
+            found.append(Estimate(u, v, None, None, dim, backend))
+        return found
+    given = [pair[0] for pair in vectors], [pair[1] for pair in vectors]
+    normalised, sigmas, *flat = kernels.forward(list(weights), *given, dims, iterations, eps, v_first, scale, backend)
+    each_u, each_v = (
+        [x] if len(parts) == 1 else x.split_with_sizes([part.shape[0] for part in parts])
+        for x, parts in zip(flat, given, strict=True)
     )
-    each_u = flat_u.split_with_sizes([x.shape[0] for x in u])
-    each_v = flat_v.split_with_sizes([x.shape[0] for x in v])
-    divided: Sequence[Tensor | None] = normalised if scale else [None] * len(u)
-    columns = zip(each_u, each_v, sigmas.unbind(), divided, dims, strict=True)
+    results: Sequence[Tensor | None] = normalised if scale else [None] * len(weights)
+    columns = zip(each_u, each_v, sigmas.unbind(), results, dims, strict=True)
     return [Estimate(*column, backend) for column in columns]
 
 

@@ -147,11 +147,12 @@ _grad2_op = define(
 
 def _directly(weights: Sequence[Tensor]) -> bool:
     """Whether nobody wants to see operators, for whose lists the dispatcher takes as long as a small kernel."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()
-        or any(type(weight) not in (Tensor, torch.nn.Parameter) for weight in weights)
-    )
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return False
+    return _PLAIN.issuperset(map(type, weights))
+
+
+_PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
 
 def forward(weights: list[Tensor], *rest: Any) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
