@@ -347,7 +347,7 @@ def test_nothing_that_was_computed_ahead_outlives_the_forward_pass(generator):
 def _ahead():
     from fastgan.nn.spectral_norm_ahead import _running
 
-    return [weakref.ref(each.estimate.normalised) for each in _running.passes[-1]._ahead.values()]
+    return [weakref.ref(each.estimate.u) for each in _running.passes[-1]._ahead.values()]
 
 
 def test_inference_mode_that_ends_inside_a_forward_pass(generator):
