@@ -12,6 +12,7 @@ from fastgan.acceleration.profile import compare
 from fastgan.acceleration.report import Report
 from fastgan.acceleration.spectral_norms import take_back_spectral_norms
 from fastgan.acceleration.substitute import take_back
+from fastgan.nn.all_or_nothing import all_or_nothing
 from fastgan.penalties.lean import lean_derivatives
 
 __all__ = ["accelerate", "accelerated", "restore"]
@@ -47,11 +48,12 @@ def accelerate(model: nn.Module, profile: tuple[Any, ...] | None = None) -> Repo
     if before is not None and profile is not None:
         compare(before, before, profile, rounds=0)  # arguments that do not fit raise before anything has changed
     report = Report()
-    for swap in SWAPPERS:
-        swap(model, report)
-    report.finish([path for path, _ in model.named_modules()])
-    if before is not None and profile is not None:
-        report.before_ms, report.after_ms = compare(before, _copy(model), profile)
+    with all_or_nothing(model):
+        for swap in SWAPPERS:
+            swap(model, report)
+        report.finish([path for path, _ in model.named_modules()])
+        if before is not None and profile is not None:
+            report.before_ms, report.after_ms = compare(before, _copy(model), profile)
     return report
 
 
@@ -62,9 +64,10 @@ def restore(model: nn.Module) -> None:
         TypeError: model is not a module.
     """
     _check_module("restore", model)
-    take_back_spectral_norms(model)
-    for module in model.modules():
-        take_back(module)
+    with all_or_nothing(model):
+        take_back_spectral_norms(model)
+        for module in model.modules():
+            take_back(module)
 
 
 class accelerated(lean_derivatives):  # noqa: N801 (a context manager)

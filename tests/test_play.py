@@ -87,7 +87,7 @@ def test_ctrl_c_ends_the_film_there(tmp_path, monkeypatch):
         (("grid", "--optimizer", "runge-kutta:3"), "--optimizer is 'runge-kutta:3': RungeKutta: order is 3.0, expecte"),
         (
             ("dirac", "--loss", "mmd"),
-            "--loss is 'mmd': maximum_mean_discrepancy: x has shape [1, 1], expected at least",
+            "--loss is 'mmd': mmd: real_features has shape [1, 1], expected at least",
         ),
         (("dirac", "--loss", "began"), "--loss is 'began', expected an objective of logits or of features: the critic"),
         (("ring", "--loss", "ebgan:1"), "--loss is 'ebgan:1', expected an objective of logits or of features: the cri"),

@@ -17,14 +17,15 @@ TOLERANCE = 1e-9
 
 
 def subclass(
-    kind: type[nn.Module], mark: str, forward: Callable[..., Any], rebuild: Callable[..., nn.Module], arguments: tuple
-) -> type[nn.Module]:
-    """A subclass of a foreign layer with another forward, which has `mark` as an attribute.
+    kind: type[nn.Module], mark: str, methods: dict[str, Callable[..., Any]], rebuild: Callable[..., nn.Module],
+    arguments: tuple,
+) -> type[nn.Module]:  # fmt: skip
+    """A subclass of a foreign layer with other methods, which has `mark` as an attribute.
 
     A class made here has no name by which pickle would find it: `rebuild(*arguments)` makes an empty object of it. A
     layer that pickles itself in a way of its own goes on doing so, as what it was.
     """
-    body: dict[str, Any] = {"forward": forward, "__module__": kind.__module__, mark: True}
+    body: dict[str, Any] = {**methods, "__module__": kind.__module__, mark: True}
     if kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__:
         body["__reduce_ex__"] = lambda self, protocol: (rebuild, arguments, _state(self))
     return replaces(kind)(type(kind.__name__, (kind,), body))

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 from fastgan.acceleration.activations import KINDS as ACTIVATIONS
@@ -9,6 +10,7 @@ from fastgan.acceleration.convolutions import REPLACEMENTS as CONVOLUTIONS
 from fastgan.acceleration.report import Report
 from fastgan.acceleration.substitute import base_class
 
+_FUNCTIONS = "functions of torch in it: with fastgan.accelerated()"
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
@@ -21,16 +23,19 @@ def name_leftovers(model: nn.Module, report: Report) -> None:
         subclassed = next((known for known in (*CONVOLUTIONS, *ACTIVATIONS) if issubclass(kind, known)), None)
         if isinstance(module, torch.jit.ScriptModule):
             report.add(path, module, kind.__name__, None, "compiled by TorchScript")
+        elif any(is_lazy(p) for p in module._parameters.values()):
+            report.add(path, module, kind.__name__, None, "has no weight yet: accelerate it after a forward pass")
         elif subclassed is not None:
             reason = f"a subclass of {subclassed.__name__}, which may compute something else"
+            if subclassed in CONVOLUTIONS:
+                reason += f": its convolution stays; {_FUNCTIONS}"
             report.add(path, module, kind.__name__, None, reason)
         elif any(child not in inside for child in module.children()):
             continue  # its layers have rows of their own
         elif kind.__module__.startswith(("torch.nn.modules", "fastgan.")):
             report.add(path, module, kind.__name__, None, "nothing to replace")
         else:
-            reason = "unknown to fastgan; functions of torch in it: with fastgan.accelerated()"
-            report.add(path, module, kind.__name__, None, reason)
+            report.add(path, module, kind.__name__, None, f"unknown to fastgan; {_FUNCTIONS}")
 
 
 def _parametrizations(module: nn.Module) -> list[nn.Module]:

@@ -59,7 +59,7 @@ def _replacement(kind: Any, itself: float) -> type[nn.Module]:
             return kind.forward(self, x, *args, **kwargs)
         return _forward(self, x, itself)
 
-    return _MADE.setdefault((kind, itself), subclass(kind, _OURS, forward, _rebuild, (kind, itself)))
+    return _MADE.setdefault((kind, itself), subclass(kind, _OURS, {"forward": forward}, _rebuild, (kind, itself)))
 
 
 def _rebuild(kind: type[nn.Module], itself: float) -> nn.Module:

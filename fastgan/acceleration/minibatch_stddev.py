@@ -62,7 +62,7 @@ def _replacement(kind: Any) -> type[nn.Module]:
             return kind.forward(self, x, *args, **kwargs)
         return minibatch_stddev(x.contiguous(), *sizes)  # as is torch.cat with what was repeated over the pixels
 
-    return _MADE.setdefault(kind, subclass(kind, _OURS, forward, _rebuild, (kind,)))
+    return _MADE.setdefault(kind, subclass(kind, _OURS, {"forward": forward}, _rebuild, (kind,)))
 
 
 def _rebuild(kind: type[nn.Module]) -> nn.Module:

@@ -102,9 +102,9 @@ def feature_matching_with(loss: Loss) -> Loss:
     Salimans et al. 2016, arXiv:1606.03498, section 3.1.
     """
     if not isinstance(loss, Loss):
-        raise TypeError(f"feature_matching: loss is {type(loss).__name__}, expected a Loss")
+        raise TypeError(f"feature_matching_with: loss is {type(loss).__name__}, expected a Loss")
     if loss.output != "logit":
-        raise ValueError(f"feature_matching: loss is {loss.name}, a game of {loss.output}, expected one of logits")
+        raise ValueError(f"feature_matching_with: loss is {loss.name}, a game of {loss.output}, expected one of logits")
     return Loss(
         f"feature_matching:{loss.name}",
         update_wrapper(partial(critic, loss), critic),

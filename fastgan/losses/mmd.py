@@ -88,11 +88,11 @@ def witness_function(points: Tensor, x: Tensor, y: Tensor, kernel: Kernel = rati
         return kernel(squared_distances(points, x)).mean(1) - kernel(squared_distances(points, y)).mean(1)
 
 
-def check_features(owner: str, x: Tensor, y: Tensor) -> None:
+def check_features(owner: str, x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> None:
     """Raises for what are not two samples of two points or more, with as many features each."""
-    check_shape(owner, "x", x, ["N", "F"])
-    check_shape(owner, "y", y, ["M", x.shape[1]])
-    for name, points in (("x", x), ("y", y)):
+    check_shape(owner, names[0], x, ["N", "F"])
+    check_shape(owner, names[1], y, ["M", x.shape[1]])
+    for name, points in zip(names, (x, y), strict=True):
         if len(points) < 2:
             raise ValueError(f"{owner}: {name} has shape {list(points.shape)}, expected at least 2 points")
 
@@ -147,7 +147,9 @@ def generator(kernel: Kernel, fake_features: Tensor, real_features: Tensor | Non
 def _discrepancy(real_features: Tensor, fake_features: Tensor, kernel: Kernel) -> Tensor:
     check_floating("mmd", "real_features", real_features)
     check_floating("mmd", "fake_features", fake_features)
-    return maximum_mean_discrepancy(vectors(real_features), vectors(fake_features), kernel)
+    real, fake = vectors(real_features), vectors(fake_features)
+    check_features("mmd", real, fake, ("real_features", "fake_features"))
+    return maximum_mean_discrepancy(real, fake, kernel)
 
 
 def _witness(kernel: Kernel, features: Tensor, real_features: Tensor, fake_features: Tensor) -> Tensor:

@@ -113,7 +113,13 @@ def generator(fake_outputs: Tensor, real_outputs: Tensor | None) -> Tensor:
     """
     if real_outputs is None:
         raise ValueError("sliced_wasserstein: real_outputs is None, expected the critic's output on data")
-    return squared_sliced_wasserstein(_outputs("fake_outputs", fake_outputs), _outputs("real_outputs", real_outputs))
+    fake, real = _outputs("fake_outputs", fake_outputs), _outputs("real_outputs", real_outputs)
+    if real.shape != fake.shape or not len(fake):
+        raise ValueError(
+            f"sliced_wasserstein: fake_outputs has shape {list(fake.shape)} and real_outputs {list(real.shape)}, "
+            "expected equally many of each, at least one, as they are paired in their order"
+        )
+    return squared_sliced_wasserstein(fake, real)
 
 
 def _outputs(name: str, outputs: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import bias_act, resolved
 from fastgan.ops.checks import check_count, check_floating, check_shape
 from fastgan.ops.conv2d_resample import conv2d_resample
-from fastgan.ops.resample_filter import setup_filter
+from fastgan.ops.resample_filter import filter_of
 
 
 class EqualizedLinear(nn.Module):
@@ -116,7 +116,7 @@ class EqualizedConv2d(ExactFilter):
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.weight_gain = 1 / (in_channels * kernel_size**2) ** 0.5
-        self.register_buffer("resample_filter", filter_where(up > 1 or down > 1, resample_filter))
+        self.register_buffer("resample_filter", filter_where(type(self).__name__, up > 1 or down > 1, resample_filter))
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """`gain` scales the result, and the clamp with it (a residual block's branches are scaled by sqrt(1/2))."""
@@ -144,9 +144,9 @@ def default_gain(act: str) -> float:
     return ACTIVATIONS[act].default_gain
 
 
-def filter_where(resampled: bool, taps: Sequence[float]) -> Tensor | None:
+def filter_where(layer: str, resampled: bool, taps: Sequence[float]) -> Tensor | None:
     """The filter of a layer that changes the resolution; None where it keeps it."""
-    return setup_filter(list(taps)) if resampled else None
+    return filter_of(layer, "resample_filter", taps) if resampled else None
 
 
 def check_kernel_size(layer: str, kernel_size: int) -> None:

@@ -51,7 +51,7 @@ class ModulatedConv2d(ExactFilter):
         self.demodulate, self.up, self.padding = demodulate, up, kernel_size // 2
         self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.register_buffer("resample_filter", filter_where(up > 1, resample_filter))
+        self.register_buffer("resample_filter", filter_where(type(self).__name__, up > 1, resample_filter))
 
     def styles(self, w: Tensor) -> Tensor:
         """The scale of every input channel, [B, in_channels], around 1.

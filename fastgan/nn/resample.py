@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from fastgan.nn.exact_filter import ExactFilter
-from fastgan.ops.resample_filter import Padding, parse_padding, parse_rate, setup_filter
+from fastgan.ops.resample_filter import Padding, filter_of, parse_padding, parse_rate
 from fastgan.ops.upfirdn2d import downsample2d, filter2d, upfirdn2d, upsample2d
 
 Taps = Tensor | Sequence[float] | Sequence[Sequence[float]]
@@ -19,7 +19,7 @@ class _Resample(ExactFilter):
 
     def __init__(self, filter: Taps) -> None:
         super().__init__()
-        self.register_buffer("filter", setup_filter(filter))
+        self.register_buffer("filter", filter_of(type(self).__name__, "filter", filter))
 
     def extra_repr(self) -> str:
         return f"filter={'x'.join(map(str, self.filter.shape))}"

@@ -1,91 +1,33 @@
 """Spectral normalisation of one layer, interchangeable with torch.nn.utils.parametrizations.spectral_norm."""
 
-from typing import Any
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
-from fastgan.ops.spectral_norm import spectral_norm as spectral_norm_op
-
-
-class Prepared:
-    """The weight that a group has computed for a layer. (Not in the module itself, whose __setattr__ is slow.)
-
-    Attributes:
-        ready: (the parameter, its normalised form), until it is used.
-        kept: the same after it was used by a checkpointed layer, until the next forward pass.
-    """
-
-    def __init__(self) -> None:
-        self.ready: tuple[Tensor, Tensor] | None = None
-        self.kept: tuple[Tensor, Tensor] | None = None
-
-    def put(self, ready: tuple[Tensor, Tensor] | None) -> None:
-        """A new one before a forward pass, None after it."""
-        self.ready = ready
-        if ready is not None:
-            self.kept = None
-
-    def take(self, weight: Tensor, again: bool) -> Tensor | None:
-        """The normalised form of this parameter if it is here; it stays for further use if `again`."""
-        if self.kept is not None and self.kept[0] is weight and computed_again():
-            return self.kept[1]
-        ready = self.ready
-        if ready is None or ready[0] is not weight:
-            return None
-        if not again:
-            self.ready = None
-        if checkpointing():
-            self.kept = ready
-        return ready[1]
+from fastgan.nn.all_or_nothing import all_or_nothing
+from fastgan.nn.spectral_norm_ahead import Operands, normalised
+from fastgan.ops.checks import check_count, check_number
 
 
 class SpectralNorm(_SpectralNorm):
     """torch's parametrization, its buffers and its arithmetic, by the fused op.
 
-    A `SpectralNormGroup` computes the weights of all layers at once before the network's forward pass and leaves each
-    here for its first access. Otherwise, and at every further access, a layer computes its own, with a power iteration
-    of its own in training mode: the same iterations as torch's.
+    Every access of the weight is a power iteration in training mode, as torch's. Where a `SpectralNormGroup` has
+    computed it ahead, together with those of the other layers, it costs no call of its own.
     """
-
-    prepared: Prepared | None = None
-    """Where a group leaves the weight; None while there is no group."""
 
     def forward(self, weight: Tensor) -> Tensor:
-        if self.prepared is not None:
-            found = self.prepared.take(weight, again=not self.training)
-            if found is not None:
-                return found
         if weight.ndim == 1:
             return super().forward(weight)  # a vector's singular value is its norm
-        (normalised,), _ = spectral_norm_op(
-            [weight], [self._u], [self._v], n_power_iterations=iterations_now(self), eps=self.eps, dims=self.dim
-        )
-        return normalised
+        return normalised(self.operands(weight))[0]
 
-
-def iterations_now(norm: Any) -> int:
-    """The power iterations of an access: none in eval mode, nor where a checkpointed layer is computed again.
-
-    Activation checkpointing runs forward a second time during backward, and must find the weight that it used the
-    first time: one more iteration would give another.
-    """
-    return norm.n_power_iterations if norm.training and not computed_again() else 0
-
-
-def computed_again() -> bool:
-    """Whether this is a forward pass within a backward pass, as activation checkpointing makes."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
-def checkpointing() -> bool:
-    """Whether torch.utils.checkpoint will compute this again: it wants the same tensors to be saved then."""
-    if torch.compiler.is_compiling():
-        return False
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)
-    return hooks is not None and hooks[0].__qualname__.startswith("_checkpoint_hook")
+    def operands(self, weight: Tensor) -> Operands:
+        """What an access would be computed from now."""
+        iterations, buffers = self.n_power_iterations if self.training else 0, self._buffers
+        u, v = cast(Tensor, buffers["_u"]), cast(Tensor, buffers["_v"])
+        return Operands(self, "", weight, u, v, self.dim, iterations, self.eps, False, iterations > 0)
 
 
 def spectral_norm(
@@ -109,18 +51,25 @@ def spectral_norm(
         The module.
 
     Raises:
-        ValueError: the module has no such parameter, or n_power_iterations is below 1.
+        ValueError: the module has no such parameter, n_power_iterations is below 1, or eps below 0.
         IndexError: dim is not a dimension of the weight.
     """
+    check_settings("spectral_norm", n_power_iterations, eps)
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor):
         raise ValueError(f"spectral_norm: module {type(module).__name__} has no parameter {name!r}")
     if dim is None:
         dim = int(isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)))
     norm = SpectralNorm(weight, n_power_iterations, dim, eps)
-    parametrize.register_parametrization(module, name, norm)
-    load_older_keys(module, name)
+    with all_or_nothing(module):
+        parametrize.register_parametrization(module, name, norm)
+        load_older_keys(module, name)
     return module
+
+
+def check_settings(owner: str, n_power_iterations: int, eps: float) -> None:
+    check_count(owner, "n_power_iterations", n_power_iterations)
+    check_number(owner, "eps", eps)
 
 
 def load_older_keys(module: nn.Module, name: str) -> None:

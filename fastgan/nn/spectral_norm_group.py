@@ -1,15 +1,18 @@
 """All spectrally normalised weights of a network from one call per forward pass."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
-from fastgan.nn.spectral_norm import Prepared, SpectralNorm, iterations_now, load_older_keys, spectral_norm
-from fastgan.ops.spectral_norm import spectral_norm as spectral_norm_op
+from fastgan.nn.all_or_nothing import all_or_nothing
+from fastgan.nn.spectral_norm import SpectralNorm, check_settings, load_older_keys, spectral_norm
+from fastgan.nn.spectral_norm_ahead import ForwardPass, Operands, begin, end
+from fastgan.nn.spectral_norm_checkpoints import computed_again
 
 _LAYERS = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear,
@@ -17,38 +20,21 @@ _LAYERS = (
 )  # fmt: skip
 
 
-class Member(NamedTuple):
-    """A weight that is to be normalised now.
-
-    Attributes:
-        weight, u, v, dim, iterations, eps, v_first: as for `fastgan.ops.spectral_norm`.
-        deliver: takes the normalised weight and sigma; None takes them away again after the forward pass.
-    """
-
-    weight: Tensor
-    u: Tensor
-    v: Tensor
-    dim: int
-    iterations: int
-    eps: float
-    v_first: bool
-    deliver: Callable[[tuple[Tensor, Tensor] | None], None]
-
-
-Finder = Callable[[nn.Module], Iterator[Member]]
-"""Yields the weights of one layer (not of those below it)."""
+Finder = Callable[[nn.Module], Iterator[Operands]]
+"""Yields what the normalised weights of one layer (not of those below it) are computed from."""
 
 
 class SpectralNormGroup:
-    """Computes the weights of every spectrally normalised layer below `root` before each of its forward passes.
+    """Computes the weights that a forward pass of `root` is expected to use by one call, before it begins.
 
-    All layers of one dtype and device go into one call of the fused op, which makes the power iteration of each layer's
-    first access in a forward pass. A layer that is used again in the same pass, or outside of one, makes another
-    iteration by itself, so that weights, u and v are those of torch's parametrization, step by step; only a layer that
-    the pass does not use at all is one iteration ahead.
+    The layers below `root` that the last forward pass used are expected (at first, all): those of one dtype, device
+    and setting go into one call of the fused op. That changes no number: u and v are iterated when a weight is used,
+    as torch's parametrization does. A layer that is used a second time, or outside of a forward pass, or
+    unexpectedly, makes a call of its own; one that is expected and not used has cost its share of the common call.
 
     Weights are looked up by the layers' names at every forward pass, so that copies of the model (copy.deepcopy,
-    DataParallel) have groups of their own, and a layer whose normalisation has been removed is left out.
+    DataParallel) have groups of their own, and a layer whose normalisation has been removed is left out. Of nested
+    groups the innermost computes a layer.
 
     Args:
         root: the network.
@@ -70,10 +56,10 @@ class SpectralNormGroup:
         ]
         if not self.paths:
             raise ValueError("SpectralNormGroup: no layer below root has fastgan's spectral norm")
-        self._delivered: dict[int, list[Member]] = {}  # by the root that runs: replicas share this object
+        self._expected: frozenset[tuple[str, int]] | None = None  # paths, and which weight of the layer
         self._hooks = (
             root.register_forward_pre_hook(self._prepare, prepend=True),
-            root.register_forward_hook(self._clear, always_call=True),
+            root.register_forward_hook(self._finish, always_call=True),
         )
 
     def remove(self) -> None:
@@ -82,31 +68,34 @@ class SpectralNormGroup:
             hook.remove()
 
     def _prepare(self, root: nn.Module, _: Any) -> None:
-        members = [member for path in self.paths for member in self.find(root.get_submodule(path))]
-        normalise(members)
-        self._delivered[id(root)] = members
+        if torch.compiler.is_compiling() or computed_again():  # each layer for itself
+            return
+        members = {
+            (path, i): operands
+            for path in self.paths
+            for layer in _submodule(root, path)
+            for i, operands in enumerate(self.find(layer))
+        }
+        expected = [m for name, m in members.items() if self._expected is None or name in self._expected]
+        begin(ForwardPass(root, {operands.key: name for name, operands in members.items()}, expected))
 
-    def _clear(self, root: nn.Module, *_: Any) -> None:
-        for member in self._delivered.pop(id(root), ()):
-            member.deliver(None)
-
-
-def normalise(members: list[Member]) -> None:
-    """Delivers the weights of all members, by one call for all that can share one."""
-    together: dict[tuple, list[Member]] = {}
-    for member in members:
-        key = (member.weight.dtype, member.weight.device, member.iterations, member.eps, member.v_first)
-        together.setdefault(key, []).append(member)
-    for (_, _, iterations, eps, v_first), group in together.items():
-        weights, sigmas = spectral_norm_op(
-            [m.weight for m in group], [m.u for m in group], [m.v for m in group],
-            n_power_iterations=iterations, eps=eps, dims=[m.dim for m in group], v_first=v_first,
-        )  # fmt: skip
-        for member, weight, sigma in zip(group, weights, sigmas.unbind(), strict=True):
-            member.deliver((weight, sigma))
+    def _finish(self, root: nn.Module, *_: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        forward_pass = end(root)
+        if forward_pass is not None:
+            self._expected = frozenset(forward_pass.used)
 
 
-def parametrized(layer: nn.Module, kind: type[SpectralNorm] = SpectralNorm) -> Iterator[Member]:
+def _submodule(root: nn.Module, path: str) -> list[nn.Module]:
+    """The submodule of this name, if there still is one. (root.get_submodule looks much further.)"""
+    found: nn.Module | None = root
+    for name in path.split(".") if path else ():
+        found = None if found is None else found._modules.get(name)
+    return [] if found is None else [found]
+
+
+def parametrized(layer: nn.Module, kind: type[SpectralNorm] = SpectralNorm) -> Iterator[Operands]:
     """The parameters of a layer whose only parametrization is a spectral norm of fastgan's."""
     parametrizations = layer._modules.get("parametrizations")
     if parametrizations is None:
@@ -114,21 +103,10 @@ def parametrized(layer: nn.Module, kind: type[SpectralNorm] = SpectralNorm) -> I
     parametrization: Any
     for parametrization in parametrizations._modules.values():
         norms = list(parametrization._modules.values())
-        weight = parametrization._parameters.get("original")
-        if len(norms) == 1 and isinstance(norms[0], kind) and weight is not None and weight.ndim > 1:
-            yield _member(norms[0], weight)
-
-
-def _member(norm: SpectralNorm, weight: Tensor) -> Member:
-    def deliver(found: tuple[Tensor, Tensor] | None) -> None:
-        if norm.prepared is None:
-            norm.prepared = Prepared()
-        norm.prepared.put(None if found is None else (weight, found[0]))
-
-    u, v = norm._buffers["_u"], norm._buffers["_v"]
-    assert u is not None
-    assert v is not None
-    return Member(weight, u, v, norm.dim, iterations_now(norm), norm.eps, False, deliver)
+        if len(norms) == 1 and isinstance(norms[0], kind):
+            weight = parametrization.original
+            if weight.ndim > 1:
+                yield norms[0].operands(weight)
 
 
 def spectral_norm_(
@@ -149,22 +127,51 @@ def spectral_norm_(
 
     Raises:
         TypeError: model is not a module.
-        ValueError: a name in `skip` is no submodule, or there is nothing to normalise.
+        ValueError: n_power_iterations is below 1, eps below 0, a name in `skip` is no submodule, there is nothing to
+            normalise, or a layer's weight is no parameter (torch.nn.utils.spectral_norm or weight_norm makes it) or
+            has no shape yet. The model is as it was.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"spectral_norm_: model is {type(model).__name__}, expected a torch.nn.Module")
+    check_settings("spectral_norm_", n_power_iterations, eps)
     modules = dict(model.named_modules())
     for name in skip:
         if name not in modules:
             raise ValueError(f"spectral_norm_: skip names {name!r}, expected a submodule of the model")
-    for path, module in modules.items():
-        if any(path == name or path.startswith(f"{name}.") for name in skip):
-            continue
-        adopt(module)
-        if isinstance(module, _LAYERS) and not parametrize.is_parametrized(module, "weight"):
-            spectral_norm(module, "weight", n_power_iterations, eps)
-    SpectralNormGroup(model)
+    kept = {m for path, m in modules.items() if not any(path == name or path.startswith(f"{name}.") for name in skip)}
+    chosen = [(path, m) for path, m in modules.items() if m in kept and isinstance(m, _LAYERS) and not _normalised(m)]
+    if not chosen and not any(_normalised(m) for m in kept):
+        raise ValueError("spectral_norm_: nothing in the model is a convolution, a linear layer or an embedding")
+    for path, layer in chosen:
+        _check_weight(path, layer)
+    with all_or_nothing(model):
+        for module in kept:
+            adopt(module)
+        for _, layer in chosen:
+            spectral_norm(layer, "weight", n_power_iterations, eps)
+        if any(True for module in kept for _ in parametrized(module)):  # others compute their weights alone
+            SpectralNormGroup(model)
     return model
+
+
+def _normalised(layer: nn.Module) -> bool:
+    """Whether the weight has a spectral norm of torch's or fastgan's."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return False
+    return any(isinstance(norm, _SpectralNorm) for norm in layer.parametrizations["weight"])  # type: ignore[index]
+
+
+def _check_weight(path: str, layer: nn.Module) -> None:
+    """Raises if the layer's weight cannot be given a norm."""
+    if parametrize.is_parametrized(layer, "weight"):
+        return
+    weight = layer._parameters.get("weight")
+    if weight is None:
+        made = "torch.nn.utils makes it of weight_orig or weight_g"
+        instead = "remove_spectral_norm or remove_weight_norm first, fastgan.accelerate for the norm it has, or skip"
+        raise ValueError(f"spectral_norm_: the weight of {path!r} is no parameter ({made}): {instead}")
+    if is_lazy(weight):
+        raise ValueError(f"spectral_norm_: the weight of {path!r} has no shape yet, expected one after a forward pass")
 
 
 def adopt(module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """Virtual batch normalisation: every sample is normalised by a fixed reference batch and itself, not by its batch."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -126,6 +126,10 @@ class VirtualBatchNorm(nn.Module):
         shape = (*scale.shape, *[1] * (x.ndim - 2))
         return torch.addcmul(shift.view(shape), exact, scale.view(shape)).to(x.dtype)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy is outside of `reference_batch`: it has the statistics without their graph, which nobody can copy."""
+        return {**vars(self), "_measuring": False, "_live": None}
+
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, affine={self.affine}"
 
@@ -146,12 +150,11 @@ def set_reference_batch(network: nn.Module, *inputs: Any) -> None:
 
     Salimans et al. 2016, arXiv:1606.03498, section 3.4.
     """
-    with torch.no_grad(), reference_batch(network, *inputs):
+    with torch.no_grad(), _measured("set_reference_batch", network, inputs):
         pass
 
 
-@contextmanager
-def reference_batch(network: nn.Module, *inputs: Any) -> Iterator[None]:
+def reference_batch(network: nn.Module, *inputs: Any) -> AbstractContextManager[None]:
     """Runs the network on the reference batch; inside, gradients flow through its statistics too, as in the paper.
 
         with reference_batch(generator, reference):
@@ -166,9 +169,14 @@ def reference_batch(network: nn.Module, *inputs: Any) -> Iterator[None]:
 
     Salimans et al. 2016, arXiv:1606.03498, section 3.4.
     """
+    return _measured("reference_batch", network, inputs)
+
+
+@contextmanager
+def _measured(owner: str, network: nn.Module, inputs: tuple[Any, ...]) -> Iterator[None]:
     layers = [layer for layer in network.modules() if isinstance(layer, VirtualBatchNorm)]
     if not layers:
-        raise ValueError("reference_batch: network has no VirtualBatchNorm, expected at least one")
+        raise ValueError(f"{owner}: network has no VirtualBatchNorm, expected at least one")
     for layer in layers:
         layer._measuring, layer._live = True, None
     try:

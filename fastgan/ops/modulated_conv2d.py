@@ -65,9 +65,9 @@ def modulated_conv2d(
         ValueError: an argument has a wrong shape or range.
         fastgan.BackendError: a backend was forced that cannot take these arguments.
     """
-    return styled_conv2d(
-        x, weight, styles, noise, up=up, down=down, padding=padding, resample_filter=resample_filter,
-        demodulate=demodulate, flip_weight=flip_weight,
+    return _layer(
+        "modulated_conv2d", x, weight, styles, noise, up=up, down=down, padding=padding,
+        resample_filter=resample_filter, demodulate=demodulate, flip_weight=flip_weight,
     )  # fmt: skip
 
 
@@ -108,10 +108,24 @@ def styled_conv2d(
     Raises:
         TypeError, ValueError, fastgan.BackendError: as `modulated_conv2d`.
     """
-    _check(x, weight, styles, resample_filter, bias, noise_strength, noise)
-    size = result_size("modulated_conv2d", x, weight, up, down, padding)
-    _check_noise(noise, (x.shape[0], *size))
-    defaults = resolved("modulated_conv2d", act, alpha, gain, clamp)
+    return _layer(
+        "styled_conv2d", x, weight, styles, noise, noise_strength, bias, up=up, down=down, padding=padding,
+        resample_filter=resample_filter, demodulate=demodulate, flip_weight=flip_weight,
+        act=act, alpha=alpha, gain=gain, clamp=clamp,
+    )  # fmt: skip
+
+
+def _layer(
+    op: str, x: Tensor, weight: Tensor, styles: Tensor, noise: Tensor | None, noise_strength: Tensor | None = None,
+    bias: Tensor | None = None, *, up: int, down: int, padding: Padding, resample_filter: Tensor | None,
+    demodulate: bool, flip_weight: bool, act: str = "linear", alpha: float | None = None, gain: float | None = None,
+    clamp: float | None = None,
+) -> Tensor:  # fmt: skip
+    """`styled_conv2d` by the name under which it was called, `op`."""
+    _check(op, x, weight, styles, resample_filter, bias=bias, noise_strength=noise_strength, noise=noise)
+    size = result_size(op, x, weight, up, down, padding)
+    _check_noise(op, noise, (x.shape[0], *size))
+    defaults = resolved(op, act, alpha, gain, clamp)
     # On the CPU the convolution is PyTorch's; this raises where a forced backend cannot run what there is of ours.
     backends.select(SPEC, x)
     # The fused kernel has not been measured (docs/gpu-todo.md): until then it runs where it is asked for.
@@ -119,7 +133,7 @@ def styled_conv2d(
     if one_kernel:
         reason = fused.unsupported(x, weight, up, down, padding)
         if reason is not None:
-            raise backends.BackendError(f"fastgan.ops.modulated_conv2d cannot run on backend 'triton': {reason}")
+            raise backends.BackendError(f"fastgan.ops.{op} cannot run on backend 'triton': {reason}")
     weight, styles = weight.to(compute_dtype(x)), styles.to(compute_dtype(x))
     if demodulate:
         weight, styles, eps = _normalised(weight, styles, x.dtype)
@@ -137,8 +151,7 @@ def styled_conv2d(
     return scaled_bias_act(z, scale, noise, noise_strength, bias, act, alpha, gain, clamp)
 
 
-def _check(x: Any, weight: Any, styles: Any, f: Any, bias: Any, strength: Any, noise: Any) -> None:
-    op, optional = "modulated_conv2d", {"bias": bias, "noise_strength": strength, "noise": noise}
+def _check(op: str, x: Any, weight: Any, styles: Any, f: Any, **optional: Any) -> None:
     given = {name: tensor for name, tensor in optional.items() if tensor is not None}
     for name, tensor in {"x": x, "weight": weight, "styles": styles, **given}.items():
         check_floating(op, name, tensor)
@@ -151,18 +164,19 @@ def _check(x: Any, weight: Any, styles: Any, f: Any, bias: Any, strength: Any, n
         raise ValueError(f"{op}: weight has shape {list(weight.shape)}, expected [out, {x.shape[1]}, height, width]")
     if styles.shape != x.shape[:2]:
         raise ValueError(f"{op}: styles has shape {list(styles.shape)}, expected {list(x.shape[:2])}")
+    bias, strength = optional["bias"], optional["noise_strength"]
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"{op}: bias has shape {list(bias.shape)}, expected [{weight.shape[0]}]")
     if strength is not None and strength.numel() != 1:
         raise ValueError(f"{op}: noise_strength has shape {list(strength.shape)}, expected a single element")
 
 
-def _check_noise(noise: Tensor | None, result: tuple[int, int, int]) -> None:
+def _check_noise(op: str, noise: Tensor | None, result: tuple[int, int, int]) -> None:
     """`result` is its batch size, height and width."""
     B, H, W = result
     if noise is not None and noise.shape not in ((H, W), (1, 1, H, W), (B, 1, H, W)):
         raise ValueError(
-            f"modulated_conv2d: noise has shape {list(noise.shape)}, expected {[H, W]}, {[1, 1, H, W]} or "
+            f"{op}: noise has shape {list(noise.shape)}, expected {[H, W]}, {[1, 1, H, W]} or "
             f"{[B, 1, H, W]}, with the size of the result"
         )
 

@@ -44,23 +44,31 @@ def setup_filter(
         ValueError: f is not made of numbers, has no taps or too many dimensions, its sum is zero and cannot be
             normalised, or two dimensions are asked to be separable.
     """
+    return filter_of("setup_filter", "f", f, device, normalize, flip_filter, gain, separable)
+
+
+def filter_of(
+    op: str, name: str, f: Any, device: torch.device | str = "cpu", normalize: bool = True, flip_filter: bool = False,
+    gain: float = 1, separable: bool | None = None,
+) -> Tensor:  # fmt: skip
+    """`setup_filter` of the argument `name` of something else, `op`."""
     try:
         taps = torch.as_tensor(1 if f is None else f, dtype=torch.float64, device=device)
     except (TypeError, ValueError) as error:  # a word, rows of unequal lengths
-        raise ValueError(f"setup_filter: f is {f!r}, expected a tensor, list or number: {error}") from error
+        raise ValueError(f"{op}: {name} is {f!r}, expected a tensor, list or number: {error}") from error
     if taps.ndim > 2 or taps.numel() == 0:
-        raise ValueError(f"setup_filter: f has shape {list(taps.shape)}, expected [], [n] or [height, width]")
+        raise ValueError(f"{op}: {name} has shape {list(taps.shape)}, expected [], [n] or [height, width]")
     taps = taps.reshape(1) if taps.ndim == 0 else taps
     if separable is None:
         separable = taps.ndim == 1 and taps.numel() >= 8
     if separable and taps.ndim != 1:
-        raise ValueError(f"setup_filter: separable is True, but f has shape {list(taps.shape)}, expected [n]")
+        raise ValueError(f"{op}: separable is True, but {name} has shape {list(taps.shape)}, expected [n]")
     if taps.ndim == 1 and not separable:
         taps = torch.outer(taps, taps)
     if normalize:
         total = taps.sum()
         if total == 0:
-            raise ValueError("setup_filter: the taps of f add up to 0, expected another sum, or normalize=False")
+            raise ValueError(f"{op}: the taps of {name} add up to 0, expected another sum, or normalize=False")
         taps = taps / total
     if flip_filter:
         taps = taps.flip(list(range(taps.ndim)))

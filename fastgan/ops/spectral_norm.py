@@ -5,27 +5,16 @@ torch's spectral norms make about 17 small operations for each layer and forward
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastgan import backends
 from fastgan.ops import spectral_norm_backends as kernels
+from fastgan.ops.spectral_norm_autograd import Estimate, Settings, divided, estimate
 from fastgan.ops.spectral_norm_checks import checked_dims
-from fastgan.ops.spectral_norm_reference import grad2_reference, spectral_norm_reference
+from fastgan.ops.spectral_norm_reference import spectral_norm_reference
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
-
-
-class Config(NamedTuple):
-    """The arguments that are not tensors. `dims`: of each weight, the dimension of the rows."""
-
-    dims: tuple[int, ...]
-    iterations: int
-    eps: float
-    v_first: bool
-    scale: bool
-    backend: str
 
 
 def spectral_norm(
@@ -86,6 +75,26 @@ def spectral_sigma(
     return _apply("spectral_sigma", weights, u, v, n_power_iterations, eps, dims, v_first, scale=False)[1]
 
 
+def estimates(
+    weights: Sequence[Tensor],
+    u: Sequence[Tensor],
+    v: Sequence[Tensor],
+    *,
+    n_power_iterations: int = 1,
+    eps: float = 1e-12,
+    dims: Sequence[int] | int = 0,
+    v_first: bool = False,
+) -> list[Estimate]:
+    """What `spectral_norm` would find for each weight, without a graph; u and v stay as they are.
+
+    For those who do not know yet whether they want it. `spectral_norm_autograd.divided` makes the normalised weight of
+    it. Arguments and errors are those of `spectral_norm`.
+    """
+    rows = checked_dims("spectral_norm", weights, u, v, n_power_iterations, eps, dims)
+    settings = Settings(n_power_iterations, float(eps), v_first)
+    return estimate(SPEC, weights, list(zip(u, v, strict=True)), rows, settings) if weights else []
+
+
 def _apply(
     name: str, weights: Sequence[Tensor], u: Sequence[Tensor], v: Sequence[Tensor], iterations: int, eps: float,
     dims: Sequence[int] | int, v_first: bool, scale: bool,
@@ -93,105 +102,13 @@ def _apply(
     rows = checked_dims(name, weights, u, v, iterations, eps, dims)
     if not weights:
         return [], torch.empty(0, dtype=torch.float32)
-    backend = backends.select(SPEC, weights[0])
-    if backend == "reference":
-        normalised, sigma, new_u, new_v = spectral_norm_reference(weights, u, v, rows, iterations, eps, v_first)
-        sigmas = torch.stack(sigma).to(kernels.compute_dtype(weights[0].dtype))
-    else:
-        config = Config(rows, iterations, float(eps), v_first, scale, backend)
-        *normalised, sigmas, flat_u, flat_v = _SpectralNorm.apply(config, *weights, *u, *v)
-        new_u = flat_u.split([x.shape[0] for x in u])
-        new_v = flat_v.split([x.shape[0] for x in v])
+    settings = Settings(iterations, float(eps), v_first, scale)
+    found = estimate(SPEC, weights, list(zip(u, v, strict=True)), rows, settings)
     if iterations:
         with torch.no_grad():
-            torch._foreach_copy_([*u, *v], [*new_u, *new_v])
-    return normalised, sigmas
-
-
-# --- differentiable functions -------------------------------------------------------------------------------------
-
-
-class _SpectralNorm(torch.autograd.Function):
-    """(config, weights, u, v) -> the normalised weights, sigmas, and all u and all v after the iterations."""
-
-    @staticmethod
-    def forward(ctx: Any, config: Config, *tensors: Tensor) -> tuple[Tensor, ...]:
-        n = len(config.dims)
-        weights, u, v = list(tensors[:n]), list(tensors[n : 2 * n]), list(tensors[2 * n :])
-        normalised, sigmas, flat_u, flat_v = kernels.forward(
-            weights, u, v, config.dims, config.iterations, config.eps, config.v_first, config.scale, config.backend
-        )
-        ctx.config = config
-        ctx.save_for_backward(sigmas, flat_u, flat_v, *weights)
-        ctx.mark_non_differentiable(flat_u, flat_v)
-        ctx.set_materialize_grads(False)
-        return *normalised, sigmas, flat_u, flat_v
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        *g, gs, _, _ = cotangents
-        n = len(ctx.config.dims)
-        if gs is None and all(x is None for x in g):
-            return (None,) * (1 + 3 * n)
-        g = g or [None] * n
-        sigmas, flat_u, flat_v, *weights = ctx.saved_tensors
-        # Grad mode is on in a backward pass only with create_graph=True; otherwise nobody will differentiate dW.
-        if torch.is_grad_enabled():
-            found = _SpectralNormGrad.apply(ctx.config, gs, sigmas, flat_u, flat_v, *g, *weights)
-        else:
-            found = kernels.grad(g, gs, weights, flat_u, flat_v, sigmas, ctx.config.dims, ctx.config.backend)
-        return None, *found, *(None,) * (2 * n)
-
-
-class _SpectralNormGrad(torch.autograd.Function):
-    """dW = G / sigma + (gs - <G, W> / sigma^2) u v' of each weight, where sigma = u' W v is a function of it."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, config: Config, gs: Tensor | None, sigmas: Tensor, flat_u: Tensor, flat_v: Tensor,
-        *tensors: Any,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
-        n = len(config.dims)
-        g, weights = tensors[:n], tensors[n:]
-        ctx.config = config
-        ctx.save_for_backward(gs, sigmas, flat_u, flat_v, *tensors)
-        ctx.set_materialize_grads(False)
-        return tuple(kernels.grad(g, gs, weights, flat_u, flat_v, sigmas, config.dims, config.backend))
-
-    @staticmethod
-    def backward(ctx: Any, *d: Tensor | None) -> tuple[Tensor | None, ...]:
-        n = len(ctx.config.dims)
-        gs, sigmas, flat_u, flat_v, *tensors = ctx.saved_tensors
-        if all(x is None for x in d):
-            return (None,) * (5 + 2 * n)
-        g, weights = tensors[:n], tensors[n:]
-        if torch.is_grad_enabled():
-            dg, dw, dgs = _composed(ctx.config.dims, d, flat_u, flat_v, g, weights)
-        else:
-            dg, dw, dgs = kernels.grad2(
-                list(d), g, weights, flat_u, flat_v, sigmas, ctx.config.dims, ctx.config.backend
-            )
-        wanted = [None if given is None else x for x, given in zip(dg, g, strict=True)]
-        return None, None if gs is None else dgs, None, None, None, *wanted, *dw
-
-
-def _composed(
-    dims: Sequence[int], d: Sequence[Tensor | None], flat_u: Tensor, flat_v: Tensor, g: Sequence[Tensor | None],
-    weights: Sequence[Tensor],
-) -> tuple[list[Tensor], list[Tensor], Tensor]:  # fmt: skip
-    """`kernels.grad2` in torch's operations, for those who differentiate once more."""
-    u = flat_u.split([w.shape[dim] for w, dim in zip(weights, dims, strict=True)])
-    v = flat_v.split([w.numel() // max(w.shape[dim], 1) for w, dim in zip(weights, dims, strict=True)])
-    found_g, found_w, found_gs = [], [], []
-    for i, weight in enumerate(weights):
-        cotangent = d[i]
-        if cotangent is None:
-            cotangent = torch.zeros_like(weight)
-        dg, dw, dgs = grad2_reference(cotangent, g[i], weight, u[i], v[i], dims[i])
-        found_g.append(dg)
-        found_w.append(dw)
-        found_gs.append(dgs)
-    return found_g, found_w, torch.stack(found_gs).to(kernels.compute_dtype(weights[0].dtype))
+            torch._foreach_copy_([*u, *v], [*(each.u for each in found), *(each.v for each in found)])
+    normalised, sigmas = zip(*(divided(weight, each) for weight, each in zip(weights, found, strict=True)), strict=True)
+    return list(normalised) if scale else [], torch.stack(sigmas)
 
 
 # --- what the tests and the benchmarks call it with ------------------------------------------------------------------

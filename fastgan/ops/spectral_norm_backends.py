@@ -4,6 +4,7 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/spect
 (and all v) of a call are one flat tensor after the iterations, in the order of the weights.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
@@ -63,70 +64,45 @@ def _forward(
         table += (of(weight, count=count), of(u[i], count=rows[i]), of(inside[i], count=columns[i]))
         table += (new_u[i], new_v[i], out, 0, 0, 0, layout.A, layout.h, layout.B)
     _call("spectral_norm", backend, first, table, (sigmas,), (iterations, eps, v_first))
-    for layout, x in zip(layouts, flat_v.split(columns), strict=True):
-        if layout.columns is not None:
+    if any(layout.columns is not None for layout in layouts):
+        for layout, x in zip(layouts, flat_v.split(columns), strict=True):
             x.copy_(layout.from_memory(x.clone()))
     return normalised, sigmas, flat_u, flat_v
 
 
 def _grad(
-    g: Sequence[Tensor | None], gs: Tensor | None, weights: Sequence[Tensor], flat_u: Tensor, flat_v: Tensor,
-    sigmas: Tensor, dims: Sequence[int], backend: str,
-) -> list[Tensor]:  # fmt: skip
-    weights = [dense(weight) for weight in weights]
-    layouts = _layouts(weights, dims)
-    g = _like(g, weights)
-    gs = None if gs is None else gs.to(sigmas.dtype).contiguous()
-    found = [allocation.empty_like(weight) for weight in weights]
-    of = _addresses_on(backend, weights[0])
-    u, v, keep = _sides(of, flat_u, flat_v, layouts)
-    table: list[int] = []
-    for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        like_weight = partial(of, count=layout.A * layout.h * layout.B)
-        table += (like_weight(weight), u[i], v[i], 0, 0, like_weight(found[i]), like_weight(g[i]), 0, 0)
-        table += (layout.A, layout.h, layout.B)
-    _call("spectral_norm_grad", backend, weights[0], table, (sigmas, gs))
-    del keep
+    g: Tensor | None, gs: Tensor | None, weight: Tensor, u: Tensor, v: Tensor, sigma: Tensor, dim: int, backend: str
+) -> Tensor:
+    weight = dense(weight)
+    layout = layout_of(weight, dim)
+    g = None if g is None else like(g, weight)
+    gs = None if gs is None else gs.to(sigma.dtype)
+    u, v = u.contiguous(), layout.to_memory(v).contiguous()
+    found = allocation.empty_like(weight)
+    of = _addresses_on(backend, weight)
+    like_weight = partial(of, count=weight.numel())
+    table = [like_weight(weight), *_sides(of, u, v, layout), 0, 0, like_weight(found), like_weight(g), 0, 0]
+    _call("spectral_norm_grad", backend, weight, [*table, *layout[:3]], (sigma, gs))
     return found
 
 
 def _grad2(
-    d: Sequence[Tensor | None], g: Sequence[Tensor | None], weights: Sequence[Tensor], flat_u: Tensor, flat_v: Tensor,
-    sigmas: Tensor, dims: Sequence[int], backend: str,
-) -> tuple[list[Tensor], list[Tensor], Tensor]:  # fmt: skip
-    weights = [dense(weight) for weight in weights]
-    layouts = _layouts(weights, dims)
-    d, g = _like(d, weights), _like(g, weights)
-    found_g = [allocation.empty_like(weight) for weight in weights]
-    found_w = [allocation.empty_like(weight) for weight in weights]
-    dgs = allocation.empty((len(weights),), like=sigmas)
-    of = _addresses_on(backend, weights[0])
-    u, v, keep = _sides(of, flat_u, flat_v, layouts)
-    table: list[int] = []
-    for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        like_weight = partial(of, count=layout.A * layout.h * layout.B)
-        table += (like_weight(weight), u[i], v[i], 0, 0, like_weight(found_w[i]), like_weight(g[i]), like_weight(d[i]))
-        table += (like_weight(found_g[i]), layout.A, layout.h, layout.B)
-    _call("spectral_norm_grad2", backend, weights[0], table, (sigmas, dgs))
-    del keep
-    return found_g, found_w, dgs
+    d: Tensor, g: Tensor | None, weight: Tensor, u: Tensor, v: Tensor, sigma: Tensor, dim: int, backend: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    weight = dense(weight)
+    layout = layout_of(weight, dim)
+    d, g = like(d, weight), None if g is None else like(g, weight)
+    u, v = u.contiguous(), layout.to_memory(v).contiguous()
+    dg, dw, dgs = allocation.empty_like(weight), allocation.empty_like(weight), allocation.empty((), like=sigma)
+    of = _addresses_on(backend, weight)
+    like_weight = partial(of, count=weight.numel())
+    table = [like_weight(weight), *_sides(of, u, v, layout), 0, 0, *map(like_weight, (dw, g, d, dg))]
+    _call("spectral_norm_grad2", backend, weight, [*table, *layout[:3]], (sigma, dgs))
+    return dg, dw, dgs
 
 
-def _like(tensors: Sequence[Tensor | None], weights: Sequence[Tensor]) -> list[Tensor | None]:
-    return [None if x is None else like(x, weight) for x, weight in zip(tensors, weights, strict=True)]
-
-
-def _sides(
-    of: Callable[..., int], flat_u: Tensor, flat_v: Tensor, layouts: list[Layout]
-) -> tuple[list[int], list[int], Any]:
-    """The addresses of each u and v, with v in memory order, and what must stay alive for them."""
-    flat_u, flat_v = flat_u.contiguous(), flat_v.contiguous()
-    columns = [layout.A * layout.B for layout in layouts]
-    if any(layout.columns is not None for layout in layouts):
-        parts = [layout.to_memory(x) for x, layout in zip(flat_v.split(columns), layouts, strict=True)]
-        flat_v = torch.cat(parts)
-    rows = [layout.h for layout in layouts]
-    return _parts(of, flat_u, rows), _parts(of, flat_v, columns), (flat_u, flat_v)
+def _sides(of: Callable[..., int], u: Tensor, v: Tensor, layout: Layout) -> tuple[int, int]:
+    return of(u, count=layout.h), of(v, count=layout.A * layout.B)
 
 
 def _call(
@@ -134,8 +110,7 @@ def _call(
     settings: tuple[int, float, bool] = (0, 0.0, False),
 ) -> None:  # fmt: skip
     """Calls csrc/spectral_norm.cpp or .cu."""
-    module = extension()
-    args = module.SpectralNormArgs(*settings, DTYPE_CODES[first.dtype])
+    module, args = extension(), _args(*settings, first.dtype)
     device = CPU if backend == "cpu" else first.device
     addresses = [address(x, compute_dtype(first.dtype), len(table) // COLUMNS, device) for x in tensors]
     if backend == "cpu":
@@ -147,6 +122,12 @@ def _call(
         stream = torch.cuda.current_stream().cuda_stream
         room = address(scratch, torch.uint8, size, device)
         getattr(module, f"{name}_cuda")(table, *addresses, args, room, stream)
+
+
+@functools.lru_cache(256)
+def _args(iterations: int, eps: float, v_first: bool, dtype: torch.dtype) -> Any:
+    """Made once for each setting: a pybind object takes as long as a small kernel."""
+    return extension().SpectralNormArgs(iterations, eps, v_first, DTYPE_CODES[dtype])
 
 
 def _empty_dense(weights: Sequence[Tensor]) -> list[Tensor]:
@@ -170,30 +151,29 @@ _forward_op = define(
     _fake_forward,
 )
 _grad_op = define(
-    "spectral_norm_grad(Tensor?[] g, Tensor? gs, Tensor[] weights, Tensor u, Tensor v, Tensor sigmas, int[] dims, "
-    "str backend) -> Tensor[]",
+    "spectral_norm_grad(Tensor? g, Tensor? gs, Tensor weight, Tensor u, Tensor v, Tensor sigma, int dim, str backend) "
+    "-> Tensor",
     _grad,
-    lambda g, gs, weights, *rest: _empty_dense(weights),
+    lambda g, gs, weight, *rest: torch.empty_like(dense(weight)),
 )
 _grad2_op = define(
-    "spectral_norm_grad2(Tensor?[] d, Tensor?[] g, Tensor[] weights, Tensor u, Tensor v, Tensor sigmas, int[] dims, "
-    "str backend) -> (Tensor[], Tensor[], Tensor)",
+    "spectral_norm_grad2(Tensor d, Tensor? g, Tensor weight, Tensor u, Tensor v, Tensor sigma, int dim, str backend) "
+    "-> (Tensor, Tensor, Tensor)",
     _grad2,
-    lambda d, g, weights, u, v, sigmas, *rest: (
-        _empty_dense(weights),
-        _empty_dense(weights),
-        torch.empty_like(sigmas),
+    lambda d, g, weight, u, v, sigma, *rest: (
+        torch.empty_like(dense(weight)), torch.empty_like(dense(weight)), torch.empty_like(sigma),
     ),
-)
+)  # fmt: skip
 
 
 def _directly(weights: Sequence[Tensor]) -> bool:
     """Whether nobody wants to see operators, for whose lists the dispatcher takes as long as a small kernel."""
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._len_torch_dispatch_stack()
-        or any(type(weight) not in (Tensor, torch.nn.Parameter) for weight in weights)
-    )
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+        return False
+    return _PLAIN.issuperset(map(type, weights))
+
+
+_PLAIN = frozenset({Tensor, torch.nn.Parameter})
 
 
 def forward(weights: list[Tensor], *rest: Any) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
@@ -201,13 +181,11 @@ def forward(weights: list[Tensor], *rest: Any) -> tuple[list[Tensor], Tensor, Te
     return (_forward if _directly(weights) else _forward_op)(weights, *rest)
 
 
-def grad(g: Sequence[Tensor | None], gs: Tensor | None, weights: Sequence[Tensor], *rest: Any) -> list[Tensor]:
-    """(g, gs, weights, flat u, flat v, sigmas, dims, backend) -> the gradients to the weights."""
-    return (_grad if _directly(weights) else _grad_op)(g, gs, weights, *rest)
+def grad(g: Tensor | None, gs: Tensor | None, weight: Tensor, *rest: Any) -> Tensor:
+    """(g, gs, weight, u, v, sigma, dim, backend) -> the gradient to the weight."""
+    return (_grad if _directly((weight,)) else _grad_op)(g, gs, weight, *rest)
 
 
-def grad2(
-    d: Sequence[Tensor | None], g: Sequence[Tensor | None], weights: Sequence[Tensor], *rest: Any
-) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """(d, g, weights, flat u, flat v, sigmas, dims, backend) -> the cotangents of g, weights and gs."""
-    return (_grad2 if _directly(weights) else _grad2_op)(d, g, weights, *rest)
+def grad2(d: Tensor, g: Tensor | None, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """(d, g, weight, u, v, sigma, dim, backend) -> the cotangents of g, weight and gs."""
+    return (_grad2 if _directly((weight,)) else _grad2_op)(d, g, weight, *rest)

@@ -21,6 +21,7 @@ from fastgan.ops.precision import compute_dtype
 from fastgan.ops.resample_filter import (
     Padding,
     Pair,
+    Sides,
     check_filter,
     downsampling_padding,
     filter_size,
@@ -88,18 +89,31 @@ def upfirdn2d(
             pixels.
         fastgan.BackendError: a backend was forced that cannot take these arguments.
     """
-    check_floating("upfirdn2d", "x", x)
+    op = "upfirdn2d"
+    _check(op, x, f)
+    rates = parse_rate(op, "up", up), parse_rate(op, "down", down)
+    return _resampled(op, x, f, rates, parse_padding(op, padding), padding, flip_filter, gain)
+
+
+def _check(op: str, x: Any, f: Any) -> None:
+    check_floating(op, "x", x)
     if x.ndim != 4 or 0 in x.shape[1:]:
-        raise ValueError(f"upfirdn2d: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
-    check_filter("upfirdn2d", f, x.device)
+        raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
+    check_filter(op, f, x.device)
+
+
+def _resampled(
+    op: str, x: Tensor, f: Tensor | None, rates: tuple[Pair, Pair], sides: Sides, padding: Padding, flip_filter: bool,
+    gain: float,
+) -> Tensor:  # fmt: skip
+    """What all four functions do to checked arguments; messages name `op` and the padding that it was given."""
     if f is not None:
         f = f.float()  # a network's buffers follow it into float64 or half precision
-    up, down = parse_rate("upfirdn2d", "up", up), parse_rate("upfirdn2d", "down", down)
-    sides = parse_padding("upfirdn2d", padding)
+    up, down = rates
     size = _output_size(x, f, up, down, sides)
     if min(size) < 1:
         raise ValueError(
-            f"upfirdn2d: padding is {padding!r}, expected at least the filter's size, {list(filter_size(f)[::-1])}, to "
+            f"{op}: padding is {padding!r}, expected at least the filter's size, {list(filter_size(f)[::-1])}, to "
             f"be left of an image of {list(x.shape[2:])} pixels upsampled by {up}"
         )
     backend = backends.select(SPEC, x)
@@ -115,9 +129,10 @@ def filter2d(x: Tensor, f: Tensor | None, padding: Padding = 0, flip_filter: boo
     An even number of taps needs one zero more on one side than on the other: this puts it in front. Arguments and
     errors as `upfirdn2d`.
     """
+    _check("filter2d", x, f)
     (width, height), (x0, x1, y0, y1) = filter_size(f), parse_padding("filter2d", padding)
     sides = (x0 + width // 2, x1 + (width - 1) // 2, y0 + height // 2, y1 + (height - 1) // 2)
-    return upfirdn2d(x, f, padding=sides, flip_filter=flip_filter, gain=gain)
+    return _resampled("filter2d", x, f, ((1, 1), (1, 1)), sides, padding, flip_filter, gain)
 
 
 def upsample2d(
@@ -132,9 +147,10 @@ def upsample2d(
 
     The gain is multiplied by the rates, so that a normalised filter keeps the mean. Otherwise as `upfirdn2d`.
     """
+    _check("upsample2d", x, f)
     ux, uy = rate = parse_rate("upsample2d", "up", up)
     sides = upsampling_padding(f, rate, parse_padding("upsample2d", padding))
-    return upfirdn2d(x, f, up=rate, padding=sides, flip_filter=flip_filter, gain=gain * ux * uy)
+    return _resampled("upsample2d", x, f, (rate, (1, 1)), sides, padding, flip_filter, gain * ux * uy)
 
 
 def downsample2d(
@@ -149,9 +165,10 @@ def downsample2d(
 
     Arguments and errors as `upfirdn2d`.
     """
+    _check("downsample2d", x, f)
     rate = parse_rate("downsample2d", "down", down)
     sides = downsampling_padding(f, rate, parse_padding("downsample2d", padding))
-    return upfirdn2d(x, f, down=rate, padding=sides, flip_filter=flip_filter, gain=gain)
+    return _resampled("downsample2d", x, f, ((1, 1), rate), sides, padding, flip_filter, gain)
 
 
 def _output_size(x: Tensor, f: Tensor | None, up: Pair, down: Pair, sides: Sequence[int]) -> Pair:

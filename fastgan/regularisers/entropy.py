@@ -120,6 +120,11 @@ def latent_posterior(
     Dieng et al. 2019, arXiv:1910.04302, section 3. The authors' code leaves the gradient of the likelihood out of the
     leapfrog steps, which keeps the chain exact but makes its proposals those of the prior; here it is in.
     """
+    check_floating("latent_posterior", "z", z)
+    if z.ndim < 2:
+        raise ValueError(f"latent_posterior: z has shape {list(z.shape)}, expected [batch, ...]")
+    if not isinstance(step_size, Tensor):
+        check_number("latent_posterior", "step_size", step_size, above=True)
     x = x.detach()
 
     def log_joint(z: Tensor) -> Tensor:

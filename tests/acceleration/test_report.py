@@ -80,8 +80,8 @@ LEFT = {
         lambda: with_forward_of_its_own(MinibatchDiscrimination(3, 2, 2)), "its instance has a forward of its own"
     ),
     "subclass": (OwnForward, "a subclass of LeakyReLU, which may compute something else"),
-    "convolution": (lambda: OwnConvolution(1, 1, 1), "a subclass of Conv2d, which may compute something else"),
-    "lazy": (lambda: nn.LazyConv2d(2, 1), "a subclass of Conv2d, which may compute something else"),
+    "convolution": (lambda: OwnConvolution(1, 1, 1), "something else: its convolution stays; functions of torch in it"),
+    "lazy": (lambda: nn.LazyConv2d(2, 1), "has no weight yet: accelerate it after a forward pass"),
     "padding": (lambda: nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), "padding_mode is 'circular'"),
     "minibatch std": (MinibatchStdDev, "could not be run on a copy in float64: Tensors must have same number of dim"),
     "minibatch_std": (Minibatch_StdLayer, "computes something else"),

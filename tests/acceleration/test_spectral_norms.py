@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import pytest
 import torch
@@ -12,89 +13,9 @@ from torch.nn.utils import spectral_norm as hook_norm
 
 import fastgan
 from fastgan.acceleration import spectral_norms
+from fastgan.nn import spectral_norm_ahead as ahead
 from fastgan.penalties import R1
-
-# Stand-ins for the layers of mimicry and BigGAN-PyTorch, by the names and shapes of their buffers and methods.
-
-
-class MimicryNorm:
-    def start(self, rows):
-        self.num_iters, self.eps = 1, 1e-12
-        self.register_buffer("sn_u", torch.randn(1, rows))
-        self.register_buffer("sn_sigma", torch.ones(1))
-
-    def sn_weights(self):
-        matrix = self.weight.flatten(1)
-        with torch.no_grad():
-            u = self.sn_u
-            for _ in range(self.num_iters):
-                v = F.normalize(u @ matrix, eps=self.eps)
-                u = F.normalize(v @ matrix.t(), eps=self.eps)
-        sigma = u @ (matrix @ v.t())
-        if self.training:
-            with torch.no_grad():
-                self.sn_sigma.copy_(sigma.view(1))
-                self.sn_u.copy_(u)
-        return self.weight / sigma
-
-
-class MimicryConv2d(nn.Conv2d, MimicryNorm):
-    def __init__(self, *args, **kwargs):
-        nn.Conv2d.__init__(self, *args, **kwargs)
-        self.start(self.out_channels)
-
-    def forward(self, x):
-        return F.conv2d(x, self.sn_weights(), self.bias, self.stride, self.padding, self.dilation, self.groups)
-
-
-class MimicryLinear(nn.Linear, MimicryNorm):
-    def __init__(self, *args, **kwargs):
-        nn.Linear.__init__(self, *args, **kwargs)
-        self.start(self.out_features)
-
-    def forward(self, x):
-        return F.linear(x, self.sn_weights(), self.bias)
-
-
-class BigGANNorm:
-    transpose = False
-
-    def start(self, rows, num_svs=1, num_itrs=1):
-        self.num_svs, self.num_itrs, self.eps = num_svs, num_itrs, 1e-6
-        for i in range(num_svs):
-            self.register_buffer(f"u{i}", torch.randn(1, rows))
-            self.register_buffer(f"sv{i}", torch.ones(1))
-
-    def W_(self):  # noqa: N802
-        matrix = self.weight.flatten(1)
-        for _ in range(self.num_itrs):
-            with torch.no_grad():
-                v = F.normalize(self.u0 @ matrix, eps=self.eps)
-                u = F.normalize(v @ matrix.t(), eps=self.eps)
-                if self.training:
-                    self.u0.copy_(u)
-            sigma = (v @ matrix.t() @ u.t()).squeeze()
-        if self.training:
-            self.sv0.fill_(sigma.detach())
-        return self.weight / sigma
-
-
-class BigGANConv2d(nn.Conv2d, BigGANNorm):
-    def __init__(self, *args, num_svs=1, num_itrs=1, **kwargs):
-        nn.Conv2d.__init__(self, *args, **kwargs)
-        self.start(self.out_channels, num_svs, num_itrs)
-
-    def forward(self, x):
-        return F.conv2d(x, self.W_(), self.bias, self.stride, self.padding, self.dilation, self.groups)
-
-
-class BigGANLinear(nn.Linear, BigGANNorm):
-    def __init__(self, *args, **kwargs):
-        nn.Linear.__init__(self, *args, **kwargs)
-        self.start(self.out_features)
-
-    def forward(self, x):
-        return F.linear(x, self.W_(), self.bias)
+from tests.acceleration.normalised_layers import KINDS, BigGANConv2d, MimicryConv2d, MimicryLinear
 
 
 class Critic(nn.Module):
@@ -106,22 +27,6 @@ class Critic(nn.Module):
     def forward(self, x):
         h = F.leaky_relu(self.first(x), 0.2)
         return self.head(F.leaky_relu(self.second(h), 0.2).flatten(1))
-
-
-def with_(norm, **options):
-    return lambda kind: lambda *args, **kwargs: norm(kind(*args, **kwargs), **options)
-
-
-KINDS = {
-    "parametrization": (
-        with_(parametrizations.spectral_norm)(nn.Conv2d),
-        with_(parametrizations.spectral_norm)(nn.Linear),
-    ),
-    "hook": (with_(hook_norm)(nn.Conv2d), with_(hook_norm, n_power_iterations=2)(nn.Linear)),
-    "mimicry": (MimicryConv2d, MimicryLinear),
-    "biggan": (BigGANConv2d, BigGANLinear),
-    "mixed": (with_(hook_norm)(nn.Conv2d), BigGANLinear),
-}
 
 
 def build(kind):
@@ -167,15 +72,10 @@ def test_weights_gradients_and_buffers_before_and_after(kind, generator):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_layers_take_one_call(kind, monkeypatch):
-    calls = []
-    import fastgan.nn.spectral_norm_group as group
-
-    real = group.spectral_norm_op
-    monkeypatch.setattr(group, "spectral_norm_op", lambda w, *a, **k: (calls.append(len(w)), real(w, *a, **k))[1])
-    monkeypatch.setattr(spectral_norms, "spectral_norm", None)  # nobody computes alone
+    calls, real = [], ahead.estimates
     model = Critic(*KINDS[kind])
-    monkeypatch.setattr(spectral_norms, "_verified", lambda *a: "")  # verification does
     fastgan.accelerate(model)
+    monkeypatch.setattr(ahead, "estimates", lambda w, *a, **k: (calls.append(len(w)), real(w, *a, **k))[1])
     model(torch.randn(2, 3, 8, 8))
     settings = {"hook": [2, 1], "mixed": [2, 1]}.get(kind, [3])  # iterations or eps differ
     assert sorted(calls, reverse=True) == settings
@@ -269,20 +169,62 @@ class Broken(BigGANConv2d):
         raise RuntimeError("not today")
 
 
-@pytest.mark.parametrize(("layer", "reason"), [
-    (lambda: Liar(3, 4, 3), "computes something else"),
-    (lambda: Broken(3, 4, 3), "could not be run on a copy in float64: .*not today"),
-    (lambda: parametrizations.orthogonal(parametrizations.spectral_norm(nn.Linear(4, 4))), "one of several"),
-    (lambda: hook_norm(nn.BatchNorm1d(4)), "a vector's norm"),
-    (lambda: parametrizations.spectral_norm(nn.BatchNorm1d(4)), "a vector's norm"),
-])  # fmt: skip
-def test_what_is_left_alone_and_why(layer, reason):
-    model = nn.Sequential(layer())
-    found = [row for row in fastgan.accelerate(model).left if row.reason]
-    assert any(__import__("re").search(reason, row.reason) for row in found), found
+def changed(layer, **attributes):
+    for name, value in attributes.items():
+        setattr(layer, name, value)
+    return layer
 
 
-def test_layers_with_more_singular_values_are_not_taken_for_what_they_are_not():
-    layer = BigGANConv2d(3, 4, 3, num_svs=2)
-    report = fastgan.accelerate(layer)
-    assert not any(row.became == spectral_norms.BECAME for row in report.rows)
+LEFT = {
+    "liar": (lambda: Liar(3, 4, 3), "computes something else"),
+    "broken": (lambda: Broken(3, 4, 3), "could not be run on a copy in float64: .*not today"),
+    "two parametrizations": (
+        lambda: parametrizations.orthogonal(parametrizations.spectral_norm(nn.Linear(4, 4))), "one of several"
+    ),
+    "hook on a vector": (lambda: hook_norm(nn.BatchNorm1d(4)), "a vector's norm"),
+    "vector": (lambda: parametrizations.spectral_norm(nn.BatchNorm1d(4)), "a vector's norm"),
+    "num_svs": (lambda: BigGANConv2d(3, 4, 3, num_svs=2), r"keeps 2 singular vectors \(num_svs\)"),
+    "transpose": (lambda: changed(BigGANConv2d(3, 4, 3), transpose=True), r"columns for rows \(transpose\)"),
+    "num_itrs": (lambda: changed(BigGANConv2d(3, 4, 3), num_itrs=0), "num_itrs is 0, expected an integer"),
+    "num_iters": (lambda: changed(MimicryConv2d(3, 4, 3), num_iters=1.5), "num_iters is 1.5, expected an integer"),
+    "eps": (lambda: changed(MimicryConv2d(3, 4, 3), eps=0), "eps is 0, expected a float"),
+    "u": (lambda: changed(MimicryConv2d(3, 4, 3), sn_u=torch.ones(2, 4)), r"sn_u has shape \[2, 4\]"),
+    "sigma": (lambda: changed(MimicryConv2d(3, 4, 3), sn_sigma=None), "has no buffer sn_sigma"),
+    "method": (lambda: changed(MimicryLinear(3, 4), sn_weights=lambda: 0), "its instance has a method of its own"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left_alone_and_why(name):
+    make, reason = LEFT[name]
+    layer = make()
+    rows = fastgan.accelerate(nn.Sequential(layer)).rows
+    assert any(row.became is None and re.search(reason, row.reason) for row in rows), rows
+    assert not any(row.became == spectral_norms.BECAME for row in rows)
+
+
+@pytest.mark.parametrize("layer", [BigGANConv2d(3, 4, 3), BigGANConv2d(3, 4, 3, num_svs=2), MimicryConv2d(3, 4, 3)])
+def test_the_report_says_that_the_convolution_of_such_a_layer_stays(layer):
+    reasons = [row.reason for row in fastgan.accelerate(nn.Sequential(layer)).left]
+    assert any("a subclass of Conv2d, which may compute something else: its convolution stays" in r for r in reasons)
+
+
+SETTINGS = [("num_itrs", [1, 3]), ("eps", [1e-6, 0.5]), ("num_svs", [2]), ("transpose", [True])]
+
+
+@pytest.mark.parametrize(("name", "values"), SETTINGS)
+def test_settings_of_a_layer_are_read_at_every_use(name, values, generator):
+    """Those that are not ours are answered by the layer itself, also where they are changed afterwards."""
+    theirs = BigGANConv2d(4, 4, 1, num_svs=2).double()
+    theirs.num_svs = 1
+    ours = copy.deepcopy(theirs)
+    assert fastgan.accelerate(ours).replaced
+    x = torch.randn(2, 4, 3, 3, generator=generator, dtype=torch.float64)
+    for value in values:
+        for layer in (theirs, ours):
+            setattr(layer, name, value)
+        for training in (True, False):
+            theirs.train(training), ours.train(training)
+            torch.testing.assert_close(ours(x), theirs(x), rtol=1e-11, atol=1e-12)
+            for a, b in zip(theirs.buffers(), ours.buffers(), strict=True):
+                torch.testing.assert_close(b, a, rtol=1e-11, atol=1e-12)

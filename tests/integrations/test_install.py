@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import random
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from fastgan.integrations import stylegan
 from fastgan.integrations.stylegan import installation
 from fastgan.integrations.stylegan.signatures import difference
+from tests.stopping import calls_of, stops
 
 from .conftest import CODE, is_codebase
 
@@ -194,3 +196,27 @@ def test_install_twice_and_uninstall_without(codebase):
         stylegan.uninstall()
     with pytest.raises(TypeError, match="install: op is int, expected the name of a package"):
         stylegan.install(3)
+
+
+@pytest.mark.parametrize(("name", "module"), [("nvidia", "training.networks_stylegan2"), ("rosinality", "model")])
+def test_an_exception_anywhere_leaves_nothing_installed_or_everything(name, module, codebase, seed):
+    rng = random.Random(seed)
+    codebase(name)
+    importlib.import_module(module)
+    before = snapshot()
+    total = calls_of(stylegan.install)
+    of_uninstall = calls_of(stylegan.uninstall)
+    for _ in range(8):
+        if stops(stylegan.install, after=rng.randrange(total)):
+            assert_unchanged(before)
+            stylegan.install()
+        if stops(stylegan.uninstall, after=rng.randrange(of_uninstall)):
+            report = stylegan.uninstall()  # goes on where it was stopped
+            assert {row.state for row in report} == {"restored"}
+        assert_unchanged(before)
+
+
+def test_a_module_that_nobody_may_import_is_waited_for(codebase, monkeypatch):
+    codebase("rosinality")
+    monkeypatch.setitem(sys.modules, "op.upfirdn2d", None)
+    assert "op.upfirdn2d" in stylegan.install().names("waiting")

@@ -102,3 +102,28 @@ def test_a_training_step(name, module, codebase, seed):
         results.append([p.detach() for network in pair for p in network.parameters()])
         assert all(torch.isfinite(p).all() for p in results[-1])
     assert_same(results[1], results[0], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(("code", "module"), [("nvidia", "training.networks_stylegan2"), ("rosinality", "model")])
+def test_r1_alone_leaves_none_where_the_originals_leave_zeros(code, module, codebase, generator):
+    """As docs/integrations.md says; every other gradient is the same."""
+    codebase(code)
+    _, critic = networks(module)
+    x = torch.randn(4, 3, 16, 16, generator=generator, dtype=torch.float64, requires_grad=True)
+
+    def gradients():
+        critic.zero_grad()
+        (g,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
+        g.square().sum().backward()
+        return {name: p.grad for name, p in critic.named_parameters()}
+
+    theirs = gradients()
+    with stylegan.installed():
+        ours = gradients()
+    without = [name for name, g in ours.items() if g is None]
+    assert without
+    for name, g in theirs.items():
+        if name in without:
+            assert g is None or g.abs().max() == 0
+        else:
+            torch.testing.assert_close(ours[name], g, rtol=1e-8, atol=1e-9)

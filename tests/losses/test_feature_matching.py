@@ -79,7 +79,7 @@ def test_by_name():
     "loss", [loss for loss in LOSSES.values() if loss.output != "logit"], ids=lambda loss: loss.name
 )
 def test_games_of_something_else_are_refused(loss):
-    message = f"feature_matching: loss is {loss.name}, a game of {loss.output}, expected one of logits"
+    message = f"feature_matching_with: loss is {loss.name}, a game of {loss.output}, expected one of logits"
     with pytest.raises(ValueError, match=re.escape(message)):
         feature_matching_with(loss)
 
@@ -103,7 +103,7 @@ def test_what_are_no_features(x, y, message):
 
 def test_other_wrong_arguments():
     loss = feature_matching_with(hinge)
-    with pytest.raises(TypeError, match="feature_matching: loss is str, expected a Loss"):
+    with pytest.raises(TypeError, match="feature_matching_with: loss is str, expected a Loss"):
         feature_matching_with("hinge")
     with pytest.raises(TypeError, match=r"feature_matching: fake_features is torch\.int64, expected a floating-point"):
         feature_matching(TWO, TWO.long())

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 import fastgan
 from fastgan.nn import SpectralNorm, SpectralNormGroup, spectral_norm, spectral_norm_
+from fastgan.nn import spectral_norm_ahead as ahead
 from fastgan.penalties import R1, R2, WGANGP
 
 LAYERS = {
@@ -56,11 +57,6 @@ def torch_norms(model):
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
             parametrizations.spectral_norm(module)
-
-
-def nothing_is_kept(model):
-    norms = [module for module in model.modules() if isinstance(module, SpectralNorm)]
-    return len(norms) == 4 and all(norm.prepared.ready is None and norm.prepared.kept is None for norm in norms)
 
 
 def assert_same(theirs, ours, **tolerance):
@@ -121,16 +117,48 @@ def test_a_hundred_steps_are_torchs_to_rounding_in_float64(seed):
     assert_same(theirs, ours, rtol=1e-9, atol=1e-10)
 
 
-def test_the_whole_network_takes_one_call(monkeypatch):
-    calls = []
-    import fastgan.nn.spectral_norm_group as group
+@pytest.fixture
+def calls(monkeypatch):
+    """How many weights each call of the op is given."""
+    counts, real = [], ahead.estimates
+    monkeypatch.setattr(ahead, "estimates", lambda w, *a, **k: (counts.append(len(w)), real(w, *a, **k))[1])
+    return counts
 
-    real = group.spectral_norm_op
-    monkeypatch.setattr(group, "spectral_norm_op", lambda w, *a, **k: (calls.append(len(w)), real(w, *a, **k))[1])
+
+def test_the_whole_network_takes_one_call(calls):
     critic = spectral_norm_(Critic())
-    critic(torch.randn(2, 3, 8, 8))
-    assert calls == [4]
-    assert nothing_is_kept(critic)
+    calls.clear()
+    x = torch.randn(2, 3, 8, 8)
+    critic(x), critic.eval()(x), critic(x)
+    assert calls == [4, 4, 4]
+
+
+def test_a_guess_is_what_the_last_forward_pass_used(calls):
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.heads = nn.ModuleList(nn.Linear(3, 3) for _ in range(4))
+
+        def forward(self, x, *used):
+            return [self.heads[i](x) for i in used]
+
+    model = spectral_norm_(Branches())
+    for used, expected in [
+        ((0, 1), [4]),  # at first all are expected
+        ((0, 1), [2]),
+        ((1, 2), [2, 1]),  # one of them was not
+        ((1, 2), [2]),
+        ((2, 2), [2, 1]),  # once each
+        ((), [1]),
+        ((), []),
+        ((3,), [1]),
+    ]:
+        calls.clear()
+        model(torch.randn(2, 3), *used)
+        assert calls == expected
+    calls.clear()
+    model.heads[3](torch.randn(2, 3))  # outside of the model
+    assert calls == [1]
 
 
 @pytest.mark.parametrize("direction", ["from torch", "to torch"])
@@ -248,11 +276,24 @@ def test_removed_norms_are_left_out(seed):
     torch.testing.assert_close(model(x), y)
 
 
-def test_a_failed_forward_pass_leaves_nothing_behind():
-    model = spectral_norm_(Critic())
-    with pytest.raises(RuntimeError):
-        model(torch.randn(2, 5, 8, 8))
-    assert nothing_is_kept(model)
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_forward_pass_leaves_nothing_behind(error, seed):
+    theirs, ours = pair(Critic, seed, torch_norms, spectral_norm_)
+
+    def fail(*_):
+        raise error
+
+    for model in (theirs, ours):
+        hook = model.second.register_forward_pre_hook(fail)
+        with pytest.raises(error):
+            model(torch.randn(2, 3, 8, 8))
+        hook.remove()
+    assert_same(theirs, ours)
+    x, h = torch.randn(2, 3, 8, 8), torch.randn(2, 256)
+    torch.testing.assert_close(ours.head(h), theirs.head(h))
+    torch.testing.assert_close(ours(x), theirs(x))
+    assert_same(theirs, ours)
+    assert len(ahead._running.passes) == 0
 
 
 @pytest.mark.parametrize("penalties", [(R1(10.0), R2(5.0)), (WGANGP(10.0),)], ids=["R1+R2", "WGAN-GP"])
@@ -323,7 +364,7 @@ def test_skipped_layers_and_torchs_norms_keep_what_they_have(seed):
 def test_errors_name_what_is_wrong():
     with pytest.raises(ValueError, match="Linear has no parameter 'wait'"):
         spectral_norm(nn.Linear(2, 2), "wait")
-    with pytest.raises(ValueError, match="positive"):
+    with pytest.raises(ValueError, match="spectral_norm: n_power_iterations is 0, expected an integer of at least 1"):
         spectral_norm(nn.Linear(2, 2), n_power_iterations=0)
     with pytest.raises(IndexError):
         spectral_norm(nn.Linear(2, 2), dim=2)

@@ -188,7 +188,7 @@ def test_errors(change, error, message):
         "x": torch.zeros(2, 3, 4, 4), "weight": torch.zeros(4, 3, 3, 3), "styles": torch.zeros(2, 3), "padding": 1,
     }  # fmt: skip
     for function in (modulated_conv2d, styled_conv2d):
-        with pytest.raises(error, match=f"modulated_conv2d: .*{message}"):
+        with pytest.raises(error, match=f"^{function.__name__}: .*{message}"):
             function(**{**arguments, **change})
 
 
@@ -208,7 +208,7 @@ def test_errors(change, error, message):
 )
 def test_errors_of_the_layer(change, error, message):
     arguments = {"x": torch.zeros(2, 3, 4, 4), "weight": torch.zeros(4, 3, 3, 3), "styles": torch.zeros(2, 3)}
-    with pytest.raises(error, match=f"modulated_conv2d: {message}"):
+    with pytest.raises(error, match=f"^styled_conv2d: {message}"):
         styled_conv2d(**arguments, **change)
 
 

@@ -95,7 +95,7 @@ def test_outputs_that_nobody_uses_cost_no_gradient_of_zeros(generator):
     first = torch.autograd.grad(normalised[0].sum(), leaves, retain_graph=True, allow_unused=True)
     alone, _ = spectral_norm([leaves[0]], [u[0]], [v[0]], n_power_iterations=0)
     torch.testing.assert_close(first[0], torch.autograd.grad(alone[0].sum(), leaves[0])[0], rtol=1e-12, atol=1e-12)
-    assert first[1].abs().max() == 0  # one node makes all of them
+    assert first[1] is None  # each has a graph of its own
     (of_sigma,) = torch.autograd.grad(sigmas[1], leaves[1])
     torch.testing.assert_close(of_sigma, torch.outer(u[1], v[1]))
 

@@ -116,7 +116,10 @@ def test_k_of_began_follows_the_errors_and_goes_through_a_checkpoint(tiny, state
     [
         ({"loss": "ebgan", "preset": "stylegan2-small"}, "--loss is 'ebgan', expected an objective of logits or feat"),
         ({"loss": "label_smoothing:0.9:hinge"}, "--loss is label_smoothing: loss is hinge, whose critic has no target"),
-        ({"loss": "feature_matching:mmd"}, "--loss is feature_matching: loss is mmd, a game of features, expected one"),
+        (
+            {"loss": "feature_matching:mmd"},
+            "--loss is feature_matching_with: loss is mmd, a game of features, expected one",
+        ),
         ({"loss": "began:2"}, "--loss is began: gamma is 2.0, expected a number above 0"),
     ],
 )

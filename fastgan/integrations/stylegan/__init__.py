@@ -2,6 +2,7 @@
 
 from fastgan.integrations.stylegan.installation import install, installed, uninstall
 from fastgan.integrations.stylegan.nvidia_names import from_nvidia, to_nvidia
+from fastgan.integrations.stylegan.nvidia_settings import nvidia_settings
 from fastgan.integrations.stylegan.our_state import build_critic, build_generator
 from fastgan.integrations.stylegan.pickled import Network
 from fastgan.integrations.stylegan.reader import read_pickle
@@ -18,6 +19,7 @@ __all__ = [
     "from_rosinality",
     "install",
     "installed",
+    "nvidia_settings",
     "read_pickle",
     "to_nvidia",
     "to_rosinality",

@@ -40,6 +40,7 @@ def install(op: str = "op") -> Report:
     Raises:
         TypeError: op is not a string.
         RuntimeError: it is installed already.
+        Exception: what looking at a module raised. Nothing is installed then.
     """
     global _active
     if not isinstance(op, str):
@@ -63,8 +64,9 @@ def uninstall() -> Report:
     global _active
     if _active is None:
         raise RuntimeError("uninstall: nothing is installed; call install() first")
-    installation, _active = _active, None
-    return installation.undo()
+    report = _active.undo()
+    _active = None
+    return report
 
 
 @contextmanager
@@ -89,12 +91,17 @@ class _Installation:
         self.methods: list[tuple[str, type, str, Any, Any]] = []  # full name, class, attribute, original, replacement
         self.provided: dict[str, ModuleType] = {}
         self.finder = Finder(frozenset(self.modules), rosinality_ops.provided(op), self.imported)
-        for name in self.modules:
-            if name in sys.modules:
-                self.replace_in(sys.modules[name])
-            else:
-                self.report.add(Row(name, "waiting", "for its import"))
-        sys.meta_path.insert(0, self.finder)
+        try:
+            for name in self.modules:
+                module = sys.modules.get(name)  # None where somebody forbids the import
+                if module is None:
+                    self.report.add(Row(name, "waiting", "for its import"))
+                else:
+                    self.replace_in(module)
+            sys.meta_path.insert(0, self.finder)
+        except BaseException:
+            self.undo()
+            raise
 
     def imported(self, module: ModuleType, provided: bool) -> None:
         """The hook: a module was imported after `install`."""
@@ -126,8 +133,8 @@ class _Installation:
             if reason:
                 self.report.add(Row(full, "left", reason))
             elif isinstance(owner, type):
-                setattr(owner, last, replacement)
                 self.methods.append((full, owner, last, original, replacement))
+                setattr(owner, last, replacement)
                 self.report.add(Row(full, "replaced", "by fastgan.ops"))
             else:
                 self.replaced.append((full, original, replacement))
@@ -147,17 +154,21 @@ class _Installation:
         return functools.wraps(original)(replacement), reason
 
     def undo(self) -> Report:
-        sys.meta_path.remove(self.finder)
+        """Also of what was begun, or undone in part."""
+        if self.finder in sys.meta_path:
+            sys.meta_path.remove(self.finder)
         report = Report("uninstall")
-        places = _rebind({id(new): (new, original) for _, original, new in self.replaced})
-        for full, _, replacement in self.replaced:
+        exchanges = {id(new): (new, original) for _, original, new in self.replaced}
+        exchanges |= {id(original): (original, original) for _, original, _ in self.replaced}
+        places = _rebind(exchanges)
+        for full, original, replacement in self.replaced:
             found = places[id(replacement)]
-            if full in found:
+            if full in found or full in places[id(original)]:
                 report.add(Row(full, "restored", "", tuple(place for place in found if place != full)))
             else:
                 report.add(Row(full, "kept", "something else was assigned to it", tuple(found)))
         for full, owner, name, original, replacement in self.methods:
-            if vars(owner).get(name) is replacement:
+            if vars(owner).get(name) in (replacement, original):
                 setattr(owner, name, original)
                 report.add(Row(full, "restored"))
             else:

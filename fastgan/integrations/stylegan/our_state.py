@@ -6,6 +6,8 @@ import torch
 
 from fastgan.integrations.stylegan.naming import State, check_state, numbers, some
 from fastgan.models.stylegan2 import StyleGAN2Critic, StyleGAN2Generator
+from fastgan.nn import MinibatchStdDev
+from fastgan.ops.minibatch_stddev import check_sizes
 
 
 def is_generator(state: State) -> bool:
@@ -117,39 +119,52 @@ def _widths(channels: dict[int, int]) -> dict[str, int]:
     return {"width": low, "max_width": most}
 
 
-def build_generator(state_dict: State, clamp: float | None = None) -> StyleGAN2Generator:
+def build_generator(
+    state_dict: State, clamp: float | None = None, w_avg_decay: float | None = None
+) -> StyleGAN2Generator:
     """A generator with the weights and the architecture of a state dict of ours, in evaluation mode.
 
-        generator = build_generator(from_nvidia(read_pickle("network.pkl")["G_ema"].state_dict))
+        record = read_pickle("network.pkl")["G_ema"]
+        generator = build_generator(from_nvidia(record.state_dict), **nvidia_settings(record))
 
     Args:
         state_dict: as `from_nvidia`, `from_rosinality` and `StyleGAN2Generator.state_dict` return it.
-        clamp: bound of the activations, which no state dict tells: NVIDIA's `conv_clamp`, 256 for networks trained with
-            float16.
+        clamp: bound of the activations, which no state dict tells: NVIDIA's `conv_clamp`. Theirs are not the numbers of
+            a network with another one.
+        w_avg_decay: of the mapping network's average w while it trains on: NVIDIA's `w_avg_beta`; None for ours.
 
     Raises:
         TypeError, ValueError: it is not a state dict of a generator, or of one that `StyleGAN2Generator` can be.
     """
     if not is_generator(state_dict):
         raise ValueError("build_generator: state_dict is a critic's, expected a generator's")
+    if w_avg_decay is not None and not 0 <= w_avg_decay <= 1:
+        raise ValueError(f"build_generator: w_avg_decay is {w_avg_decay}, expected a number from 0 to 1")
     generator = StyleGAN2Generator(**generator_arguments(state_dict), clamp=clamp)
+    if w_avg_decay is not None:
+        generator.mapping.w_avg_decay = w_avg_decay
     _load(generator, state_dict)
     return generator.eval()
 
 
-def build_critic(state_dict: State, clamp: float | None = None) -> StyleGAN2Critic:
+def build_critic(state_dict: State, clamp: float | None = None, group_size: int | None = 4) -> StyleGAN2Critic:
     """A critic with the weights and the architecture of a state dict of ours, of square images, in training mode.
 
     Args:
         state_dict: as `from_nvidia`, `from_rosinality` and `StyleGAN2Critic.state_dict` return it.
         clamp: as in `build_generator`.
+        group_size: samples whose standard deviation the critic sees, as in `MinibatchStdDev` (None: the whole batch),
+            which no state dict tells either. A state dict of a critic that sees none stays one.
 
     Raises:
         TypeError, ValueError: it is not a state dict of a critic, or of one that `StyleGAN2Critic` can be.
     """
     if is_generator(state_dict):
         raise ValueError("build_critic: state_dict is a generator's, expected a critic's")
+    check_sizes("build_critic", group_size, 1)
     critic = StyleGAN2Critic(**critic_arguments(state_dict), clamp=clamp)
+    if critic.minibatch_stddev is not None:
+        critic.minibatch_stddev = MinibatchStdDev(group_size)
     _load(critic, state_dict)
     return critic
 

@@ -39,12 +39,14 @@ class Network:
         state_dict: the parameters and buffers of the network, by their full names.
         arguments: what it was constructed with, by name.
         attributes: whatever else it had, as plain values.
+        modules: the networks inside it, by name.
     """
 
     class_name: str
     state_dict: dict[str, Tensor]
     arguments: dict[str, Any]
     attributes: dict[str, Any] = field(repr=False)
+    modules: "dict[str, Network]" = field(repr=False, default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -197,7 +199,9 @@ def _network(meta: dict[str, Any]) -> Network:
     arguments = state.get("_init_kwargs", {})
     _need(isinstance(arguments, dict), "expected arguments by name")
     rest = {key: value for key, value in state.items() if isinstance(key, str) and not key.startswith("_")}
-    return Network(name, _state_dict(name, state), dict(arguments), rest)
+    tensors = _state_dict(name, state)
+    modules = {key: module for key, module in state.get("_modules", {}).items() if module is not None}
+    return Network(name, tensors, dict(arguments), rest, modules)
 
 
 def _state_dict(class_name: str, state: dict[str, Any]) -> dict[str, Tensor]:

@@ -43,9 +43,10 @@ class FullyConnectedLayer(nn.Module):
 
 
 class Conv2dLayer(nn.Module):
-    def __init__(self, in_channels, out_channels, kernel_size, bias=True, activation="linear", down=1):
+    def __init__(self, in_channels, out_channels, kernel_size, bias=True, activation="linear", down=1, conv_clamp=None):
         super().__init__()
-        self.activation, self.down, self.padding = activation, down, kernel_size // 2
+        self.activation, self.up, self.down, self.padding = activation, 1, down, kernel_size // 2
+        self.conv_clamp, self.act_gain = conv_clamp, bias_act.activation_funcs[activation][2]
         self.register_buffer("resample_filter", upfirdn2d.setup_filter([1, 3, 3, 1]))
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
@@ -53,15 +54,16 @@ class Conv2dLayer(nn.Module):
 
     def forward(self, x, gain=1):
         f = self.resample_filter.float()
-        x = conv2d_resample.conv2d_resample(x, self.weight * self.weight_gain, f, 1, self.down, self.padding)
-        act_gain = bias_act.activation_funcs[self.activation][2]
-        return bias_act.bias_act(x, self.bias, act=self.activation, gain=act_gain * gain)
+        w = self.weight * self.weight_gain
+        x = conv2d_resample.conv2d_resample(x, w, f, self.up, self.down, self.padding, flip_weight=self.up == 1)
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        return bias_act.bias_act(x, self.bias, act=self.activation, gain=self.act_gain * gain, clamp=clamp)
 
 
 class MappingNetwork(nn.Module):
     def __init__(self, z_dim, w_dim, num_layers, num_ws):
         super().__init__()
-        self.num_ws, self.num_layers = num_ws, num_layers
+        self.num_ws, self.num_layers, self.w_avg_beta = num_ws, num_layers, 0.995
         for i in range(num_layers):
             setattr(self, f"fc{i}", FullyConnectedLayer(w_dim if i else z_dim, w_dim, "lrelu", lr_multiplier=0.01))
         self.register_buffer("w_avg", torch.zeros(w_dim))
@@ -74,9 +76,10 @@ class MappingNetwork(nn.Module):
 
 
 class SynthesisLayer(nn.Module):
-    def __init__(self, in_channels, out_channels, w_dim, resolution, up=1):
+    def __init__(self, in_channels, out_channels, w_dim, resolution, up=1, conv_clamp=None):
         super().__init__()
-        self.up = up
+        self.up, self.padding, self.use_noise, self.conv_clamp = up, 1, True, conv_clamp
+        self.activation, self.act_gain = "lrelu", 2**0.5
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 3, 3))
         self.register_buffer("resample_filter", upfirdn2d.setup_filter([1, 3, 3, 1]))
@@ -86,16 +89,17 @@ class SynthesisLayer(nn.Module):
 
     def forward(self, x, w, noise_mode="const"):
         x = modulated_conv2d(
-            x=x, weight=self.weight, styles=self.affine(w), up=self.up, padding=1,
-            noise=self.noise_const * self.noise_strength if noise_mode == "const" else None,
+            x=x, weight=self.weight, styles=self.affine(w), up=self.up, padding=self.padding,
+            noise=self.noise_const * self.noise_strength if noise_mode == "const" and self.use_noise else None,
             resample_filter=self.resample_filter.float(), flip_weight=self.up == 1, fused_modconv=not self.training,
         )  # fmt: skip
-        return bias_act.bias_act(x, self.bias, act="lrelu")
+        return bias_act.bias_act(x, self.bias, act=self.activation, gain=self.act_gain, clamp=self.conv_clamp)
 
 
 class ToRGBLayer(nn.Module):
-    def __init__(self, in_channels, out_channels, w_dim):
+    def __init__(self, in_channels, out_channels, w_dim, conv_clamp=None):
         super().__init__()
+        self.conv_clamp = conv_clamp
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, 1, 1))
         self.bias = nn.Parameter(torch.zeros(out_channels))
@@ -103,20 +107,20 @@ class ToRGBLayer(nn.Module):
 
     def forward(self, x, w):
         x = modulated_conv2d(x=x, weight=self.weight, styles=self.affine(w) * self.weight_gain, demodulate=False)
-        return bias_act.bias_act(x, self.bias)
+        return bias_act.bias_act(x, self.bias, clamp=self.conv_clamp)
 
 
 class SynthesisBlock(nn.Module):
-    def __init__(self, in_channels, out_channels, w_dim, resolution, img_channels):
+    def __init__(self, in_channels, out_channels, w_dim, resolution, img_channels, conv_clamp):
         super().__init__()
-        self.in_channels = in_channels
+        self.in_channels, self.architecture = in_channels, "skip"
         self.register_buffer("resample_filter", upfirdn2d.setup_filter([1, 3, 3, 1]))
         if in_channels == 0:
             self.const = nn.Parameter(torch.randn(out_channels, resolution, resolution))
         else:
-            self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, up=2)
-        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution)
-        self.torgb = ToRGBLayer(out_channels, img_channels, w_dim)
+            self.conv0 = SynthesisLayer(in_channels, out_channels, w_dim, resolution, 2, conv_clamp)
+        self.conv1 = SynthesisLayer(out_channels, out_channels, w_dim, resolution, conv_clamp=conv_clamp)
+        self.torgb = ToRGBLayer(out_channels, img_channels, w_dim, conv_clamp)
 
     def forward(self, x, img, ws, noise_mode):
         if self.in_channels == 0:
@@ -130,13 +134,13 @@ class SynthesisBlock(nn.Module):
 
 
 class SynthesisNetwork(nn.Module):
-    def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max):
+    def __init__(self, w_dim, img_resolution, img_channels, channel_base, channel_max, conv_clamp):
         super().__init__()
         self.resolutions = [2**i for i in range(2, img_resolution.bit_length())]
         before = 0
         for resolution in self.resolutions:
             channels = min(channel_base // resolution, channel_max)
-            block = SynthesisBlock(before, channels, w_dim, resolution, img_channels)
+            block = SynthesisBlock(before, channels, w_dim, resolution, img_channels, conv_clamp)
             setattr(self, f"b{resolution}", block)
             before = channels
         self.num_ws = 2 * len(self.resolutions)
@@ -152,9 +156,12 @@ class SynthesisNetwork(nn.Module):
 
 
 class Generator(nn.Module):
-    def __init__(self, z_dim, w_dim, img_resolution, img_channels=3, num_layers=2, channel_base=64, channel_max=8):
+    def __init__(
+        self, z_dim, w_dim, img_resolution, img_channels=3, num_layers=2, channel_base=64, channel_max=8,
+        conv_clamp=None,
+    ):  # fmt: skip
         super().__init__()
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, channel_base, channel_max)
+        self.synthesis = SynthesisNetwork(w_dim, img_resolution, img_channels, channel_base, channel_max, conv_clamp)
         self.mapping = MappingNetwork(z_dim, w_dim, num_layers, self.synthesis.num_ws)
 
     def forward(self, z, truncation_psi=1, noise_mode="const"):
@@ -162,13 +169,14 @@ class Generator(nn.Module):
 
 
 class DiscriminatorBlock(nn.Module):
-    def __init__(self, in_channels, tmp_channels, out_channels, img_channels):
+    def __init__(self, in_channels, tmp_channels, out_channels, img_channels, conv_clamp):
         super().__init__()
+        self.architecture, act = "resnet", {"activation": "lrelu", "conv_clamp": conv_clamp}
         self.register_buffer("resample_filter", upfirdn2d.setup_filter([1, 3, 3, 1]))
         if in_channels == 0:
-            self.fromrgb = Conv2dLayer(img_channels, tmp_channels, 1, activation="lrelu")
-        self.conv0 = Conv2dLayer(tmp_channels, tmp_channels, 3, activation="lrelu")
-        self.conv1 = Conv2dLayer(tmp_channels, out_channels, 3, activation="lrelu", down=2)
+            self.fromrgb = Conv2dLayer(img_channels, tmp_channels, 1, **act)
+        self.conv0 = Conv2dLayer(tmp_channels, tmp_channels, 3, **act)
+        self.conv1 = Conv2dLayer(tmp_channels, out_channels, 3, down=2, **act)
         self.skip = Conv2dLayer(tmp_channels, out_channels, 1, bias=False, down=2)
 
     def forward(self, x, img):
@@ -177,19 +185,24 @@ class DiscriminatorBlock(nn.Module):
 
 
 class MinibatchStdLayer(nn.Module):
+    def __init__(self, group_size):
+        super().__init__()
+        self.group_size, self.num_channels = group_size, 1
+
     def forward(self, x):
         n, c, h, w = x.shape
-        group = min(4, n)
+        group = n if self.group_size is None else min(self.group_size, n)
         y = x.reshape(group, n // group, c, h, w)
         y = (y.var(0, unbiased=False) + 1e-8).sqrt().mean((1, 2, 3))
         return torch.cat([x, y.repeat(group).view(n, 1, 1, 1).expand(n, 1, h, w)], 1)
 
 
 class DiscriminatorEpilogue(nn.Module):
-    def __init__(self, in_channels):
+    def __init__(self, in_channels, conv_clamp, mbstd_group_size):
         super().__init__()
-        self.mbstd = MinibatchStdLayer()
-        self.conv = Conv2dLayer(in_channels + 1, in_channels, 3, activation="lrelu")
+        self.architecture = "resnet"
+        self.mbstd = MinibatchStdLayer(mbstd_group_size)
+        self.conv = Conv2dLayer(in_channels + 1, in_channels, 3, activation="lrelu", conv_clamp=conv_clamp)
         self.fc = FullyConnectedLayer(in_channels * 16, in_channels, activation="lrelu")
         self.out = FullyConnectedLayer(in_channels, 1)
 
@@ -198,14 +211,17 @@ class DiscriminatorEpilogue(nn.Module):
 
 
 class Discriminator(nn.Module):
-    def __init__(self, img_resolution, img_channels=3, channel_base=64, channel_max=8):
+    def __init__(
+        self, img_resolution, img_channels=3, channel_base=64, channel_max=8, conv_clamp=None, mbstd_group_size=4
+    ):
         super().__init__()
         self.resolutions = [2**i for i in range(img_resolution.bit_length() - 1, 2, -1)]
         channels = {r: min(channel_base // r, channel_max) for r in [*self.resolutions, 4]}
         for r in self.resolutions:
             before = channels[r] if r < img_resolution else 0
-            setattr(self, f"b{r}", DiscriminatorBlock(before, channels[r], channels[r // 2], img_channels))
-        self.b4 = DiscriminatorEpilogue(channels[4])
+            block = DiscriminatorBlock(before, channels[r], channels[r // 2], img_channels, conv_clamp)
+            setattr(self, f"b{r}", block)
+        self.b4 = DiscriminatorEpilogue(channels[4], conv_clamp, mbstd_group_size)
 
     def forward(self, img):
         x = None
