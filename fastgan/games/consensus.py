@@ -35,5 +35,5 @@ class Consensus(Game):
         field = self.field(critic, generator)
         v = field.simultaneous()
         pull = pulled_back(v, [g.detach() for g in v], self.parameters)
-        self.descend_along(plus([g.detach() for g in v], pull, self.gamma))
+        self.descend_along(field.of_reached(plus([g.detach() for g in v], pull, self.gamma)))
         return field.losses
