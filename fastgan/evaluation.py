@@ -54,7 +54,7 @@ def measure(generator: TrainedGenerator, n: int, seed: int) -> Report:
             f"CHECKPOINT was trained on {data!r} and makes images of {channels}x{height}x{width}; "
             f"expected the digits at 1x8x8, or at least {SMALLEST}x{SMALLEST}"
         )
-    images = training_images(generator.config)
+    images = training_images(generator.config, generator.digest)
     if len(images) < 2:
         raise UserError(f"CHECKPOINT was trained on {data!r}, a single image; expected at least 2 to compare")
     return evaluate_patches(generator.sample(n, seed), images)

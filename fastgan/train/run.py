@@ -114,6 +114,11 @@ def _run(config: TrainConfig, tensors: dict[str, Tensor] | None, header: dict[st
         raise UserError(
             f"--data has {len(images)} images, but the run was started with {header['images']}; expected the same ones"
         )
+    if header and header.get("digest", images.digest) != images.digest:  # older checkpoints have none
+        raise UserError(
+            f"--data is {config.data!r}, whose files differ in name, size or content from those that the run was "
+            "started with; expected the same ones"
+        )
     classes = _classes(config, images)
     if header and header.get("classes", {}) != classes:
         raise UserError(
@@ -125,6 +130,7 @@ def _run(config: TrainConfig, tensors: dict[str, Tensor] | None, header: dict[st
 
     def save() -> None:
         about = {"step": state.step, "config": settings, "images": len(images), "classes": classes}
+        about["digest"] = images.digest
         checkpoints.append(write_checkpoint(out, about, state.tensors(), config.keep))
 
     with stop_on_signals() as stop, state.layer_randomness():
@@ -138,6 +144,7 @@ def _run(config: TrainConfig, tensors: dict[str, Tensor] | None, header: dict[st
                 Records(out, settings, state.step) as records,
                 TrainingProgress(state.step, config.steps, config.batch_size, quiet) as progress,
             ):
+                progress.note(images.summary())
                 train_until(state, config, stop, records, progress, save)
         except OSError as error:
             raise _unwritable(config.out, error) from error
