@@ -94,5 +94,5 @@ def test_report_tells_real_digits_from_noise_and_from_collapse():
 
 @pytest.mark.parametrize("shape", [(897, 1, 8, 8), (1000, 3, 8, 8), (1000, 1, 16, 16)])
 def test_wrong_samples(shape):
-    with pytest.raises(ValueError, match=r"samples have shape .*, expected \[at least 898, 1, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"samples has shape .*, expected \[at least 898, 1, 8, 8\]"):
         evaluate_digits(torch.zeros(shape))
