@@ -114,15 +114,15 @@ def _run(config: TrainConfig, tensors: dict[str, Tensor] | None, header: dict[st
         raise UserError(
             f"--data has {len(images)} images, but the run was started with {header['images']}; expected the same ones"
         )
-    if header and header.get("digest", images.digest) != images.digest:  # older checkpoints have none
-        raise UserError(
-            f"--data is {config.data!r}, whose files differ in name, size or content from those that the run was "
-            "started with; expected the same ones"
-        )
     classes = _classes(config, images)
     if header and header.get("classes", {}) != classes:
         raise UserError(
             f"--data has the classes {classes}, but the run was started with {header['classes']}; expected the same"
+        )
+    if header and header.get("digest", images.digest) != images.digest:  # older checkpoints have none
+        raise UserError(
+            f"--data is {config.data!r}, whose files differ in name, size or content from those that the run was "
+            "started with; expected the same ones"
         )
     state = TrainState(config, images, device)
     settings = dataclasses.asdict(config)

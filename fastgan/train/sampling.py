@@ -1,6 +1,6 @@
 """Images from a generator, the same for the same seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from fastgan.data import Images, load
 from fastgan.errors import UserError
 from fastgan.models import PRESETS
 from fastgan.ops.checks import check_labels
+from fastgan.train.class_names import labels_of
 from fastgan.train.config import TrainConfig
 from fastgan.train.labels import draw_labels, given
 from fastgan.train.networks import build_generator
@@ -49,18 +50,13 @@ class TrainedGenerator:
         """Where the network is."""
         return next(self.network.parameters()).device
 
-    def labels_of(self, names: list[str]) -> list[int]:
-        """The labels of classes by their names.
+    def labels_of(self, names: Iterable[str]) -> list[int]:
+        """The labels of classes by their names, or of several with commas between them.
 
         Raises:
             UserError: there is no such class, or the generator is unconditional.
         """
-        known = list(self.classes)
-        for name in names:
-            if name not in known:
-                expected = f"one of {', '.join(known)}" if known else "none: the generator is unconditional"
-                raise UserError(f"--label is {name!r}, expected {expected}")
-        return [known.index(name) for name in names]
+        return labels_of(names, list(self.classes))
 
     def labels(self, n: int, seed: int = 0) -> Tensor:
         """n labels, int64 [n] on the CPU, as frequent as those of the data; the same for the same seed.
