@@ -2,6 +2,7 @@
 
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from fastgan.data import DIGITS, STACKED_DIGITS
 from fastgan.errors import UserError
@@ -23,6 +24,12 @@ from fastgan.metrics.pyramid import SMALLEST
 from fastgan.metrics.stacked_digits import MODES, SAMPLES
 from fastgan.train import TrainedGenerator, training_images
 
+FEW = 0.5
+"""Of the precision or recall of real digits, below which words are said about it."""
+
+LITTLE = 1 / 3
+"""Of the share of real stacks that the classifier is confident of; of noise, it is confident of a quarter at most."""
+
 Report = DigitsReport | StackedDigitsReport | PatchReport
 
 
@@ -38,26 +45,35 @@ def measure(generator: TrainedGenerator, n: int, seed: int) -> Report:
     classes that a conditional generator is asked for are as frequent as those of the data.
 
     Raises:
-        UserError: the images are smaller, cannot be read again or are a single one, or n is too small for the digits.
+        UserError: the images are smaller, cannot be read again or are a single one, n is too small for the digits, or
+            the samples are not finite.
     """
     data = generator.config.data
     channels, height, width = generator.sample(1).shape[1:]
     if data == STACKED_DIGITS:
-        return evaluate_stacked_digits(generator.sample(n, seed))
+        return evaluate_stacked_digits(_finite(generator.sample(n, seed)))
     if data == DIGITS and (channels, height, width) == (1, 8, 8):
         if n < HALF:
             raise UserError(f"--n is {n}, expected at least {HALF}, half of the digits")
         asked = generator.labels(n, seed) if generator.classes else None
-        return evaluate_digits(generator.sample(n, seed, labels=asked), asked)
+        return evaluate_digits(_finite(generator.sample(n, seed, labels=asked)), asked)
     if min(height, width) < SMALLEST:
         raise UserError(
             f"CHECKPOINT was trained on {data!r} and makes images of {channels}x{height}x{width}; "
             f"expected the digits at 1x8x8, or at least {SMALLEST}x{SMALLEST}"
         )
-    images = training_images(generator.config)
+    images = training_images(generator.config, generator.digest)
     if len(images) < 2:
         raise UserError(f"CHECKPOINT was trained on {data!r}, a single image; expected at least 2 to compare")
-    return evaluate_patches(generator.sample(n, seed), images)
+    return evaluate_patches(_finite(generator.sample(n, seed)), images)
+
+
+def _finite(samples: Tensor) -> Tensor:
+    if not samples.isfinite().all():
+        raise UserError(
+            "CHECKPOINT makes images that are not finite numbers, expected a generator that has not diverged"
+        )
+    return samples
 
 
 def show(report: Report, title: str) -> None:
@@ -82,14 +98,17 @@ def _show_digits(report: DigitsReport, title: str) -> None:
         frechet = f"{row.frechet:.3f}" + (f" ± {row.frechet_std:.3f}" if row.frechet_std else "")
         table.add_row(name, f"{row.real}, {row.other}", frechet, f"{row.kernel:.4f} ± {row.kernel_error:.4f}")
     console.print(table)
-    _show_scores(report, console)
-    _show_coverage(report, console)
+    _show_classes(report, console)
+    for doubt in doubts(report):
+        console.print(doubt, style="bold", highlight=False)
     if report.right is not None and report.data_right is not None:
         _show_agreement(report.right, report.data_right, console)
     if report.taught is not None:
         _show_taught(report.taught, console)
     console.print(
         f"Covered: at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more).\n"
+        f"From precision to inception score: {HALF} samples, or one half of the data, beside the\n"
+        "other half.\n"
         "Fréchet distances compare only at equal numbers of images: the floor of the\n"
         "second row is the third, random halves of the data against each other. They are\n"
         f"means ± standard deviations over {SPLITS} splits. Kernel distances have no bias; ± is\n"
@@ -98,22 +117,38 @@ def _show_digits(report: DigitsReport, title: str) -> None:
     )
 
 
-def _show_scores(report: DigitsReport, console: Console) -> None:
-    table = Table(f"{HALF} images beside half of the data", "samples", "other half")
-    both = (report.scores, report.data_scores)
-    table.add_row("inception score", *(f"{of.inception_score:.2f} ± {of.inception_score_std:.2f}" for of in both))
-    table.add_row("precision", *(f"{of.precision:.1%}" for of in both))
-    table.add_row("recall", *(f"{of.recall:.1%}" for of in both))
-    table.add_row("density", *(f"{of.density:.3f}" for of in both))
-    table.add_row("coverage", *(f"{of.coverage:.1%}" for of in both))
-    console.print(table)
+def doubts(report: DigitsReport) -> list[str]:
+    """What to say of samples that the number of digits covered flatters: that they are no digits, or much alike.
+
+    A classifier finds digits in anything. Whether samples are digits, their precision says, beside that of real digits
+    that were put aside; whether they are as many-sided, the recall.
+    """
+    samples, data = report.scores, report.data_scores
+    if samples.precision < FEW * data.precision:
+        covered = f"{report.samples.covered} of {report.samples.classes}"
+        return [
+            f"Most samples are no digits: {samples.precision:.1%} lie where real digits do, of other real\n"
+            f"digits {data.precision:.1%}. That {covered} digits are covered says nothing of such samples."
+        ]
+    if samples.recall < FEW * data.recall:
+        return [
+            f"The samples are much alike: {samples.recall:.1%} of the real digits lie where samples do,\n"
+            f"beside {data.recall:.1%} where other real digits do. A digit that is covered may be one\nimage."
+        ]
+    return []
 
 
-def _show_coverage(report: DigitsReport, console: Console) -> None:
+def _show_classes(report: DigitsReport, console: Console) -> None:
     table = Table("", "samples", "data")
-    spreads = (report.samples, report.data)
+    spreads, scores = (report.samples, report.data), (report.scores, report.data_scores)
     table.add_row("digits covered", *(f"{spread.covered} of {spread.classes}" for spread in spreads))
     table.add_row("confident", *(f"{spread.confident:.1%}" for spread in spreads))
+    # A classifier finds every digit in noise: these say whether there are any.
+    table.add_row("precision", *(f"{of.precision:.1%}" for of in scores))
+    table.add_row("recall", *(f"{of.recall:.1%}" for of in scores))
+    table.add_row("density", *(f"{of.density:.3f}" for of in scores))
+    table.add_row("coverage", *(f"{of.coverage:.1%}" for of in scores))
+    table.add_row("inception score", *(f"{of.inception_score:.2f} ± {of.inception_score_std:.2f}" for of in scores))
     table.add_row("KL to the data's histogram", *(f"{spread.kl:.4f}" for spread in spreads), end_section=True)
     for digit in range(10):
         table.add_row(f"share of {digit}", *(f"{spread.histogram[digit]:.1%}" for spread in spreads))
@@ -147,6 +182,13 @@ def _show_stacked_digits(report: StackedDigitsReport, title: str) -> None:
     table.add_row("confident", *(f"{count.confident:.1%}" for count in counts))
     table.add_row("KL to the data's modes", *(f"{count.kl:.4f}" for count in counts))
     console.print(table)
+    if report.samples.confident < LITTLE * report.data.confident:
+        console.print(
+            f"Most samples are no digits: the classifier is confident of {report.samples.confident:.1%} of them,\n"
+            f"and of {report.data.confident:.1%} of real ones. It finds hundreds of modes in noise.",
+            style="bold",
+            highlight=False,
+        )
     console.print(
         f"{report.images} images each. Confident: all three digits have a probability of {CONFIDENT} or more.\n"
         "The KL of real images is what so many of them cannot be expected to beat.",

@@ -32,7 +32,7 @@ def neighbours(
     Raises:
         UserError: the data cannot be read again or are too few, or the generator has no styles and psi is not 1.
     """
-    images = training_images(generator.config)
+    images = training_images(generator.config, generator.digest)
     least = max(2, k)
     if len(images) < least:
         raise UserError(

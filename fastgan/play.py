@@ -82,15 +82,24 @@ def play(game: str, method: str, out: Path | None, frames: int, steps: int | Non
         if isinstance(recipe, DiracRecipe):
             torch.manual_seed(seed)
             path = trajectory(recipe, 500 if steps is None else steps)
-            told = f"{verdict(path)}, at a distance of {np.linalg.norm(path[-1]):.2g} from the equilibrium"
+            told = f"{verdict(path)}, {_reach(path)}"
             _show(figure, _dirac(figure, path, frames, title), frames, out, stop)
         else:
             gan = PlaneGAN(MIXTURES[game](), recipe if steps is None else replace(recipe, steps=steps), seed)
             _show(figure, _plane(figure, gan, frames, title), frames, out, stop)
-            found = gan.coverage()
+            found, finite = gan.coverage(), bool(gan.samples(SAMPLES).isfinite().all())
             told = f"{found.modes} of {found.of} modes, {found.high_quality:.1%} of high quality at step {gan.step}"
+            told = told if finite else f"diverges: the samples are no longer finite at step {gan.step}"
     pyplot.close(figure)
     return told
+
+
+def _reach(path: np.ndarray) -> str:
+    """How far a trajectory got, or when it got out of sight."""
+    finite = np.isfinite(path).all(axis=1)
+    if not finite.all():
+        return f"no longer finite at step {finite.argmin()}"
+    return f"at a distance of {np.linalg.norm(path[-1]):.2g} from the equilibrium"
 
 
 def _recipe(game: str, method: str, changes: dict[str, Any]) -> DiracRecipe | PlaneRecipe:

@@ -85,7 +85,7 @@ def test_evaluate_writes_what_it_prints(run, tmp_path, monkeypatch):
     for row in ("all", "matched", "floor"):
         assert f"{report[row]['frechet']:.3f}" in out
         assert f"{report[row]['kernel']:.4f} ± {report[row]['kernel_error']:.4f}" in out
-    rows = {cells[1]: cells[3::2] for cells in map(str.split, out.splitlines()) if len(cells) > 2}
+    rows = {cells[1]: cells[3::2] for cells in map(str.split, out.splitlines()) if "│" in cells}
     for name in ("precision", "recall", "coverage"):
         assert rows[name] == [f"{report[of][name]:.1%}" for of in ("scores", "data_scores")]
     assert f"{report['scores']['inception_score']:.2f} ± {report['scores']['inception_score_std']:.2f}" in out
@@ -159,13 +159,20 @@ def test_evaluate_refuses_what_it_cannot_compare(tmp_path, preset_16):
         (pictures / f"{index}.png").unlink()
     assert_refused(
         call("evaluate", tmp_path / "run"),
+        f"CHECKPOINT was trained on '{pictures}', whose files differ in name, size or content from those; expected the "
+        "same ones",
+    )
+    alone = ["--batch-size", 1, "--steps", 1, "--device", "cpu"]
+    call("train", "--preset", preset_16, "--data", pictures, "--out", tmp_path / "alone", *alone)
+    assert_refused(
+        call("evaluate", tmp_path / "alone"),
         f"CHECKPOINT was trained on '{pictures}', a single image; expected at least 2 to compare",
     )
     pictures.rename(tmp_path / "elsewhere")
     assert_refused(
         call("evaluate", tmp_path / "run"),
         f"CHECKPOINT was trained on '{pictures}', which cannot be read again: --data is '{pictures}', which does not "
-        "exist; expected 'digits', 'textures' or a folder of images",
+        "exist; expected 'digits', 'stacked-digits', 'textures' or a folder of images",
     )
 
 
@@ -174,7 +181,8 @@ def test_bad_input_is_one_line_and_status_2(run, tmp_path):
     missing = tmp_path / "missing"
     assert_refused(
         call("train", *new, "--data", missing),
-        f"--data is '{missing}', which does not exist; expected 'digits', 'textures' or a folder of images",
+        f"--data is '{missing}', which does not exist; expected 'digits', 'stacked-digits', 'textures' or a folder of "
+        "images",
     )
     assert_refused(
         call("train", *new, "--preset", "biggan"), f"--preset is 'biggan', expected one of {', '.join(PRESETS)}"
@@ -265,10 +273,11 @@ def test_interrupted_process_saves_and_resumes(tmp_path):
     process = subprocess.Popen(
         [*command, "--steps", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
-    first = process.stdout.readline()
-    assert first.startswith("step 1/100000"), first + process.stderr.read()
+    said = [process.stdout.readline() for _ in range(2)]
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
+    assert said[0] == "digits: 1797 images of 1x8x8, 10 classes\n", err
+    assert said[1].startswith("step 1/100000"), err
     assert process.returncode == 130
     assert err == ""
     *_, saved, last = out.splitlines()
@@ -280,6 +289,6 @@ def test_interrupted_process_saves_and_resumes(tmp_path):
         [*command, "--resume", "--steps", str(step + 2)], capture_output=True, text=True, check=False, timeout=120
     )
     assert again.returncode == 0, again.stderr
-    assert again.stdout.startswith(f"step {step + 1}/{step + 2}")
+    assert again.stdout.splitlines()[1].startswith(f"step {step + 1}/{step + 2}")
     logged = [json.loads(line)["step"] for line in (run / "log.jsonl").read_text().splitlines()]
     assert logged == list(range(1, step + 3))

@@ -37,12 +37,14 @@ def features(
 
     critic = load_critic(checkpoint, device)
     channels, size = critic.config.image_shape
-    images = training_images(critic.config) if data is None else load(data, size, channels)
+    images = training_images(critic.config, critic.digest) if data is None else load(data, size, channels)
     if n is not None and n > len(images):
         raise UserError(f"--n is {n}, expected 1 to {len(images)}, the number of images in {images.name}")
     chosen = torch.arange(len(images))
     if n is not None:
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:n]
+    for remark in images.remarks:
+        typer.echo(remark)
     found = torch.cat([critic.features(images.batch(part)) for part in chosen.split(256)])
     tensors = {"features": found, "indices": chosen}
     if images.labels is not None:

@@ -1,5 +1,6 @@
 """`fastgan sample`."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -41,8 +42,12 @@ def sample(
         ),
     ] = None,
     label: Annotated[
-        str, typer.Option(help="Of a class-conditional generator: one class by its name, or several for a row of each.")
-    ] = "",
+        list[str] | None,
+        typer.Option(
+            help="Of a class-conditional generator: a class by its name, or several for a row of each, with commas "
+            "between them or the option repeated."
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Draw images from the averaged generator and write them as one grid.
@@ -50,6 +55,7 @@ def sample(
     \b
       fastgan sample runs/digits --n 64 --seed 0 --out grid.png
       fastgan sample runs/classes --label 0,1,2,3 --out classes.png
+      fastgan sample runs/animals --label "cat, small" --label dog --out animals.png
       fastgan sample runs/digits --neighbours 5 --n 8 --out neighbours.png
       fastgan sample runs/digits --interpolate --interpolation linear --out tour.gif
       fastgan sample runs/textures --psi 0.4,0.7,1 --out psi.png
@@ -68,9 +74,12 @@ def sample(
     if interpolation is not None and not interpolate:
         raise UserError(f"--interpolation is {interpolation!r}, expected --interpolate beside it")
     generator = load_generator(checkpoint, device)
-    labels = generator.labels_of(label.split(",")) if label else []
+    given = label or []
+    labels = generator.labels_of(given)
     if len(labels) > 1 and (any(alone) or len(psis) > 1):
-        raise UserError(f"--label is {label!r}, expected one class beside --psi, --mix, --interpolate or --neighbours")
+        raise UserError(
+            f"--label is {','.join(given)!r}, expected one class beside --psi, --mix, --interpolate or --neighbours"
+        )
     each, written, one = n or 8, "", labels[0] if labels else None
     try:
         if interpolate:
@@ -107,6 +116,9 @@ def sample(
 def _numbers(name: str, text: str) -> list[float]:
     """0.5,0.7 -> [0.5, 0.7]."""
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
     except ValueError:
-        raise UserError(f"{name} is {text!r}, expected a number, or several with commas between them") from None
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise UserError(f"{name} is {text!r}, expected a number, or several with commas between them")
+    return numbers

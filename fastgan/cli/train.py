@@ -57,7 +57,7 @@ def train(
     optimizer: Annotated[
         str | None,
         typer.Option(
-            help=f"How the game is played: {_GAMES}; with numbers as in alternating:5 (critic steps) or consensus:10. "
+            help=f"How the game is played: {_GAMES}; with numbers as in alternating:5 (critic steps) or consensus:1. "
             "(default: alternating)",
             rich_help_panel=_RECIPE,
         ),

@@ -41,6 +41,8 @@ class Images:
             memory than the picture.
         labels: the class of each image, int64 [N], 0 to len(classes) - 1; None if nobody has said.
         classes: their names, in the order of the labels; empty without labels.
+        digest: of the files that they were read from; empty for those that are always the same.
+        remarks: sentences about what was found beside them and left out, or is not what it was in the files.
 
     Raises:
         TypeError, ValueError: the labels are no such tensor, or there are names without labels.
@@ -50,6 +52,8 @@ class Images:
     pixels: Tensor
     labels: Tensor | None = None
     classes: tuple[str, ...] = ()
+    digest: str = ""
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.labels is None:
@@ -80,6 +84,13 @@ class Images:
         """How many images each class has, int64 [len(classes)]."""
         labels = torch.empty(0, dtype=torch.int64) if self.labels is None else self.labels
         return torch.bincount(labels, minlength=len(self.classes))
+
+    def summary(self) -> str:
+        """How many there are, and what else there is to say of them: a line, and one for each remark."""
+        channels, height, width = self.shape
+        classes = f"{len(self.classes)} class{'es' * (len(self.classes) > 1)}" if self.classes else "no classes"
+        head = f"{self.name}: {len(self)} images of {channels}x{height}x{width}, {classes}"
+        return "\n".join([head, *(f"  {remark}" for remark in self.remarks)])
 
     def batch(self, indices: Tensor) -> Tensor:
         """The images at `indices` (int64 [B]), 0 to N - 1, as float32 [B, C, H, W] in [-1, 1].

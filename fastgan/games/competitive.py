@@ -42,6 +42,7 @@ class CompetitiveGradientDescent(Game):
         self.max_iterations = count("CompetitiveGradientDescent", "max_iterations", max_iterations)
 
     def step(self, critic: Closure, generator: Closure) -> Players:
+        self.check_plain()
         field = self.field(critic, generator)
         x, y = self.critic.parameters, self.generator.parameters
         rate_x, rate_y = self.critic.learning_rates, self.generator.learning_rates

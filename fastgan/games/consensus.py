@@ -17,7 +17,9 @@ class Consensus(Game):
 
     Args:
         critic, generator: optimisers of the players' parameters (the paper has RMSProp).
-        gamma: weight of the regulariser; 10 in most of the paper's experiments.
+        gamma: weight of the regulariser. Its step must stay below what the squared Jacobian allows: on V(x, y) = -xy,
+            at learning rates of 0.5, it converges for 0.27 to 3.73. The paper has 10 in most experiments, at rates of
+            1e-4.
 
     Mescheder et al. 2017, arXiv:1705.10461, algorithm 2.
     """
@@ -27,7 +29,7 @@ class Consensus(Game):
     settings: ClassVar[tuple[str, ...]] = ("gamma",)
     second_order = True
 
-    def __init__(self, critic: Optimizer, generator: Optimizer, gamma: float = 10.0) -> None:
+    def __init__(self, critic: Optimizer, generator: Optimizer, gamma: float = 1.0) -> None:
         super().__init__(critic, generator)
         self.gamma = within("Consensus", "gamma", gamma, 0)
 
@@ -35,5 +37,5 @@ class Consensus(Game):
         field = self.field(critic, generator)
         v = field.simultaneous()
         pull = pulled_back(v, [g.detach() for g in v], self.parameters)
-        self.descend_along(plus([g.detach() for g in v], pull, self.gamma))
+        self.descend_along(field.of_reached(plus([g.detach() for g in v], pull, self.gamma)))
         return field.losses

@@ -27,6 +27,7 @@ class DriftCorrection(Game):
     second_order, replays, plain = True, True, True
 
     def step(self, critic: Closure, generator: Closure) -> Players:
+        self.check_plain()
         field = self.field(critic, generator)
         x, y = self.critic.parameters, self.generator.parameters
         x_of_critic, y_of_critic, x_of_generator, y_of_generator = field.gradients()

@@ -28,8 +28,7 @@ class Extragradient(Game):
         losses = self.differentiate(critic, generator)
         self.descend()
         self.differentiate(critic, generator)
-        self.move_to(start)
-        self.descend()
+        self.step_from(start)
         return losses
 
 
@@ -53,7 +52,6 @@ class PastExtragradient(Game):
         if "update" in self.memory:
             self.move_to(plus(start, self.recalled("update")))
         losses = self.differentiate(critic, generator)
-        self.move_to(start)
-        self.descend()
+        self.step_from(start)
         self.memory["update"] = plus(self.positions(), start, -1.0)
         return losses

@@ -1,9 +1,12 @@
 """The vector field of a game, and products with its Jacobian.
 
-The field is v = (grad_critic L_critic, grad_generator L_generator), its Jacobian J. Only products of J with vectors are
+The field is v = (grad_critic L_critic, grad_generator L_generator), its Jacobian J, of what the players minimise: their
+losses with the optimisers' weight decay as L2 terms. Only products of J with vectors are
 ever formed (Pearlmutter 1994). Convolutions and piecewise linear activations are ours on the way, as for gradient
 penalties (fastgan/penalties/lean.py).
 """
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,24 +18,28 @@ from fastgan.penalties.lean import lean_derivatives
 
 
 class Field:
-    """Both losses at the parameters as they are, with their graphs.
+    """What both players minimise at the parameters as they are, with the graphs.
 
     Args:
         critic, generator: the players.
         critic_closure, generator_closure: each is called once.
 
     Attributes:
-        losses: detached.
+        losses: what the closures returned, detached.
     """
 
     def __init__(self, critic: Player, generator: Player, critic_closure: Closure, generator_closure: Closure) -> None:
         self.critic, self.generator = critic, generator
         with torch.enable_grad(), lean_derivatives():
-            self._critic_loss = critic.loss(critic_closure)
-            self._generator_loss = generator.loss(generator_closure)
-        self._check_depends(critic, self._critic_loss, generator)
-        self._check_depends(generator, self._generator_loss, critic)
-        self.losses = Players(self._critic_loss.detach(), self._generator_loss.detach())
+            critic_loss = critic.loss(critic_closure)
+            generator_loss = generator.loss(generator_closure)
+            by_critic, by_generator = leaves(critic_loss), leaves(generator_loss)
+            self._check_depends(critic, by_critic, generator)
+            self._check_depends(generator, by_generator, critic)
+            self._critic_loss = critic.objective(critic_loss, by_critic)
+            self._generator_loss = generator.objective(generator_loss, by_generator)
+        self._reached = by_critic | by_generator
+        self.losses = Players(critic_loss.detach(), generator_loss.detach())
 
     def of_critic(self, parameters: Vector) -> Vector:
         """grad_parameters L_critic, differentiable."""
@@ -51,6 +58,15 @@ class Field:
         x, y = self.critic.parameters, self.generator.parameters
         return self.of_critic(x), self.of_critic(y), self.of_generator(x), self.of_generator(y)
 
+    def of_reached(self, vector: Vector) -> list[Tensor | None]:
+        """A vector over both players without the parts of parameters that neither loss depends on.
+
+        The optimisers leave those alone, as they do where there is no `.grad`; along zeros, Adam's moments would move
+        them.
+        """
+        parameters = self.critic.parameters + self.generator.parameters
+        return [part if id(p) in self._reached else None for part, p in zip(vector, parameters, strict=True)]
+
     @staticmethod
     def _gradient(loss: Tensor, parameters: Vector) -> Vector:
         with torch.enable_grad():
@@ -58,26 +74,28 @@ class Field:
         return [torch.zeros_like(p) if g is None else g for g, p in zip(found, parameters, strict=True)]
 
     @staticmethod
-    def _check_depends(player: Player, loss: Tensor, opponent: Player) -> None:
-        if not depends(loss, opponent.parameters):
+    def _check_depends(player: Player, reached: set[int], opponent: Player) -> None:
+        if not any(id(p) in reached for p in opponent.parameters):
             raise ValueError(
                 f"the loss of the {player.who} does not depend on the {opponent.who}'s parameters, expected samples "
                 "that are not detached: the method needs the derivative with respect to both players"
             )
 
 
-def depends(loss: Tensor, parameters: Vector) -> bool:
-    """Whether any of the parameters is a leaf of the loss's graph."""
-    wanted, seen, ahead = {id(p) for p in parameters}, set(), [loss.grad_fn]
+def leaves(loss: Tensor) -> set[int]:
+    """The ids of the tensors at the ends of a loss's graph: what its gradient reaches."""
+    found: set[int] = set()
+    seen: set[Any] = set()
+    ahead: list[Any] = [loss.grad_fn]
     while ahead:
         node = ahead.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if id(getattr(node, "variable", None)) in wanted:
-            return True
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
         ahead.extend(following for following, _ in node.next_functions)
-    return False
+    return found
 
 
 def pulled_back(gradients: Vector, vectors: Vector, parameters: Vector) -> Vector:

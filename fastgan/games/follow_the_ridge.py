@@ -45,6 +45,7 @@ class FollowTheRidge(Game):
         self.max_iterations = count("FollowTheRidge", "max_iterations", max_iterations)
 
     def step(self, critic: Closure, generator: Closure) -> Players:
+        self.check_plain()
         field = self.field(critic, generator)
         x, y = self.critic.parameters, self.generator.parameters
         x_of_critic, y_of_critic, y_of_generator = field.of_critic(x), field.of_critic(y), field.of_generator(y)

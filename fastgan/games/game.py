@@ -1,6 +1,7 @@
 """What every optimiser of a two-player game has in common: two players, one closure each, and a memory."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -27,9 +28,13 @@ class Game(ABC):
 
     A closure returns its player's loss, a scalar, and may be called several times in a step, at other parameters. It
     neither calls `backward` nor detaches the samples: what the opponent does is a constant where that is meant, at no
-    cost. Param groups and schedulers of the two optimisers are theirs, as ever: every step reads them anew. Autocast to
-    bfloat16, inside the closures or around the step, works for all methods but follow-the-ridge; float16 with a
-    GradScaler for none, as that expects one gradient for each step.
+    cost. Autocast to bfloat16, inside the closures or around the step, works for all methods but follow-the-ridge;
+    float16 with a GradScaler for none, as that expects one gradient for each step.
+
+    Param groups and schedulers of the two optimisers are theirs, as ever: every step reads them anew. Weight decay that
+    an optimiser adds to the gradient (Adam's, SGD's) is an L2 term of its player's loss, and is taken where the
+    gradient is; decay beside the gradient (AdamW's) is a part of the optimiser's step, and takes its share of the point
+    that moves: of w in w <- w - lr v(w'). `maximize` makes a player minimise the negative of its loss.
 
     Networks in DistributedDataParallel work with the methods of first order. Those of second order differentiate past
     its reducer, and their step is not linear in the gradients, so that no average over the ranks would be the step of
@@ -60,9 +65,7 @@ class Game(ABC):
         own = {id(p) for p in self.critic.parameters}
         if any(id(p) in own for p in self.generator.parameters):
             raise ValueError("generator: one of its parameters is the critic's too, expected players that share none")
-        if self.plain:
-            for player in self.players:
-                player.check_plain(type(self).__name__)
+        self.check_plain()
         self.memory: dict[str, list[Tensor]] = {}
         """What a method carries from one step to the next besides the optimisers' own state, by name."""
 
@@ -128,6 +131,12 @@ class Game(ABC):
 
     # --- what the methods are made of ---
 
+    def check_plain(self) -> None:
+        """Raises TypeError unless the optimisers are what the method is about; param groups may have come since."""
+        if self.plain:
+            for player in self.players:
+                player.check_plain(type(self).__name__)
+
     def differentiate(self, critic: Closure, generator: Closure) -> Players:
         """Leaves both players' gradients in `.grad`, both at the parameters as they are."""
         return Players(
@@ -160,21 +169,31 @@ class Game(ABC):
         return vector
 
     def descend(self) -> None:
-        """Both optimisers step along `.grad`."""
+        """Both optimisers step along `.grad`, taken where the parameters are."""
         for player in self.players:
             player.optimizer.step()
+
+    def step_from(self, start: Vector) -> None:
+        """Both optimisers step from `start` along `.grad`, taken where the parameters are before."""
+        count = len(self.critic.parameters)
+        self.critic.step_from(start[:count])
+        self.generator.step_from(start[count:])
 
     @property
     def parameters(self) -> list[Tensor]:
         """Of both players, the critic's first."""
         return self.critic.parameters + self.generator.parameters
 
-    def gradients(self) -> list[Tensor]:
-        """Copies of both players' gradients, the critic's first."""
+    def gradients(self) -> Vector:
+        """Both players' gradients of what they minimise, the critic's first; see `Player.gradients`."""
         return self.critic.gradients() + self.generator.gradients()
 
-    def descend_along(self, gradients: list[Tensor]) -> None:
-        """Both optimisers step along these, the critic's first."""
+    def loss_gradients(self) -> Vector:
+        """The same without what decay adds."""
+        return self.critic.loss_gradients() + self.generator.loss_gradients()
+
+    def descend_along(self, gradients: Sequence[Tensor | None]) -> None:
+        """Both optimisers step along gradients of what the players minimise, the critic's first."""
         count = len(self.critic.parameters)
         self.critic.descend_along(gradients[:count])
         self.generator.descend_along(gradients[count:])

@@ -56,7 +56,7 @@ def kind_of(text: str) -> type[Game]:
 
 
 def parse(text: str) -> Method:
-    """`extragradient`, or with the method's settings in their order: `consensus:10`, `lookahead:5:0.5`.
+    """`extragradient`, or with the method's settings in their order: `consensus:1`, `lookahead:5:0.5`.
 
     Returns:
         What makes the game of two optimisers.

@@ -47,6 +47,7 @@ class RungeKutta(Game):
         self.second_order = self.weight > 0
 
     def step(self, critic: Closure, generator: Closure) -> Players:
+        self.check_plain()
         critic, generator = self.replayed(critic, generator)
         start = self.positions()
         pull = self._regulariser(critic, generator) if self.weight else None

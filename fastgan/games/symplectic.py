@@ -60,5 +60,5 @@ class SymplecticAdjustment(Game):
             aligned = dot(v, h) * dot(adjustment, h) / sum(g.numel() for g in v) + EPSILON
             # Its sign stays on the device.
             adjustment = [part * torch.sign(aligned).to(part) for part in adjustment]
-        self.descend_along(plus(v, adjustment, self.strength))
+        self.descend_along(field.of_reached(plus(v, adjustment, self.strength)))
         return field.losses

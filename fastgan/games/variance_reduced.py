@@ -39,7 +39,7 @@ class VarianceReducedExtragradient(Game):
         count, total = 0, None
         for critic, generator in batches:
             self.differentiate(critic, generator)
-            gradients = self.gradients()
+            gradients = self.loss_gradients()
             total = gradients if total is None else plus(total, gradients)
             count += 1
         if total is None:
@@ -56,7 +56,7 @@ class VarianceReducedExtragradient(Game):
         here = self.gradients()
         self.move_to(snapshot)
         self.differentiate(critic, generator)
-        correction = plus(mean, self.gradients(), -1.0)
+        correction = plus(mean, self.loss_gradients(), -1.0)  # decay has no noise to reduce
         self.move_to(start)
         self.descend_along(plus(here, correction))
         self.differentiate(critic, generator)

@@ -17,7 +17,7 @@ from fastgan.losses.hinge import HINGE
 from fastgan.losses.label_smoothing import label_smoothing
 from fastgan.losses.least_squares import LEAST_SQUARES
 from fastgan.losses.loss import Loss, Players
-from fastgan.losses.maximum_likelihood import MAXIMUM_LIKELIHOOD
+from fastgan.losses.maximum_likelihood import MAXIMUM_LIKELIHOOD, PLAIN_MAXIMUM_LIKELIHOOD
 from fastgan.losses.minimax import MINIMAX
 from fastgan.losses.mmd import MMD, maximum_mean_discrepancy, mmd_with, witness_function
 from fastgan.losses.nonsaturating import NONSATURATING
@@ -29,7 +29,7 @@ from fastgan.losses.wasserstein import WASSERSTEIN
 # What users call them; each is named as the module it stands in.
 hinge, least_squares, maximum_likelihood, minimax, mmd = HINGE, LEAST_SQUARES, MAXIMUM_LIKELIHOOD, MINIMAX, MMD
 nonsaturating, relativistic_pairing, wasserstein = NONSATURATING, RELATIVISTIC_PAIRING, WASSERSTEIN
-sliced_wasserstein = SLICED_WASSERSTEIN
+plain_maximum_likelihood, sliced_wasserstein = PLAIN_MAXIMUM_LIKELIHOOD, SLICED_WASSERSTEIN
 
 LOSSES: dict[str, Loss] = {
     loss.name: loss
@@ -37,6 +37,7 @@ LOSSES: dict[str, Loss] = {
         nonsaturating,
         minimax,
         maximum_likelihood,
+        plain_maximum_likelihood,
         hinge,
         wasserstein,
         least_squares,
@@ -63,10 +64,11 @@ _OF_NUMBERS: dict[str, tuple[Callable[..., Loss], int, str]] = {
 def parse(text: str) -> Loss:
     """What an objective is called, with its parameter if it has one.
 
-    `hinge`, `fgan:kl`, `mmd:gaussian`; with a number `fgan:alpha:0.5`, `fgan:weighted_jensen_shannon:0.3`, `ebgan:0.5`
-    (the margin), `began:0.7` (gamma), `began:0.7:0.01` (and lambda_k); with the generator of the minimax form
-    `fgan:kl:saturating`, `fgan:alpha:0.5:saturating`; `label_smoothing:0.9:nonsaturating` of any classifier's
-    objective, `feature_matching:nonsaturating` of any of logits.
+    `hinge`, `fgan:kl`, `mmd:gaussian`, `maximum_likelihood:plain`; with a number `fgan:alpha:0.5`,
+    `fgan:weighted_jensen_shannon:0.3`, `ebgan:0.5` (the margin), `began:0.7` (gamma), `began:0.7:0.01` (and lambda_k);
+    with the generator of the minimax form `fgan:kl:saturating`, `fgan:alpha:0.5:saturating`;
+    `label_smoothing:0.9:nonsaturating` of any classifier's objective, `feature_matching:nonsaturating` of any of
+    logits.
 
     Returns:
         The `Loss`; one that has a state (began) is a fresh one at every call.
@@ -118,6 +120,6 @@ __all__ = [
     "DIVERGENCES", "LOSSES", "Loss", "Players", "auxiliary_classifier", "began", "ebgan", "feature_matching",
     "feature_matching_with", "fgan", "hinge", "label_smoothing", "learned_moments", "least_squares",
     "maximum_likelihood", "maximum_mean_discrepancy", "minimax", "mmd", "mmd_with", "nonsaturating", "parse",
-    "pulling_away", "relativistic_pairing", "semi_supervised", "sliced_wasserstein", "squared_sliced_wasserstein",
-    "supervised", "wasserstein", "witness_function",
+    "plain_maximum_likelihood", "pulling_away", "relativistic_pairing", "semi_supervised", "sliced_wasserstein",
+    "squared_sliced_wasserstein", "supervised", "wasserstein", "witness_function",
 ]  # fmt: skip

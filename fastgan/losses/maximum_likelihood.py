@@ -3,6 +3,8 @@
 For the best critic exp(D) = p / q, so that the gradient of -E_q exp(D(G(z))) is that of the data's log-likelihood
 (Goodfellow 2014, On distinguishability criteria, arXiv:1412.6515). The weights exp(D) of a batch differ by orders of
 magnitude: its gradient is carried by the few samples that the critic likes best.
+
+`maximum_likelihood` divides that gradient by E_q exp(D) of the batch, `maximum_likelihood:plain` does not.
 """
 
 import math
@@ -10,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from fastgan.losses.divergences import exp
 from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 from fastgan.losses.nonsaturating import critic as classification
@@ -31,10 +34,11 @@ def critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
-    """-log E_q exp(D(G(z))), through the largest logit of the batch.
+    """-log E_q exp(D(G(z))), whose slope by the logit D_i of a sample is -exp(D_i) / sum_j exp(D_j) over the batch
 
     Its gradient is that of -E_q exp(D(G(z))) divided by E_q exp(D(G(z))), which is 1 for the best critic: the
-    direction is the same, and no exponential overflows.
+    direction is the same, and no exponential overflows. In a batch of one sample the slope is -1 whatever the logit,
+    where the tutorial's figure draws -1/2 exp(D): that is half of the slope of `plain_generator`.
 
     Args:
         fake_logits: the critic's output on samples, any shape, floating point.
@@ -51,4 +55,23 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     return math.log(logits.numel()) - largest - torch.logsumexp((logits - largest).flatten(), 0)
 
 
-MAXIMUM_LIKELIHOOD = Loss("maximum_likelihood", critic, generator, "Goodfellow 2016, arXiv:1701.00160", classifier=True)
+def plain_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
+    """-E_q exp(D(G(z))), the tutorial's loss twice, as the critic's is: its slope for one sample is -exp(D)
+
+    Beyond a logit of 30 the exponential goes on as its tangent, so that nothing overflows.
+
+    Args:
+        fake_logits: the critic's output on samples, any shape, floating point.
+        real_logits: not used.
+
+    Returns:
+        A scalar; -1 at equilibrium.
+
+    Goodfellow 2016, NIPS tutorial, arXiv:1701.00160, section 3.2.4 and figure 16.
+    """
+    return -exp(wide(fake_logits)).mean()
+
+
+PAPER = "Goodfellow 2016, arXiv:1701.00160"
+MAXIMUM_LIKELIHOOD = Loss("maximum_likelihood", critic, generator, PAPER, classifier=True)
+PLAIN_MAXIMUM_LIKELIHOOD = Loss("maximum_likelihood:plain", critic, plain_generator, PAPER, classifier=True)

@@ -63,6 +63,7 @@ PARAMETERS = """
 | `fgan:weighted_jensen_shannon:0.3` | pi | `fgan(divergences.weighted_jensen_shannon(0.3))` |
 | `fgan:kl:saturating`, `fgan:alpha:0.5:saturating` | the generator's loss is `-E_q f*(T)`, its part of the bound \
 | `fgan("kl", saturating=True)` |
+| `maximum_likelihood:plain` | without the division by the batch's `E_q exp(D(G(z)))` | `plain_maximum_likelihood` |
 | `mmd:gaussian` | the kernel | `mmd_with("gaussian")` |
 | `label_smoothing:0.9:nonsaturating` | the target of data; for classifiers | `label_smoothing(nonsaturating, 0.9)` |
 | `feature_matching:hinge` | the critic's game, any of logits | `feature_matching_with(hinge)` |
@@ -74,15 +75,21 @@ The critics of `ebgan` and `began` are autoencoders in `fastgan.nn.Reconstructio
 for `ebgan` and 1 for `began`; those of `sliced_wasserstein` and `feature_matching` return a logit and then their
 features in one vector, as `fastgan.nn.LogitAndFeatures(critic, layer)` does. `mmd` needs two samples or more of each.
 
+The gradient of the generator's loss of `maximum_likelihood` is divided by the mean of exp(D) over the batch: the slope
+by the logit D_i of a sample is -exp(D_i) / sum_j exp(D_j), so that those of a batch add up to -1 and one sample alone
+has -1 everywhere, where the figure of the NIPS tutorial draws -1/2 exp(D). `maximum_likelihood:plain` has the slope
+-exp(D) of one sample, twice that of the figure, as the critic's loss here is twice the tutorial's.
+
 Gradient penalties are of the gradient of D; where the critic gives several numbers, of the one that `loss.witness`
 makes of them: with `feature_matching` and `sliced_wasserstein` the logit, with `semi_supervised` log Z, with `mmd` the
 witness function of its features.
 
 Losses are computed and returned in float32 (float64 for float64), whatever type the critic's outputs have, under
 `torch.autocast` too. They and their gradients are finite as long as the sums over the batch are: with 64 samples, for
-outputs up to about 1e36 where they count linearly in the end, 1e23 in the games over exponentials (`fgan:kl`,
-`reverse_kl`, `neyman`, `squared_hellinger`, `jeffrey`, `alpha`), 1e18 where they are squared (`least_squares`,
-`fgan:pearson`, `mmd`, `feature_matching`), 1e16 with `sliced_wasserstein`, whose sum is over 512 directions as well.
+outputs up to about 1e36 where they count linearly in the end, 1e23 in the games over exponentials
+(`maximum_likelihood:plain`, `fgan:kl`, `reverse_kl`, `neyman`, `squared_hellinger`, `jeffrey`, `alpha`), 1e18 where
+they are squared (`least_squares`, `fgan:pearson`, `mmd`, `feature_matching`), 1e16 with `sliced_wasserstein`, whose sum
+is over 512 directions as well.
 The gradient comes back in the type of the outputs: in float16 that of an exponential, which reaches e^30 divided by the
 batch, is infinite above 65504.
 """

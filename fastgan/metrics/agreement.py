@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastgan.metrics.checks import check_class_logits, check_classes
+
 
 @dataclass(frozen=True)
 class ClassAgreement:
@@ -26,7 +28,13 @@ def class_agreement(class_logits: Tensor, labels: Tensor) -> ClassAgreement:
     Args:
         class_logits: the classifier's on each image, floating point [N, classes], N at least 1.
         labels: the classes that they should be of, int64 [N].
+
+    Raises:
+        TypeError, ValueError: the logits or labels have another type or shape, are none or not finite, or a label is
+            no class.
     """
+    check_class_logits("class_agreement", "class_logits", class_logits)
+    check_classes("class_agreement", "labels", labels, len(class_logits), class_logits.shape[1])
     classes = class_logits.shape[1]
     right = class_logits.argmax(dim=1) == labels
     of_class = torch.bincount(labels, minlength=classes)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from fastgan.metrics.checks import check_classes, check_set
 from fastgan.metrics.classifier import digit_judge, train_classifier_on, training_digits
-from fastgan.ops.checks import check_labels
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,15 @@ def classification_accuracy_score(samples: Tensor, labels: Tensor) -> Classifica
         labels: the digits that they were asked to be, int64 [N].
 
     Raises:
-        TypeError: the labels are no integers.
-        ValueError: there are no samples, they are of another shape, or the labels are not one digit for each.
+        TypeError: the samples are not of floating point, or the labels no integers.
+        ValueError: there are no samples, they are of another shape or not finite, or the labels are not one digit for
+            each.
 
     Ravuri and Vinyals 2019, arXiv:1905.10887, section 3.
     """
     owner = "classification_accuracy_score"
-    if samples.shape[1:] != (1, 8, 8) or not len(samples):
-        raise ValueError(f"{owner}: samples have shape {list(samples.shape)}, expected [at least 1, 1, 8, 8]")
-    check_labels(owner, "labels", labels, len(samples))
-    wrong = labels[(labels < 0) | (labels > 9)]
-    if len(wrong):
-        raise ValueError(f"{owner}: labels hold {wrong[0]}, expected digits, 0 to 9")
+    check_set(owner, "samples", samples, (1, 8, 8))
+    check_classes(owner, "labels", labels, len(samples), 10)
     real, real_labels = training_digits()
     count = min(len(samples), len(real))
     _, accuracy = train_classifier_on(samples[:count], labels[:count].long())

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastgan.metrics.checks import check_classes, check_set
+
 CONFIDENT = 0.9
 """A sample counts as confident if its most likely class has at least this probability."""
 COVERED = 0.01
@@ -37,9 +39,18 @@ def class_coverage(probabilities: Tensor, labels: Tensor) -> ClassCoverage:
         probabilities: floating point [N, classes], the classifier's on each sample, N at least 1.
         labels: int64 [M], the classes of the data; every class must occur.
 
+    Raises:
+        TypeError, ValueError: the probabilities or labels have another type or shape, are none or out of range, or a
+            class does not occur.
+
     Srivastava et al. 2017 (VEEGAN), arXiv:1705.07761, section 5, counts modes and this KL on stacked MNIST.
     """
+    check_set("class_coverage", "probabilities", probabilities, ("classes",))
     classes = probabilities.shape[1]
+    check_classes("class_coverage", "labels", labels, len(labels), classes)
+    missing = (torch.bincount(labels, minlength=classes) == 0).nonzero()
+    if len(missing):
+        raise ValueError(f"class_coverage: labels lack class {missing[0].item()}, expected every class to occur")
     highest, guess = probabilities.max(dim=1)
     confident = highest >= CONFIDENT
     per_class = torch.bincount(guess[confident], minlength=classes)

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from fastgan.data import digit_labels, digits
 from fastgan.metrics.agreement import ClassAgreement, class_agreement
+from fastgan.metrics.checks import check_classes, check_set
 from fastgan.metrics.classification_accuracy import ClassificationAccuracy, classification_accuracy_score
 from fastgan.metrics.classifier import digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
 from fastgan.metrics.distances import frechet_distance, kernel_distance
 from fastgan.metrics.inception_score import inception_score
 from fastgan.metrics.precision_recall import density_coverage, precision_recall
-from fastgan.ops.checks import check_labels
 
 HALF = 898
 """Images in each half of the 1,797 digits, and so the fewest samples that can be compared with them."""
@@ -100,12 +100,12 @@ def evaluate_digits(samples: Tensor, asked: Tensor | None = None) -> DigitsRepor
         asked: the digits that they were asked to be, int64 [N], of a class-conditional generator.
 
     Raises:
-        TypeError, ValueError: the samples are too few or of another shape, or `asked` is not one digit for each.
+        TypeError, ValueError: the samples are too few, of another type or shape or not finite, or `asked` is not one
+            digit for each.
     """
-    if samples.shape[1:] != (1, 8, 8) or len(samples) < HALF:
-        raise ValueError(f"samples have shape {list(samples.shape)}, expected [at least {HALF}, 1, 8, 8]")
+    check_set("evaluate_digits", "samples", samples, (1, 8, 8), HALF)
     if asked is not None:
-        check_labels("evaluate_digits", "asked", asked, len(samples))
+        check_classes("evaluate_digits", "asked", asked, len(samples), 10)
     judge = digit_judge()
     real, labels = digits().pixels, digit_labels()
     features, sampled = judge.network(real), judge.network(samples)

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from fastgan.metrics.checks import check_set
 from fastgan.metrics.kernel_variance import kernel_distance_variance
-from fastgan.ops.checks import check_count, check_shape
+from fastgan.ops.checks import check_count
 
 SUBSET_SIZE = 500
 
@@ -35,11 +36,17 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     Args:
         real, fake: floating point [N, F] and [M, F], N and M at least 2.
 
+    Raises:
+        TypeError, ValueError: the features have another type or shape, are too few or not finite.
+
     Heusel et al. 2017, arXiv:1706.08500, equation 6.
     """
+    check_set("frechet_distance", "real", real, ("F",), 2)
+    check_set("frechet_distance", "fake", fake, real.shape[1:], 2)
     metric = FrechetInceptionDistance(feature=_Features(real.shape[1]))
-    metric.update(real, real=True)
-    metric.update(fake, real=False)
+    # It computes in float64, and would round the result to the type of the features.
+    metric.update(real.detach().double(), real=True)
+    metric.update(fake.detach().double(), real=False)
     return metric.compute().item()
 
 
@@ -57,16 +64,14 @@ def kernel_distance(real: Tensor, fake: Tensor, subsets: int = 100, seed: int = 
         about a fifth too large.
 
     Raises:
-        TypeError, ValueError: the features have another type or shape, they are too few, or there are too few subsets.
+        TypeError, ValueError: the features have another type or shape, are too few or not finite, or there are too few
+            subsets.
 
     Bińkowski et al. 2018, arXiv:1801.01401.
     """
-    check_shape("kernel_distance", "real", real, ("N", "F"))
-    check_shape("kernel_distance", "fake", fake, ("M", real.shape[1]))
+    check_set("kernel_distance", "real", real, ("F",), SUBSET_SIZE)
+    check_set("kernel_distance", "fake", fake, real.shape[1:], SUBSET_SIZE)
     check_count("kernel_distance", "subsets", subsets)
-    for name, features in (("real", real), ("fake", fake)):
-        if len(features) < SUBSET_SIZE:
-            raise ValueError(f"kernel_distance: {name} has {len(features)} points, expected at least {SUBSET_SIZE}")
     if subsets < 2:
         raise ValueError(f"kernel_distance: subsets is {subsets}, expected at least 2")
     with warnings.catch_warnings():

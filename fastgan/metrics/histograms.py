@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastgan.metrics.checks import check_finite, check_set
 from fastgan.ops.checks import check_count, check_number, check_shape
 
 
@@ -30,9 +31,9 @@ def histogram_divergences(
 ) -> Divergences:
     """The divergences between two sets of points, counted in equal bins.
 
-    Points outside of the range, and those that are not finite, are counted in one bin more, so none is lost. Wide bins
-    make the divergences too small and few points make them too large, KL by about the number of occupied bins over
-    twice that of either set's points. Compare only figures of equal bins and equally many points.
+    Points outside of the range are counted in one bin more, so none is lost. Wide bins make the divergences too small
+    and few points make them too large, KL by about the number of occupied bins over twice that of either set's points.
+    Compare only figures of equal bins and equally many points.
 
     Args:
         real, fake: floating point [N, D] and [M, D], N and M at least 1; D is 1 or 2, as bins^D are counted.
@@ -41,20 +42,18 @@ def histogram_divergences(
         pseudo_count: added to every bin, so that KL is finite; 0 leaves it infinite where a bin is empty on one side.
 
     Raises:
-        TypeError, ValueError: the points have another type or shape or are none, or the bins, range or pseudo-count
-            are not what is said above.
+        TypeError, ValueError: the points have another type or shape, are none or not finite, or the bins, range or
+            pseudo-count are not what is said above.
     """
     owner = "histogram_divergences"
-    check_shape(owner, "real", real, ("N", len(range)))
-    check_shape(owner, "fake", fake, ("M", len(range)))
+    check_set(owner, "real", real, (len(range),))
+    check_set(owner, "fake", fake, (len(range),))
     check_count(owner, "bins", bins)
     check_number(owner, "pseudo_count", pseudo_count)
     if len(range) not in (1, 2) or not all(np.isfinite(pair).all() and pair[0] < pair[1] for pair in range):
         raise ValueError(f"{owner}: range is {range!r}, expected one or two pairs (least, largest)")
     counted = []
-    for name, points in (("real", real), ("fake", fake)):
-        if not len(points):
-            raise ValueError(f"{owner}: {name} has shape {list(points.shape)}, expected at least 1 point")
+    for points in (real, fake):
         inside, _ = np.histogramdd(points.detach().double().cpu().numpy(), bins, range)
         counts = torch.from_numpy(np.append(inside, len(points) - inside.sum()))
         counted.append(counts + pseudo_count)
@@ -76,8 +75,9 @@ def divergences(real: Tensor, fake: Tensor) -> Divergences:
     check_shape("divergences", "real", real, ["B"] * real.dim())
     check_shape("divergences", "fake", fake, real.shape)
     for name, weights in (("real", real), ("fake", fake)):
-        if not (weights.isfinite().all() and (weights >= 0).all() and weights.sum() > 0):
-            raise ValueError(f"divergences: {name} has negative or infinite entries or only zeros, expected weights")
+        check_finite("divergences", name, weights)
+        if not ((weights >= 0).all() and weights.sum() > 0):
+            raise ValueError(f"divergences: {name} has negative entries or only zeros, expected weights")
     p, q = (weights.detach().double() / weights.detach().double().sum() for weights in (real, fake))
     middle = (p + q) / 2
     return Divergences((_kl(p, middle) + _kl(q, middle)) / 2, _kl(p, q), _kl(q, p))

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import check_count, check_shape
+from fastgan.metrics.checks import check_class_logits
+from fastgan.ops.checks import check_count
 
 
 def inception_score(class_logits: Tensor, splits: int = 10, seed: int = 0) -> tuple[float, float]:
@@ -23,11 +24,12 @@ def inception_score(class_logits: Tensor, splits: int = 10, seed: int = 0) -> tu
         score of N / splits samples varies, no standard error of the mean.
 
     Raises:
-        TypeError, ValueError: the logits have another type or shape, or there are fewer than there are splits.
+        TypeError, ValueError: the logits have another type or shape or hold NaN or infinity, or there are fewer than
+            there are splits.
 
     Salimans et al. 2016, arXiv:1606.03498, section 4; any classifier takes the place of Inception.
     """
-    check_shape("inception_score", "class_logits", class_logits, ("N", "classes"))
+    check_class_logits("inception_score", "class_logits", class_logits)
     check_count("inception_score", "splits", splits)
     if len(class_logits) < splits:
         raise ValueError(f"inception_score: splits is {splits}, expected at most the {len(class_logits)} samples")

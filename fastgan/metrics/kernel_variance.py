@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from fastgan.metrics.checks import check_set
+
 CHUNK = 64
 """Rows of a kernel matrix that are made at a time: a thousand columns of them stay in the cache."""
 
@@ -28,8 +30,13 @@ def kernel_distance_variance(real: Tensor, fake: Tensor) -> float:
     Args:
         real, fake: floating point [N, F] and [M, F], N and M at least 4.
 
+    Raises:
+        TypeError, ValueError: the features have another type or shape, are too few or not finite.
+
     Hoeffding 1948 for the sum; Sutherland et al. 2017, arXiv:1611.04488, for the distance.
     """
+    check_set("kernel_distance_variance", "real", real, ("F",), 4)
+    check_set("kernel_distance_variance", "fake", fake, real.shape[1:], 4)
     x, y = real.detach().double(), fake.detach().double()
     n, m = len(x), len(y)
     x_among_x, pairs_xx = _within(x)

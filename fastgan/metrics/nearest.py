@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fastgan.data import Images
+from fastgan.metrics.checks import check_finite, check_set
 from fastgan.ops.checks import check_count, check_floating
 
 CHUNK = 2**23
@@ -37,7 +38,7 @@ def nearest_neighbours(samples: Tensor, data: Tensor | Images, k: int = 1) -> tu
     taken from the differences, so that a copy is at exactly 0.
 
     Args:
-        samples: floating point [N, ...] on the CPU.
+        samples: floating point [N, ...] on the CPU, N at least 1.
         data: floating point [M, ...] on the CPU, of the same shape but for the first dimension, or images, which are
             compared as float32 in [-1, 1]; M at least k.
         k: how many, at least 1.
@@ -47,7 +48,8 @@ def nearest_neighbours(samples: Tensor, data: Tensor | Images, k: int = 1) -> tu
 
     Raises:
         TypeError: a tensor is not of floating point.
-        ValueError: k is no integer of at least 1, there are fewer than k points, or the shapes do not fit.
+        ValueError: k is no integer of at least 1, there is no sample or are fewer than k points, the shapes do not fit,
+            or numbers are not finite.
     """
     _check("nearest_neighbours", samples, data, k)
     points = samples.flatten(1).double()
@@ -77,17 +79,15 @@ def memorisation(samples: Tensor, data: Tensor | Images) -> Memorisation:
     so the ratio of any samples but copies is large.
 
     Args:
-        samples, data: as in `nearest_neighbours`, N at least 1 and M at least 2.
+        samples, data: as in `nearest_neighbours`, M at least 2.
 
     Raises:
-        TypeError, ValueError: as there, or there is no sample.
+        TypeError, ValueError: as there.
 
     Meehan et al. 2020, arXiv:2004.05675, compare the distances of samples with those of held-out data, which the runs
     here do not keep.
     """
     _check("memorisation", samples, data, 2)
-    if not len(samples):
-        raise ValueError("memorisation: there are no samples, expected at least 1")
     chosen = torch.randperm(len(data), generator=torch.Generator().manual_seed(0))[:REFERENCES]
     references = data.batch(chosen) if isinstance(data, Images) else data[chosen]
     distances, _ = nearest_neighbours(torch.cat([samples, references.to(samples.dtype)]), data, 2)
@@ -102,14 +102,15 @@ def _points(data: Tensor | Images, indices: Tensor) -> Tensor:
 
 
 def _check(owner: str, samples: Tensor, data: Tensor | Images, k: int) -> None:
-    check_floating(owner, "samples", samples)
-    if isinstance(data, Tensor):
-        check_floating(owner, "data", data)
     check_count(owner, "k", k)
-    shape = tuple(data.shape[1:] if isinstance(data, Tensor) else data.shape)
-    if samples.ndim < 2 or tuple(samples.shape[1:]) != shape:
-        raise ValueError(
-            f"{owner}: samples have shape {list(samples.shape)}, expected [N, {', '.join(map(str, shape))}] as the data"
-        )
+    if isinstance(data, Images):
+        one = data.shape
+        if data.pixels.is_floating_point():
+            check_finite(owner, "data", data.pixels)
+    else:
+        check_floating(owner, "data", data)
+        check_set(owner, "data", data, ["D"] * max(1, data.ndim - 1))
+        one = tuple(data.shape[1:])
+    check_set(owner, "samples", samples, one)
     if len(data) < k:
         raise ValueError(f"{owner}: data hold {len(data)} points, expected at least {k}")

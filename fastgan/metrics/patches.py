@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fastgan.data import Images
+from fastgan.metrics.checks import check_finite, check_set
 from fastgan.metrics.pyramid import SMALLEST, laplacian_pyramid
 from fastgan.metrics.sliced_wasserstein import random_directions, sorted_projections, wasserstein
 
@@ -66,19 +67,23 @@ def evaluate_patches(samples: Tensor, images: Images) -> PatchReport:
         images: real ones of the same shape, at least two.
 
     Raises:
-        ValueError: there are too few, they are smaller than 16×16, or their shapes differ.
+        TypeError, ValueError: there are too few, they are smaller than 16×16 or not finite, or their shapes differ.
 
     Karras et al. 2018, arXiv:1710.10196, section 5.
     """
-    shape = tuple(samples.shape[1:])
-    if shape != images.shape or len(shape) != 3 or min(shape[1:]) < SMALLEST:
+    shape = images.shape
+    check_set("evaluate_patches", "samples", samples, shape)
+    if min(shape[1:]) < SMALLEST:
         raise ValueError(
-            f"samples have shape {list(samples.shape)} and images {list(images.shape)}, expected [N, C, H, W] and "
-            f"[C, H, W] with sides of at least {SMALLEST}"
+            f"evaluate_patches: images have shape {list(shape)}, expected [C, H, W] with sides of at least {SMALLEST}"
         )
+    if images.pixels.is_floating_point():
+        check_finite("evaluate_patches", "images", images.pixels)
     count = min(len(samples), len(images)) // 2
     if count < 1:
-        raise ValueError(f"there are {len(samples)} samples and {len(images)} images, expected at least 2 of each")
+        raise ValueError(
+            f"evaluate_patches: there are {len(samples)} samples and {len(images)} images, expected at least 2 of each"
+        )
     sampled = Images("samples", samples)
     sizes = [level.shape[2:] for level in laplacian_pyramid(samples[:1])]
     random = torch.Generator().manual_seed(0)

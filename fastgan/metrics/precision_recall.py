@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import check_count, check_shape
+from fastgan.metrics.checks import check_set
+from fastgan.ops.checks import check_count
 
 CHUNK_BYTES = 2**26
 """Of the distances that are in memory at a time."""
@@ -30,7 +31,8 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> tuple[float, flo
         Precision and recall, each from 0 to 1.
 
     Raises:
-        TypeError, ValueError: the features have another type or shape, or k is not less than N and M.
+        TypeError, ValueError: the features have another type or shape, are none or not finite, or k is not less than N
+            and M.
 
     Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1 and 2.
     """
@@ -59,7 +61,7 @@ def density_coverage(real: Tensor, fake: Tensor, k: int = 5) -> tuple[float, flo
         Density, at least 0, and coverage, from 0 to 1.
 
     Raises:
-        TypeError, ValueError: the features have another type or shape, or k is not less than N.
+        TypeError, ValueError: the features have another type or shape, are none or not finite, or k is not less than N.
 
     Naeem et al. 2020, arXiv:2002.09797, equations 4 and 5. Their code leaves out the sphere of a ball, which matters to
     ties only.
@@ -90,10 +92,10 @@ def _distances(points: Tensor, others: Tensor) -> Iterator[tuple[slice, Tensor]]
 
 def _checked(owner: str, real: Tensor, fake: Tensor, k: int, both: bool) -> tuple[Tensor, Tensor]:
     """The features in float32 or float64, detached."""
-    check_shape(owner, "real", real, ("N", "F"))
-    check_shape(owner, "fake", fake, ("M", real.shape[1]))
+    check_set(owner, "real", real, ("F",))
+    check_set(owner, "fake", fake, real.shape[1:])
     check_count(owner, "k", k)
-    if k >= len(real) or (both and k >= len(fake)) or not len(fake):
+    if k >= len(real) or (both and k >= len(fake)):
         raise ValueError(f"{owner}: k is {k}, expected less than the numbers of points, {len(real)} and {len(fake)}")
     dtype = torch.promote_types(torch.promote_types(real.dtype, fake.dtype), torch.float32)
     return real.detach().to(dtype), fake.detach().to(dtype)

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastgan.metrics.checks import check_set
+
 SMALLEST = 16
 
 
@@ -23,8 +25,12 @@ def laplacian_pyramid(images: Tensor, smallest: int = SMALLEST) -> list[Tensor]:
     Returns:
         [N, C, H, W], [N, C, H/2, W/2], ...: at least one level, of the same dtype.
 
+    Raises:
+        TypeError, ValueError: the images have another type or shape, are none or not finite.
+
     Burt and Adelson 1983, with the binomial filter of five taps (their a = 3/8), mirrored at the border.
     """
+    check_set("laplacian_pyramid", "images", images, ("C", "H", "W"))
     levels = []
     while all(side % 2 == 0 and side >= 2 * smallest for side in images.shape[-2:]):
         rows, columns = (_halving_and_doubling(side, images.dtype) for side in images.shape[-2:])

@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from fastgan.metrics.checks import check_set
+from fastgan.ops.checks import check_count
+
 
 def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = 512, seed: int = 0) -> tuple[float, float]:
     """The mean of the 1-Wasserstein distances between two sets of points, projected onto random lines.
@@ -20,17 +23,20 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = 512, seed:
         The mean over the lines, and its standard error for the choice of the lines.
 
     Raises:
-        ValueError: the shapes are not the same [N, D], or there are fewer than two projections.
+        TypeError, ValueError: the points have another type, other shapes than the same [N, D] or are not finite, or
+            there are fewer than two projections.
 
     Rabin et al. 2011, Wasserstein barycenter and its application to texture mixing; with the first power of the
     distance as in Karras et al. 2018, arXiv:1710.10196.
     """
-    if real.shape != fake.shape or real.dim() != 2 or not len(real):
-        raise ValueError(
-            f"real and fake have shapes {list(real.shape)} and {list(fake.shape)}, expected the same [N, D]"
-        )
+    owner = "sliced_wasserstein"
+    check_set(owner, "real", real, ("D",))
+    check_set(owner, "fake", fake, real.shape[1:], len(real))
+    if len(real) != len(fake):
+        raise ValueError(f"{owner}: fake has shape {list(fake.shape)}, expected {list(real.shape)}, as real has")
+    check_count(owner, "projections", projections)
     if projections < 2:
-        raise ValueError(f"projections is {projections}, expected at least 2")
+        raise ValueError(f"{owner}: projections is {projections}, expected at least 2")
     directions = random_directions(real.shape[1], projections, torch.Generator().manual_seed(seed))
     distances = wasserstein(*(sorted_projections(points, directions) for points in (real, fake)))
     return distances.mean().item(), distances.std().item() / math.sqrt(projections)

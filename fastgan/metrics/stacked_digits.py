@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fastgan.data import digit_labels, digits
+from fastgan.metrics.checks import check_set
 from fastgan.metrics.classifier import DigitClassifier, digit_judge
 from fastgan.metrics.coverage import CONFIDENT
 
@@ -55,12 +56,11 @@ def evaluate_stacked_digits(samples: Tensor) -> StackedDigitsReport:
         samples: float32 [N, 3, 8, 8] in [-1, 1] on the CPU, N at least 1; 26,000 to compare with what is published.
 
     Raises:
-        ValueError: they are none, or of another shape.
+        TypeError, ValueError: they are none, of another type or shape, or not finite.
 
     Srivastava et al. 2017 (VEEGAN), arXiv:1705.07761, section 5; Lin et al. 2018 (PacGAN), arXiv:1712.04086, section 4.
     """
-    if samples.shape[1:] != (3, 8, 8) or not len(samples):
-        raise ValueError(f"samples have shape {list(samples.shape)}, expected [at least 1, 3, 8, 8]")
+    check_set("evaluate_stacked_digits", "samples", samples, (3, 8, 8))
     judge = digit_judge()
     # Stacked afresh: the 50,000 that are trained on have chance deviations of their own.
     drawn = torch.randint(len(digit_labels()), (len(samples), 3), generator=torch.Generator().manual_seed(1))

@@ -50,7 +50,7 @@ class TrainConfig:
         beta1, beta2: Adam's decay rates, for both players; the preset's where these step by SGD.
         ema: decay of the averaged generator per step.
         optimizer: how the game is played, as `fastgan.games.parse` reads it: `alternating`, `alternating:5` (steps of
-            the critic for each of the generator), `extragradient`, `consensus:10`, ... The players step by Adam, or by
+            the critic for each of the generator), `extragradient`, `consensus:1`, ... The players step by Adam, or by
             SGD where the method is about steps of that form.
         penalty: the critic's gradient penalties, e.g. `r1:10,r2:10`; empty or `none` for no penalty.
         penalty_every: steps between two with the penalties, which then weigh as many times as much.

@@ -30,11 +30,13 @@ class TrainedCritic:
             without gradients.
         config: the settings of the run.
         step: steps that it was trained for.
+        digest: of the files that it was trained on; empty for built-in data.
     """
 
     network: nn.Module
     config: TrainConfig
     step: int
+    digest: str = ""
 
     @property
     def num_features(self) -> int:
@@ -97,8 +99,8 @@ def load_critic(path: str | Path, device: str = "cpu") -> TrainedCritic:
     Raises:
         UserError: there is no checkpoint, it is damaged or of another version, or there is no such device.
     """
-    network, config, step, _ = restore(path, device, "critic", _build)
-    return TrainedCritic(network, config, step)
+    found = restore(path, device, "critic", _build)
+    return TrainedCritic(found.network, found.config, found.step, found.digest)
 
 
 def _build(config: TrainConfig, num_classes: int, tensors: dict[str, Tensor]) -> nn.Module:

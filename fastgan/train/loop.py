@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fastgan.errors import UserError
 from fastgan.train.config import TrainConfig
+from fastgan.train.guard import DivergedError, Guard, check_tensors
 from fastgan.train.progress import TrainingProgress
 from fastgan.train.records import Records
 from fastgan.train.results import Step
@@ -36,9 +36,10 @@ def train_until(
     was interrupted in between.
 
     Raises:
-        UserError: a loss is no longer finite. It is never saved.
+        DivergedError: a loss, a gradient or what would be saved is no longer finite, or a gradient is far too large.
+            Nothing of it is saved.
     """
-    regularisation = config.regularisation
+    regularisation, guard = config.regularisation, Guard()
     last: Step | None = None
     saved_at, noted = None, False
     while state.step < config.steps and stop.signal is None:
@@ -48,22 +49,30 @@ def train_until(
             noted = True
         last = taken if last is None else taken.after(last)
         step = state.step
+        guard.record(step, state.game, taken.losses)
         progress.advance(step)
         if step % config.log_every == 0:
+            guard.check()
             values = _finite(step, last)
             rate = progress.report(step, {player: values[player] for player in last.losses})
             records.scalars(step, {**values, "images_per_second": round(rate, 1)})
         if step % config.sample_every == 0:
+            _check(state, guard)
             records.samples(step, *_picture(state, config))
         if step % config.save_every == 0:
-            _finite(step, last)
+            _check(state, guard)
             save()
             saved_at = step
     if saved_at != state.step:
-        if last is not None:
-            _finite(state.step, last)
+        _check(state, guard)
         records.samples(state.step, *_picture(state, config))
         save()
+
+
+def _check(state: TrainState, guard: Guard) -> None:
+    """Raises DivergedError unless the steps so far and what they led to are fit to be kept."""
+    guard.check()
+    check_tensors(state.step, state.tensors())
 
 
 def _picture(state: TrainState, config: TrainConfig) -> tuple[Tensor, int | None]:
@@ -84,5 +93,5 @@ def _finite(step: int, taken: Step) -> dict[str, float]:
     for name, value in values.items():
         if not math.isfinite(value):
             what = f"{name}'s loss" if name in taken.losses else name
-            raise UserError(f"the {what} is {value} at step {step}, expected a finite one; lower --lr")
+            raise DivergedError(f"the {what} is {value} at step {step}, expected a finite one")
     return values

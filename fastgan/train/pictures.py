@@ -12,6 +12,7 @@ from torch import Tensor
 from fastgan.errors import UserError
 from fastgan.models import StyleGAN2Generator
 from fastgan.train.checkpoint import atomic_file
+from fastgan.train.class_names import listed
 from fastgan.train.grid import image_grid
 from fastgan.train.interpolation import INTERPOLATIONS
 from fastgan.train.sampling import BATCH, TrainedGenerator, draw, draw_latents
@@ -78,7 +79,7 @@ def interpolation(
             such way.
     """
     if generator.classes and label is None:
-        raise UserError(f"--label is missing, expected one of {', '.join(generator.classes)} for --interpolate")
+        raise UserError(f"--label is missing, expected one of {listed(generator.classes)} for --interpolate")
     if way is not None and way not in INTERPOLATIONS:
         raise UserError(f"--interpolation is {way!r}, expected one of {', '.join(INTERPOLATIONS)}")
     z = draw_latents(generator.latent_dim, n, seed).to(generator.device)

@@ -21,12 +21,14 @@ class Restored(NamedTuple):
         config: the settings of the run.
         step: steps that it was trained for.
         classes: how many images each class of the data has; empty for a run without classes.
+        digest: of the files of its data (`Images.digest`); empty where there are none, or nobody has looked.
     """
 
     network: nn.Module
     config: TrainConfig
     step: int
     classes: dict[str, int]
+    digest: str
 
 
 def restore(
@@ -54,4 +56,5 @@ def restore(
         network.load_state_dict(own)
     except (KeyError, TypeError, RuntimeError, UserError) as error:
         raise UserError(f"{file} does not fit this version of fastgan: {one_line(error)}") from error
-    return Restored(network.to(place).eval().requires_grad_(False), config, header["step"], classes)
+    ready = network.to(place).eval().requires_grad_(False)
+    return Restored(ready, config, header["step"], classes, header.get("digest", ""))

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from fastgan.data import BUILT_IN, Images, load
 from fastgan.errors import UserError, one_line
-from fastgan.train.checkpoint import find_checkpoint, read_checkpoint, write_checkpoint
+from fastgan.train.checkpoint import find_checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
 from fastgan.train.conditioning import UNCONDITIONAL
 from fastgan.train.config import TrainConfig
 from fastgan.train.devices import choose_device
+from fastgan.train.guard import DivergedError
 from fastgan.train.loop import train_until
 from fastgan.train.progress import TrainingProgress
 from fastgan.train.records import Records
@@ -54,8 +55,8 @@ def train(config: TrainConfig, quiet: bool = False) -> TrainResult:
 
     Raises:
         UserError: `out` is not empty or cannot be written, the data cannot be read, do not fit the preset or are fewer
-            than a batch or without the classes that `conditional` needs, there is no such device, or the losses are no
-            longer finite.
+            than a batch or without the classes that `conditional` needs, there is no such device, or the run diverges:
+            a loss or gradient is no longer finite, or far too large. The last good checkpoint stays.
     """
     out = Path(config.out).expanduser()
     if config.data not in BUILT_IN and out.resolve().is_relative_to(Path(config.data).expanduser().resolve()):
@@ -119,12 +120,18 @@ def _run(config: TrainConfig, tensors: dict[str, Tensor] | None, header: dict[st
         raise UserError(
             f"--data has the classes {classes}, but the run was started with {header['classes']}; expected the same"
         )
+    if header and header.get("digest", images.digest) != images.digest:  # older checkpoints have none
+        raise UserError(
+            f"--data is {config.data!r}, whose files differ in name, size or content from those that the run was "
+            "started with; expected the same ones"
+        )
     state = TrainState(config, images, device)
     settings = dataclasses.asdict(config)
     checkpoints: list[Path] = []
 
     def save() -> None:
         about = {"step": state.step, "config": settings, "images": len(images), "classes": classes}
+        about["digest"] = images.digest
         checkpoints.append(write_checkpoint(out, about, state.tensors(), config.keep))
 
     with stop_on_signals() as stop, state.layer_randomness():
@@ -138,7 +145,12 @@ def _run(config: TrainConfig, tensors: dict[str, Tensor] | None, header: dict[st
                 Records(out, settings, state.step) as records,
                 TrainingProgress(state.step, config.steps, config.batch_size, quiet) as progress,
             ):
+                progress.note(images.summary())
                 train_until(state, config, stop, records, progress, save)
+        except DivergedError as error:
+            kept = list_checkpoints(out)
+            left = f"the last checkpoint is {kept[-1]}" if kept else "there is no checkpoint"
+            raise UserError(f"{error}; {left}. Lower --lr, or choose another --optimizer or --penalty") from error
         except OSError as error:
             raise _unwritable(config.out, error) from error
     return TrainResult(out, state.step, checkpoints[-1], stop.signal if state.step < config.steps else None)

@@ -1,6 +1,6 @@
 """Images from a generator, the same for the same seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from fastgan.data import Images, load
 from fastgan.errors import UserError
 from fastgan.models import PRESETS
 from fastgan.ops.checks import check_labels
+from fastgan.train.class_names import labels_of
 from fastgan.train.config import TrainConfig
 from fastgan.train.labels import draw_labels, given
 from fastgan.train.networks import build_generator
@@ -34,6 +35,7 @@ class TrainedGenerator:
         step: steps that it was trained for.
         classes: that it can be asked for, in the order of the labels, with the numbers of images that the data have of
             each; empty for an unconditional generator.
+        digest: of the files that it was trained on; empty for built-in data.
     """
 
     network: nn.Module
@@ -41,24 +43,20 @@ class TrainedGenerator:
     config: TrainConfig
     step: int
     classes: dict[str, int] = field(default_factory=dict)
+    digest: str = ""
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(self.network.parameters()).device
 
-    def labels_of(self, names: list[str]) -> list[int]:
-        """The labels of classes by their names.
+    def labels_of(self, names: Iterable[str]) -> list[int]:
+        """The labels of classes by their names, or of several with commas between them.
 
         Raises:
             UserError: there is no such class, or the generator is unconditional.
         """
-        known = list(self.classes)
-        for name in names:
-            if name not in known:
-                expected = f"one of {', '.join(known)}" if known else "none: the generator is unconditional"
-                raise UserError(f"--label is {name!r}, expected {expected}")
-        return [known.index(name) for name in names]
+        return labels_of(names, list(self.classes))
 
     def labels(self, n: int, seed: int = 0) -> Tensor:
         """n labels, int64 [n] on the CPU, as frequent as those of the data; the same for the same seed.
@@ -119,22 +117,33 @@ def load_generator(path: str | Path, device: str = "cpu") -> TrainedGenerator:
     Raises:
         UserError: there is no checkpoint, it is damaged or of another version, or there is no such device.
     """
-    network, config, step, classes = restore(path, device, "average", lambda config, n, _: build_generator(config, n))
-    told = classes if config.conditioning.tells_generator else {}
-    return TrainedGenerator(network, PRESETS[config.preset].latent_dim, config, step, told)
+    found = restore(path, device, "average", lambda config, n, _: build_generator(config, n))
+    config = found.config
+    told = found.classes if config.conditioning.tells_generator else {}
+    return TrainedGenerator(found.network, PRESETS[config.preset].latent_dim, config, found.step, told, found.digest)
 
 
-def training_images(config: TrainConfig) -> Images:
+def training_images(config: TrainConfig, digest: str = "") -> Images:
     """The images that a run was trained on, read again.
 
+    Args:
+        config: the run's settings.
+        digest: that the files should have, as `TrainedGenerator` and `TrainedCritic` know it; empty for any.
+
     Raises:
-        UserError: they cannot be.
+        UserError: they cannot be read, or are others.
     """
     channels, size = config.image_shape
     try:
-        return load(config.data, size, channels)
+        images = load(config.data, size, channels)
     except UserError as error:
         raise UserError(f"CHECKPOINT was trained on {config.data!r}, which cannot be read again: {error}") from error
+    if digest and digest != images.digest:
+        raise UserError(
+            f"CHECKPOINT was trained on {config.data!r}, whose files differ in name, size or content from those; "
+            "expected the same ones"
+        )
+    return images
 
 
 @torch.no_grad()

@@ -142,7 +142,7 @@ def test_file_instead_of_folder(pictures):
 
 
 def test_empty_folder(tmp_path):
-    with pytest.raises(UserError, match=r"--data is '.*', a folder without images; expected files ending in .bmp"):
+    with pytest.raises(UserError, match=r"--data is '.*', a folder without images; expected files that Pillow reads"):
         folder(tmp_path, 8, 1)
 
 

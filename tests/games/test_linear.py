@@ -187,6 +187,16 @@ def test_rate_on_the_bilinear_game(name):
     assert found == pytest.approx(expected, abs=2e-3 if name == "alternating" else 1e-6)
 
 
+INWARDS = ["extragradient", "past-extragradient", "optimistic", "lookahead", "consensus", "symplectic", "competitive"]
+
+
+@pytest.mark.parametrize("name", INWARDS)
+def test_what_converges_on_the_bilinear_game_does_so_by_its_defaults(name):
+    """At 0.5, the learning rate of the recipes of DiracGAN, which is such a game near its equilibrium."""
+    q = bilinear()
+    assert factor(method(name, lrs=(0.5, 0.5))(q)(), q, 100) < 0.97
+
+
 def test_lookahead_turns_a_circle_into_a_spiral_inwards():
     q = bilinear()
     game = method("lookahead", 5, 0.5, lrs=(ETA, ETA))(q)()

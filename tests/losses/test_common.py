@@ -34,6 +34,10 @@ TEXTBOOK = {
         lambda real, fake: np.mean([np.logaddexp(0, -x) for x in real]) + np.mean([np.logaddexp(0, y) for y in fake]),
         lambda fake, real: -np.log(np.mean([np.exp(y) for y in fake])),
     ),
+    "maximum_likelihood:plain": (
+        lambda real, fake: np.mean([np.logaddexp(0, -x) for x in real]) + np.mean([np.logaddexp(0, y) for y in fake]),
+        lambda fake, real: -np.mean([np.exp(y) for y in fake]),
+    ),
     "nonsaturating": (
         lambda real, fake: np.mean([np.logaddexp(0, -x) for x in real]) + np.mean([np.logaddexp(0, y) for y in fake]),
         lambda fake, real: np.mean([np.logaddexp(0, -y) for y in fake]),
@@ -83,6 +87,7 @@ def logits(generator):
 def test_each_is_callable_by_its_name_and_gives_both_players_losses(logits):
     real, fake = logits
     made = {"ebgan": ebgan(), "began": began(), "mmd:gaussian": mmd_with("gaussian")}
+    made["maximum_likelihood:plain"] = fastgan.losses.plain_maximum_likelihood
     made |= {name: fgan(name.removeprefix("fgan:")) for name in LOSSES if name.startswith("fgan:")}
     for name, loss in LOSSES.items():
         named = made[name] if name in made else getattr(fastgan.losses, name)
@@ -100,7 +105,7 @@ def test_registry_names_itself():
     assert all("arXiv:" in loss.paper for loss in LOSSES.values())
     needing = ["relativistic_pairing", "mmd", "mmd:gaussian", "sliced_wasserstein"]
     assert [name for name, loss in LOSSES.items() if loss.needs_real] == needing
-    classifiers = ["nonsaturating", "minimax", "maximum_likelihood", "least_squares"]
+    classifiers = ["nonsaturating", "minimax", "maximum_likelihood", "maximum_likelihood:plain", "least_squares"]
     classifiers += ["fgan:jensen_shannon", "fgan:gan"]
     assert [name for name, loss in LOSSES.items() if loss.classifier] == classifiers
     outputs = {"mmd": "features", "mmd:gaussian": "features", "sliced_wasserstein": "features"}

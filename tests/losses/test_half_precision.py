@@ -28,7 +28,8 @@ def limit(name):
         return 1e16
     if name.startswith(SQUARES):
         return 1e18
-    return 1e23 if name.startswith(tuple(f"fgan:{name}" for name in EXPONENTIALS)) else 1e36
+    exponential = ("maximum_likelihood:plain", *(f"fgan:{name}" for name in EXPONENTIALS))
+    return 1e23 if name.startswith(exponential) else 1e36
 
 
 def differentiated(loss, real, fake):

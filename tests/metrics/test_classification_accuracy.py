@@ -71,11 +71,11 @@ def test_the_report_of_a_conditional_generator_has_the_score(monkeypatch):
 @pytest.mark.parametrize(
     ("samples", "labels", "error", "message"),
     [
-        ((5, 3, 8, 8), torch.zeros(5).long(), ValueError, r"samples have shape \[5, 3, 8, 8\], expected \[at least 1"),
-        ((0, 1, 8, 8), torch.zeros(0).long(), ValueError, r"samples have shape \[0, 1, 8, 8\], expected"),
+        ((5, 3, 8, 8), torch.zeros(5).long(), ValueError, r"samples has shape \[5, 3, 8, 8\], expected \[at least 1"),
+        ((0, 1, 8, 8), torch.zeros(0).long(), ValueError, r"samples has shape \[0, 1, 8, 8\], expected"),
         ((5, 1, 8, 8), torch.zeros(5), TypeError, "labels is torch.float32, expected labels"),
         ((5, 1, 8, 8), torch.zeros(4).long(), ValueError, r"labels has shape \[4\], expected \[5\]"),
-        ((5, 1, 8, 8), torch.full((5,), 10), ValueError, "labels hold 10, expected digits, 0 to 9"),
+        ((5, 1, 8, 8), torch.full((5,), 10), ValueError, "labels holds 10, expected classes, 0 to 9"),
     ],
 )
 def test_wrong_arguments(samples, labels, error, message):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fastgan.data import digits
+from fastgan.evaluation import doubts
 from fastgan.metrics import digit_judge, evaluate_digits
 from fastgan.metrics.classifier import train_classifier
 
@@ -78,6 +79,12 @@ def test_report_tells_real_digits_from_noise_and_from_collapse():
     assert one_image.samples.kl > 2
     assert good.floor == noise.floor
 
+    assert doubts(good) == []
+    assert doubts(noise)[0].startswith(f"Most samples are no digits: {noise.scores.precision:.1%} lie where")
+    assert doubts(one_image)[0].startswith(
+        f"The samples are much alike: {one_image.scores.recall:.1%} of the real digits"
+    )
+
     assert good.data_scores == noise.data_scores
     assert good.data_scores.inception_score > 9.5  # of 10
     for name in ("precision", "recall", "density", "coverage"):
@@ -94,5 +101,5 @@ def test_report_tells_real_digits_from_noise_and_from_collapse():
 
 @pytest.mark.parametrize("shape", [(897, 1, 8, 8), (1000, 3, 8, 8), (1000, 1, 16, 16)])
 def test_wrong_samples(shape):
-    with pytest.raises(ValueError, match=r"samples have shape .*, expected \[at least 898, 1, 8, 8\]"):
+    with pytest.raises(ValueError, match=r"samples has shape .*, expected \[at least 898, 1, 8, 8\]"):
         evaluate_digits(torch.zeros(shape))

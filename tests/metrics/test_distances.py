@@ -159,9 +159,9 @@ def test_kernel_distance_repeats_itself_and_leaves_the_global_generator(clouds):
 @pytest.mark.parametrize(
     ("real", "fake", "subsets", "message"),
     [
-        ((600,), (600, 3), 2, r"real has shape \[600\], expected \[N, F\]"),
-        ((600, 3), (600, 4), 2, r"fake has shape \[600, 4\], expected \[M, 3\]"),
-        ((600, 3), (499, 3), 2, "fake has 499 points, expected at least 500"),
+        ((600,), (600, 3), 2, r"real has shape \[600\], expected \[at least 500, F\]"),
+        ((600, 3), (600, 4), 2, r"fake has shape \[600, 4\], expected \[at least 500, 3\]"),
+        ((600, 3), (499, 3), 2, r"fake has shape \[499, 3\], expected \[at least 500, 3\]"),
         ((600, 3), (600, 3), 1, "subsets is 1, expected at least 2"),
         ((600, 3), (600, 3), 2.5, "subsets is 2.5, expected an integer of at least 1"),
     ],

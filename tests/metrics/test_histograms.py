@@ -55,7 +55,7 @@ def test_points_outside_count():
     real, fake = torch.tensor([[0.5], [0.5]]), torch.tensor([[0.5], [7.0]])
     found = histogram_divergences(real, fake, 1, [(0, 1)])
     assert found.real_fake == pytest.approx(LOG_2)
-    for outside in (-3.0, math.inf, math.nan):
+    for outside in (-3.0, 1e9):
         assert histogram_divergences(real, torch.tensor([[0.5], [outside]]), 1, [(0, 1)]) == found
 
 
@@ -124,9 +124,9 @@ def test_mixtures_with_dropped_modes(generator):
 @pytest.mark.parametrize(
     ("real", "fake", "keywords", "message"),
     [
-        ((5,), (5, 1), {}, r"real has shape \[5\], expected \[N, 1\]"),
-        ((5, 1), (5, 2), {}, r"fake has shape \[5, 2\], expected \[M, 1\]"),
-        ((0, 1), (5, 1), {}, r"real has shape \[0, 1\], expected at least 1 point"),
+        ((5,), (5, 1), {}, r"real has shape \[5\], expected \[at least 1, 1\]"),
+        ((5, 1), (5, 2), {}, r"fake has shape \[5, 2\], expected \[at least 1, 1\]"),
+        ((0, 1), (5, 1), {}, r"real has shape \[0, 1\], expected \[at least 1, 1\]"),
         ((5, 1), (5, 1), {"bins": 2.5}, "bins is 2.5, expected an integer of at least 1"),
         ((5, 1), (5, 1), {"range": [(1, 0)]}, r"range is \[\(1, 0\)\], expected one or two pairs"),
         ((5, 1), (5, 1), {"range": [(0, math.nan)]}, r"range is .*, expected one or two pairs"),
@@ -141,5 +141,5 @@ def test_what_it_refuses(real, fake, keywords, message):
 
 @pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, -0.1], [1.0, math.nan], [math.inf, 1.0]])
 def test_what_are_no_weights(weights):
-    with pytest.raises(ValueError, match="divergences: fake has negative or infinite entries or only zeros"):
+    with pytest.raises(ValueError, match=r"divergences: fake (has negative entries or only zeros|holds (nan|inf) at)"):
         divergences(torch.ones(2), torch.tensor(weights))

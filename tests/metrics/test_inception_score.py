@@ -74,7 +74,7 @@ def test_leaves_the_global_generator(logits):
 @pytest.mark.parametrize(
     ("given", "splits", "error", "message"),
     [
-        (torch.zeros(5), 1, ValueError, r"class_logits has shape \[5\], expected \[N, classes\]"),
+        (torch.zeros(5), 1, ValueError, r"class_logits has shape \[5\], expected \[at least 1, classes\]"),
         (torch.zeros(5, 3, dtype=torch.int64), 1, TypeError, "class_logits is torch.int64, expected a floating-point"),
         (torch.zeros(5, 3), 0, ValueError, "splits is 0, expected an integer of at least 1"),
         (torch.zeros(5, 3), 6, ValueError, "splits is 6, expected at most the 5 samples"),

@@ -119,8 +119,12 @@ def test_the_same_every_time(real):
 @pytest.mark.parametrize(
     ("samples", "images", "message"),
     [
-        ((4, 1, 16, 16), (4, 3, 16, 16), r"samples have shape \[4, 1, 16, 16\] and images \[3, 16, 16\]"),
-        ((4, 1, 8, 16), (4, 1, 8, 16), r"expected \[N, C, H, W\] and \[C, H, W\] with sides of at least 16"),
+        ((4, 1, 16, 16), (4, 3, 16, 16), r"samples has shape \[4, 1, 16, 16\], expected \[at least 1, 3, 16, 16\]"),
+        (
+            (4, 1, 8, 16),
+            (4, 1, 8, 16),
+            r"images have shape \[1, 8, 16\], expected \[C, H, W\] with sides of at least 16",
+        ),
         ((1, 1, 16, 16), (4, 1, 16, 16), "there are 1 samples and 4 images, expected at least 2 of each"),
         ((4, 1, 16, 16), (1, 1, 16, 16), "there are 4 samples and 1 images, expected at least 2 of each"),
     ],

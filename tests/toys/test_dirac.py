@@ -114,3 +114,11 @@ def test_samples_that_are_compared_need_noise(generator):
     assert np.isfinite(path).all()
     with pytest.raises(UserError, match=r"--loss is 'mmd': .* expected at least 2 points"):
         DiracRecipe("mmd")
+
+
+@pytest.mark.parametrize("optimizer", ["optimistic", "past-extragradient", "consensus"])
+def test_optimisers_that_bear_less_of_a_penalty_converge_at_half_the_rate(optimizer):
+    """docs/choosing.md: R1 and R2 of weight 1 are curvature of 2, and a step of 0.5 along it is too large for these."""
+    r1_r2 = DiracRecipe("relativistic_pairing", optimizer, "r1:1,r2:1")
+    assert verdict(trajectory(r1_r2, 100)) == "diverges"
+    assert verdict(trajectory(replace(r1_r2, lr=0.25), 300)) == "converges"

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fastgan.errors import UserError
-from fastgan.train import TrainConfig, load_generator, resume, train
+from fastgan.train import TrainConfig, load_generator, resume, train, training_images
 from fastgan.train.checkpoint import read_checkpoint
 from fastgan.train.step import train_step
 
@@ -91,13 +91,26 @@ def test_what_a_run_leaves_behind(tiny):
         assert min(picture.size) >= 512
 
 
-def test_a_run_on_a_folder_of_images(tiny, tmp_path):
+def test_a_run_on_a_folder_of_images(tiny, tmp_path, capsys):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     for index in range(20):
         Image.effect_noise((12, 12), index).save(pictures / f"{index}.png")
-    result = train(tiny(data=str(pictures), steps=2), quiet=True)
-    assert load_generator(result.run).config.data == str(pictures)
+    (pictures / "notes.txt").write_text("not an image")
+    result = train(tiny(data=str(pictures), steps=2))
+    said = capsys.readouterr().out
+    assert f"{pictures}: 20 images of 1x8x8, no classes\n  left out 1 whose ending is of no image" in said
+    generator = load_generator(result.run)
+    assert generator.config.data == str(pictures)
+    assert len(training_images(generator.config, generator.digest)) == 20
+    first = (pictures / "0.png").read_bytes()
+    Image.effect_noise((12, 12), 99).save(pictures / "0.png")
+    with pytest.raises(UserError, match=r"--data is '.*pictures', whose files differ in name, size or content from"):
+        resume(result.run, quiet=True, steps=4)
+    with pytest.raises(UserError, match=r"CHECKPOINT was trained on '.*pictures', whose files differ in name, size or"):
+        training_images(generator.config, generator.digest)
+    (pictures / "0.png").write_bytes(first)
+    resume(result.run, quiet=True, steps=3)
     Image.new("L", (8, 8)).save(pictures / "one-more.png")
     with pytest.raises(UserError, match=r"--data has 21 images, but the run was started with 20"):
         resume(result.run, quiet=True, steps=4)
