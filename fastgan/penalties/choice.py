@@ -62,5 +62,4 @@ def _union(footprints: Sequence[Footprint]) -> Footprint:
     return Footprint(
         tuple(block for footprint in footprints for block in footprint.blocks),
         tuple(dict.fromkeys(module for footprint in footprints for module in footprint.modules)),
-        any(footprint.draws for footprint in footprints),
     )

@@ -85,7 +85,7 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
         reasons.setdefault(str(error) if "(in " in str(error) else f"{error}{where()}")
 
     modules = modules_of(network)
-    snapshot = Snapshot(modules, [x.device])
+    snapshot = Snapshot(modules, x.device)
     try:
         with _module_path(modules, path), Watch(snapshot):
             _, tape = record(network, x, *rest, buffers=buffers_of(network), blame=blame, where=where)

@@ -76,7 +76,7 @@ def _referred(thing: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, types.MethodType):
         yield "self", thing.__self__
         if not isinstance(thing.__self__, (nn.Module, type)):
-            yield from getattr(thing.__self__, "__dict__", {}).items()
+            yield from _attributes(thing.__self__)
         yield thing.__func__.__name__, thing.__func__
     elif isinstance(thing, types.FunctionType):
         yield from _of_function(thing)
@@ -85,7 +85,16 @@ def _referred(thing: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, dict):
         yield from ((str(key), value) for key, value in thing.items())
     elif callable(thing) and not isinstance(thing, type):
-        yield from getattr(thing, "__dict__", {}).items()
+        yield from _attributes(thing)
+
+
+def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
+    yield from getattr(thing, "__dict__", {}).items()
+    for kind in type(thing).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(thing, name):
+                yield name, getattr(thing, name)
 
 
 def _of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

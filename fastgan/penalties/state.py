@@ -28,17 +28,15 @@ class Footprint(NamedTuple):
     Attributes:
         blocks: the memory of tensors that are overwritten.
         modules: those whose attributes are set, weakly.
-        draws: whether random numbers are drawn.
     """
 
     blocks: tuple[torch.UntypedStorage, ...] = ()
     modules: tuple["weakref.ref[nn.Module]", ...] = ()
-    draws: bool = False
 
     def snapshot(self, device: torch.device) -> "Snapshot":
-        """Keeps it as it is now."""
+        """Keeps it, and the state of the random numbers, as they are now."""
         modules = [module for module in (reference() for reference in self.modules) if module is not None]
-        snapshot = Snapshot(modules, [device] if self.draws else [])
+        snapshot = Snapshot(modules, device)
         for block in self.blocks:
             snapshot.add(block)
         return snapshot
@@ -52,15 +50,18 @@ class Snapshot:
 
     Args:
         modules: whose attributes and buffers are kept; those of a lazy module, which its first run makes, are not.
-        devices: whose random numbers are kept; those of the CPU always among them, unless there are none.
+        device: whose random numbers are kept, beside the CPU's.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], devices: Iterable[torch.device]) -> None:
+    def __init__(self, modules: Iterable[nn.Module], device: torch.device) -> None:
         self._blocks: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
         self._attributes = [
             (module, dict(vars(module)), dict(module._buffers)) for module in modules if not _is_special(module)
         ]
-        self._random = [(device, _random_state(device)) for device in dict.fromkeys([*_with_cpu(devices)])]
+        self._random = torch.get_rng_state()
+        self._random_cuda = None
+        if device.type == "cuda" and not torch.cuda.is_current_stream_capturing():  # a captured step has been tried
+            self._random_cuda = device, torch.cuda.get_rng_state(device)
 
     def add(self, block: torch.UntypedStorage) -> None:
         """Keeps the memory of a tensor as well."""
@@ -75,8 +76,7 @@ class Snapshot:
             for module, attributes, buffers in self._attributes
             if _differ(vars(module), attributes) or _differ(module._buffers, buffers)
         )
-        draws = any(not torch.equal(_random_state(device), state) for device, state in self._random)
-        return Footprint(blocks, modules, draws)
+        return Footprint(blocks, modules)
 
     def put_back(self) -> None:
         for block, copy in self._blocks.values():
@@ -85,11 +85,10 @@ class Snapshot:
         for module, attributes, buffers in self._attributes:
             _restore(vars(module), attributes)
             _restore(module._buffers, buffers)
-        for device, state in self._random:
-            if device.type == "cuda":
-                torch.cuda.set_rng_state(state, device)
-            else:
-                torch.set_rng_state(state)
+        torch.set_rng_state(self._random)
+        if self._random_cuda is not None:
+            device, state = self._random_cuda
+            torch.cuda.set_rng_state(state, device)
 
 
 class Watch(TorchDispatchMode):
@@ -143,15 +142,6 @@ def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
     for name in now.keys() - before.keys():
         del now[name]
     now.update(before)
-
-
-def _with_cpu(devices: Iterable[torch.device]) -> list[torch.device]:
-    devices = list(devices)
-    return [torch.device("cpu"), *devices] if devices else []
-
-
-def _random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _bytes(block: torch.UntypedStorage) -> Tensor:

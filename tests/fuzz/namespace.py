@@ -21,7 +21,8 @@ _LAYERS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.Line
 
 
 def _directly(function: Callable[..., Any], *args: Any, use_reentrant: bool) -> Any:
-    return function(*args)
+    """What a checkpoint computes; a reentrant one cannot be differentiated twice, and says so."""
+    return checkpoint(function, *args, use_reentrant=True) if use_reentrant else function(*args)
 
 
 def _spectral_norm_(root: nn.Module) -> nn.Module:

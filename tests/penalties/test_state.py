@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import fastgan
-from fastgan.penalties import R1, R2
+from fastgan.penalties import R1, R2, WGANGP
 from tests.penalties.common import plain
 from tests.penalties.critics import gradients, relative_error, textbook
 
@@ -54,7 +54,20 @@ class Caller:
         return self.critic(x)
 
 
+class Slotted:
+    """The same without attributes of its own, which cannot be referred to weakly either."""
+
+    __slots__ = ("critic",)
+
+    def __init__(self, critic: nn.Module) -> None:
+        self.critic = critic
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.critic(x)
+
+
 WAYS = {
+    "object with slots": lambda critic: lambda: Slotted(critic),
     "module": lambda critic: lambda: critic,
     "a new lambda each step": lambda critic: lambda: lambda x: critic(x),
     "partial": lambda critic: lambda: functools.partial(critic),
@@ -151,6 +164,22 @@ def test_a_fallback_starts_from_where_the_attempt_began(generator):
     assert relative_error(gradients(critic, total), truth) <= 1e-9
     for (name, found), expected in zip(state(critic.inner).items(), state(other.inner).values(), strict=True):
         torch.testing.assert_close(found, expected, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_a_fallback_draws_the_same_points(generator):
+    """A critic that is affine on the samples and not between them: points are drawn in the attempt, and once more."""
+    layers = nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1)).double()
+    real, fake = torch.randn(2, 5, 6, generator=generator).double()
+
+    def critic(x: Tensor) -> Tensor:
+        return layers(x) if any(torch.equal(x, at) for at in (real, fake)) else layers(x.tanh())
+
+    torch.manual_seed(5)
+    truth = gradients(layers, textbook(critic, real, fake, None, plain, wgan_gp=3.0))
+    torch.manual_seed(5)
+    with pytest.warns(UserWarning, match="falls back to double backward: aten.tanh"):
+        total = fastgan.critic_loss(critic, real, fake, loss=plain, penalties=(WGANGP(3.0),))
+    assert relative_error(gradients(layers, total), truth) <= 1e-9
 
 
 def test_verdicts_do_not_keep_a_critic_alive():
