@@ -77,12 +77,13 @@ class SpectralNormGroup:
             for i, operands in enumerate(self.find(layer))
         }
         expected = [m for name, m in members.items() if self._expected is None or name in self._expected]
-        begin(ForwardPass(root, {operands.key: name for name, operands in members.items()}, expected))
+        names = {operands.key: name for name, operands in members.items()}
+        begin(ForwardPass((root, self), names, expected))
 
     def _finish(self, root: nn.Module, *_: Any) -> None:
         if torch.compiler.is_compiling():
             return
-        forward_pass = end(root)
+        forward_pass = end((root, self))
         if forward_pass is not None:
             self._expected = frozenset(forward_pass.used)
 
