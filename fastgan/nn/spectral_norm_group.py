@@ -57,10 +57,11 @@ class SpectralNormGroup:
         if not self.paths:
             raise ValueError("SpectralNormGroup: no layer below root has fastgan's spectral norm")
         self._expected: frozenset[tuple[str, int]] | None = None  # paths, and which weight of the layer
-        self._hooks = (
-            root.register_forward_pre_hook(self._prepare, prepend=True),
-            root.register_forward_hook(self._finish, always_call=True),
-        )
+        with all_or_nothing(root):
+            self._hooks = (
+                root.register_forward_pre_hook(self._prepare, prepend=True),
+                root.register_forward_hook(self._finish, always_call=True),
+            )
 
     def remove(self) -> None:
         """From now on every layer computes its own weight again."""
