@@ -83,13 +83,13 @@ class ForwardPass:
     """One forward pass of a network, some of whose weights have been computed ahead.
 
     Attributes:
-        root: the network.
+        of: the network, and who computes ahead: there may be several.
         names: by the weights' keys, what to call them in `used`.
         used: the names of the weights that were used.
     """
 
-    def __init__(self, root: nn.Module, names: dict[Any, Any], expected: Sequence[Operands]) -> None:
-        self.root, self.names = root, names
+    def __init__(self, of: tuple[nn.Module, object], names: dict[Any, Any], expected: Sequence[Operands]) -> None:
+        self.of, self.names = of, names
         self.used: set[Any] = set()
         self._ahead = {
             operands.key: _Ahead(operands, _versions(operands), estimate)
@@ -115,15 +115,15 @@ _running = _Running()
 def begin(forward_pass: ForwardPass) -> None:
     """What is still there of the same network was interrupted (or calls itself: its layers compute alone from now)."""
     passes = _running.passes
-    passes[:] = [each for each in passes if each.root is not forward_pass.root]
+    passes[:] = [each for each in passes if each.of != forward_pass.of]
     passes.append(forward_pass)
 
 
-def end(root: nn.Module) -> ForwardPass | None:
-    """Ends the innermost pass of a network, with those inside it that an exception has left behind."""
+def end(of: tuple[nn.Module, object]) -> ForwardPass | None:
+    """Ends a pass, with those inside it that an exception has left behind."""
     passes = _running.passes
     for i in reversed(range(len(passes))):
-        if passes[i].root is root:
+        if passes[i].of == of:
             found = passes[i]
             del passes[i:]
             return found

@@ -57,10 +57,11 @@ class SpectralNormGroup:
         if not self.paths:
             raise ValueError("SpectralNormGroup: no layer below root has fastgan's spectral norm")
         self._expected: frozenset[tuple[str, int]] | None = None  # paths, and which weight of the layer
-        self._hooks = (
-            root.register_forward_pre_hook(self._prepare, prepend=True),
-            root.register_forward_hook(self._finish, always_call=True),
-        )
+        with all_or_nothing(root):
+            self._hooks = (
+                root.register_forward_pre_hook(self._prepare, prepend=True),
+                root.register_forward_hook(self._finish, always_call=True),
+            )
 
     def remove(self) -> None:
         """From now on every layer computes its own weight again."""
@@ -77,12 +78,13 @@ class SpectralNormGroup:
             for i, operands in enumerate(self.find(layer))
         }
         expected = [m for name, m in members.items() if self._expected is None or name in self._expected]
-        begin(ForwardPass(root, {operands.key: name for name, operands in members.items()}, expected))
+        names = {operands.key: name for name, operands in members.items()}
+        begin(ForwardPass((root, self), names, expected))
 
     def _finish(self, root: nn.Module, *_: Any) -> None:
         if torch.compiler.is_compiling():
             return
-        forward_pass = end(root)
+        forward_pass = end((root, self))
         if forward_pass is not None:
             self._expected = frozenset(forward_pass.used)
 

@@ -87,8 +87,8 @@ def divided(weight: Tensor, found: Estimate) -> tuple[Any, Tensor]:
 
 
 def transformed() -> bool:
-    """Whether torch.func or forward mode is at work, which have no rule for our functions."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    """Whether torch.func, forward mode or a tracer is at work, which have no rule for our functions."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0 or torch.jit.is_tracing()
 
 
 def _inference() -> bool:

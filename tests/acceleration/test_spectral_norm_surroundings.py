@@ -244,6 +244,18 @@ def test_transforms_of_torch_func(kind, training, generator):
     assert_same_state(theirs, ours)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_traced_in_evaluation_mode(generator):
+    """The trace is of torch's own operations, and can be saved. (A trace in training mode of torch's norm fails.)"""
+    model = spectral_norm_(nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double())
+    x = draw(generator, 6, 4)
+    model(x)
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(model.eval(), x), file)
+    file.seek(0)
+    torch.testing.assert_close(torch.jit.load(file)(x), model(x), rtol=1e-11, atol=1e-12)
+
+
 def test_compiled_branches(generator):
     torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
     theirs = Critic(KINDS["parametrization"][1]).double()

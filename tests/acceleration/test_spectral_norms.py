@@ -81,6 +81,17 @@ def test_all_layers_take_one_call(kind, monkeypatch):
     assert sorted(calls, reverse=True) == settings
 
 
+def test_two_groups_of_one_model_do_not_disturb_each_other(monkeypatch):
+    model = nn.Sequential(nn.Linear(3, 4), hook_norm(nn.Linear(4, 4)), nn.Linear(4, 4), hook_norm(nn.Linear(4, 2)))
+    fastgan.nn.spectral_norm_(model, skip=("1", "3"))
+    fastgan.accelerate(model)
+    calls, real = [], ahead.estimates
+    monkeypatch.setattr(ahead, "estimates", lambda w, *a, **k: (calls.append(len(w)), real(w, *a, **k))[1])
+    for _ in range(2):
+        model(torch.randn(2, 3))
+    assert calls == [2, 2, 2, 2]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_restore_brings_everything_back(kind, generator):
     theirs = build(kind)
