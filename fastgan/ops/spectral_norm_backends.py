@@ -4,8 +4,7 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/spect
 (and all v) of a call are one flat tensor after the iterations, in the order of the weights.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -26,14 +25,14 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _addresses_on(backend: str, like: Tensor) -> Callable[..., int]:
-    """(tensor, count=...) -> where it lies, of the dtype of the weights."""
-    return partial(address, dtype=like.dtype, device=CPU if backend == "cpu" else like.device)
+def _device(backend: str, weight: Tensor) -> torch.device:
+    """Where the backend's kernels read."""
+    return CPU if backend == "cpu" else weight.device
 
 
-def _parts(declared: Callable[..., int], flat: Tensor, sizes: Sequence[int]) -> list[int]:
+def _parts(flat: Tensor, sizes: Sequence[int], dtype: torch.dtype, device: torch.device) -> list[int]:
     """Where each of the vectors of these sizes begins in the flat tensor that holds all of them."""
-    start, step = declared(flat, count=sum(sizes)), flat.element_size()
+    start, step = address(flat, dtype, sum(sizes), device), flat.element_size()
     return [start + step * offset for offset in accumulate(sizes, initial=0)][:-1]
 
 
@@ -54,14 +53,14 @@ def _forward(
     sigmas = allocation.empty((len(weights),), like=first, dtype=compute_dtype(first.dtype))
     rows, columns = [layout.h for layout in layouts], [layout.A * layout.B for layout in layouts]
     flat_u, flat_v = allocation.empty((sum(rows),), like=first), allocation.empty((sum(columns),), like=first)
-    of = _addresses_on(backend, first)
-    new_u, new_v = _parts(of, flat_u, rows), _parts(of, flat_v, columns)
+    E, at = first.dtype, _device(backend, first)
+    new_u, new_v = _parts(flat_u, rows, E, at), _parts(flat_v, columns, E, at)
     table: list[int] = []
     for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        count = rows[i] * columns[i]
-        out = of(normalised[i] if scale else None, count=count)
-        table += (of(weight, count=count), of(u[i], count=rows[i]), of(inside[i], count=columns[i]))
-        table += (new_u[i], new_v[i], out, 0, 0, 0, layout.A, layout.h, layout.B)
+        h, w = rows[i], columns[i]
+        table += (address(weight, E, h * w, at), address(u[i], E, h, at), address(inside[i], E, w, at))
+        table += (new_u[i], new_v[i], address(normalised[i], E, h * w, at) if scale else 0, 0, 0, 0)
+        table += (layout.A, layout.h, layout.B)
     _call("spectral_norm", backend, first, table, (sigmas,), (iterations, eps, v_first))
     for layout, x in zip(layouts, flat_v.split(columns), strict=True):
         if layout.columns is not None:
@@ -78,12 +77,13 @@ def _grad(
     g = _like(g, weights)
     gs = None if gs is None else gs.to(sigmas.dtype).contiguous()
     found = [allocation.empty_like(weight) for weight in weights]
-    of = _addresses_on(backend, weights[0])
-    u, v, keep = _sides(of, flat_u, flat_v, layouts)
+    E, at = weights[0].dtype, _device(backend, weights[0])
+    u, v, keep = _sides(flat_u, flat_v, layouts, E, at)
     table: list[int] = []
     for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        like_weight = partial(of, count=layout.A * layout.h * layout.B)
-        table += (like_weight(weight), u[i], v[i], 0, 0, like_weight(found[i]), like_weight(g[i]), 0, 0)
+        n = layout.A * layout.h * layout.B
+        table += (address(weight, E, n, at), u[i], v[i], 0, 0, address(found[i], E, n, at), address(g[i], E, n, at))
+        table += (0, 0)
         table += (layout.A, layout.h, layout.B)
     _call("spectral_norm_grad", backend, weights[0], table, (sigmas, gs))
     del keep
@@ -100,13 +100,13 @@ def _grad2(
     found_g = [allocation.empty_like(weight) for weight in weights]
     found_w = [allocation.empty_like(weight) for weight in weights]
     dgs = allocation.empty((len(weights),), like=sigmas)
-    of = _addresses_on(backend, weights[0])
-    u, v, keep = _sides(of, flat_u, flat_v, layouts)
+    E, at = weights[0].dtype, _device(backend, weights[0])
+    u, v, keep = _sides(flat_u, flat_v, layouts, E, at)
     table: list[int] = []
     for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        like_weight = partial(of, count=layout.A * layout.h * layout.B)
-        table += (like_weight(weight), u[i], v[i], 0, 0, like_weight(found_w[i]), like_weight(g[i]), like_weight(d[i]))
-        table += (like_weight(found_g[i]), layout.A, layout.h, layout.B)
+        n = layout.A * layout.h * layout.B
+        table += (address(weight, E, n, at), u[i], v[i], 0, 0, address(found_w[i], E, n, at), address(g[i], E, n, at))
+        table += (address(d[i], E, n, at), address(found_g[i], E, n, at), layout.A, layout.h, layout.B)
     _call("spectral_norm_grad2", backend, weights[0], table, (sigmas, dgs))
     del keep
     return found_g, found_w, dgs
@@ -117,7 +117,7 @@ def _like(tensors: Sequence[Tensor | None], weights: Sequence[Tensor]) -> list[T
 
 
 def _sides(
-    of: Callable[..., int], flat_u: Tensor, flat_v: Tensor, layouts: list[Layout]
+    flat_u: Tensor, flat_v: Tensor, layouts: list[Layout], dtype: torch.dtype, device: torch.device
 ) -> tuple[list[int], list[int], Any]:
     """The addresses of each u and v, with v in memory order, and what must stay alive for them."""
     flat_u, flat_v = flat_u.contiguous(), flat_v.contiguous()
@@ -126,7 +126,8 @@ def _sides(
         parts = [layout.to_memory(x) for x, layout in zip(flat_v.split(columns), layouts, strict=True)]
         flat_v = torch.cat(parts)
     rows = [layout.h for layout in layouts]
-    return _parts(of, flat_u, rows), _parts(of, flat_v, columns), (flat_u, flat_v)
+    u, v = _parts(flat_u, rows, dtype, device), _parts(flat_v, columns, dtype, device)
+    return u, v, (flat_u, flat_v)
 
 
 def _call(
@@ -136,7 +137,7 @@ def _call(
     """Calls csrc/spectral_norm.cpp or .cu."""
     module = extension()
     args = module.SpectralNormArgs(*settings, DTYPE_CODES[first.dtype])
-    device = CPU if backend == "cpu" else first.device
+    device = _device(backend, first)
     addresses = [address(x, compute_dtype(first.dtype), len(table) // COLUMNS, device) for x in tensors]
     if backend == "cpu":
         getattr(module, name)(table, *addresses, args, torch.get_num_threads())
