@@ -44,7 +44,10 @@ def extension() -> ModuleType:
     return _extension
 
 
-def address(x: torch.Tensor | None, dtype: torch.dtype, count: int, device: torch.device) -> int:
+CPU = torch.device("cpu")
+
+
+def address(x: torch.Tensor | None, dtype: torch.dtype, count: int, device: torch.device = CPU) -> int:
     """Where the first element of x lies; 0 for None, which the kernels take for "not given".
 
     The one way by which a tensor becomes a number: behind a number there is no telling what lies there. A kernel reads
@@ -55,21 +58,19 @@ def address(x: torch.Tensor | None, dtype: torch.dtype, count: int, device: torc
     """
     if x is None:
         return 0
-    if x.dtype != dtype or x.numel() != count or x.device != device or not fills_its_memory(x):
-        found = f"{x.dtype} {list(x.shape)} with strides {list(x.stride())} on {x.device}"
-        raise RuntimeError(
-            f"fastgan's kernel would misread a tensor: {found}, expected {count} neighbours of {dtype} on {device}. "
-            "Please report this."
-        )
-    return x.data_ptr()
+    if x.dtype is dtype and x.numel() == count and x.device == device and (x.is_contiguous() or fills_its_memory(x)):
+        return x.data_ptr()
+    found = f"{x.dtype} {list(x.shape)} with strides {list(x.stride())} on {x.device}"
+    raise RuntimeError(
+        f"fastgan's kernel would misread a tensor: {found}, expected {count} neighbours of {dtype} on {device}. "
+        "Please report this."
+    )
 
 
 def fills_its_memory(x: torch.Tensor) -> bool:
     """Whether the elements of x are neighbours in memory, in whatever order."""
     return x.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense.default(x)
 
-
-CPU = torch.device("cpu")
 
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}
 """torch dtype -> `fastgan::DType` of csrc/common.h."""

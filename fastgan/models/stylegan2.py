@@ -73,7 +73,8 @@ class StyleGAN2Generator(nn.Module):
         ws = self.mapping(z, psi).unsqueeze(1).expand(-1, self.num_ws, -1)
         if not self.training or torch.rand([], dtype=torch.float32).item() >= self.mixing_probability:
             return ws
-        others = self.mapping(torch.randn_like(z), psi).unsqueeze(1).expand(-1, self.num_ws, -1)
+        fresh = torch.randn(z.shape, dtype=torch.float32, device=z.device)
+        others = self.mapping(fresh, psi).unsqueeze(1).expand(-1, self.num_ws, -1)
         crossover = int(torch.randint(1, self.num_ws, []))
         return torch.cat([ws[:, :crossover], others[:, crossover:]], 1)
 

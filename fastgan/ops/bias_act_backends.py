@@ -4,7 +4,6 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/bias_
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import CPU, DTYPE_CODES, address, extension
+from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.layout import filled, like, outer_channels_inner
 from fastgan.ops.precision import compute_dtype
@@ -100,34 +99,34 @@ class _Cpu:
     """Calls csrc/bias_act.cpp with addresses."""
 
     @staticmethod
-    def forward(x: Tensor, b: Tensor | None, y: Tensor, *config: Any) -> None:
-        b = _Cpu.bias(b, x)
-        large, small = _Cpu.addresses(x, config[0])
-        extension().bias_act(large(x), small(b), large(y), _Cpu.arguments(x, *config))
+    def forward(x: Tensor, b: Tensor | None, y: Tensor, sizes: tuple[int, int, int], *config: Any) -> None:
+        b, args = _Cpu.bias(b, x), _Cpu.arguments(x, sizes, *config)
+        E, n, of_b = x.dtype, math.prod(sizes), address(b, compute_dtype(x), sizes[1])
+        extension().bias_act(address(x, E, n), of_b, address(y, E, n), args)
 
     @staticmethod
-    def grad(dy: Tensor, s: Tensor | None, b: Tensor | None, dx: Tensor, db: Tensor | None, *config: Any) -> None:
-        b = _Cpu.bias(b, dy)
-        large, small = _Cpu.addresses(dy, config[0])
-        args = _Cpu.arguments(dy, *config)
-        extension().bias_act_grad(large(dy), large(s), small(b), large(dx), small(db), args)
+    def grad(
+        dy: Tensor, s: Tensor | None, b: Tensor | None, dx: Tensor, db: Tensor | None, sizes: tuple[int, int, int],
+        *config: Any,
+    ) -> None:  # fmt: skip
+        b, args = _Cpu.bias(b, dy), _Cpu.arguments(dy, sizes, *config)
+        E, n, T, channels = dy.dtype, math.prod(sizes), compute_dtype(dy), sizes[1]
+        extension().bias_act_grad(
+            address(dy, E, n), address(s, E, n), address(b, T, channels), address(dx, E, n), address(db, T, channels),
+            args,
+        )  # fmt: skip
 
     @staticmethod
-    def grad2(u: Tensor, dy: Tensor, s: Tensor, b: Tensor | None, t: Tensor, *config: Any) -> None:
-        b = _Cpu.bias(b, dy)
-        large, small = _Cpu.addresses(dy, config[0])
-        args = _Cpu.arguments(dy, *config)
-        extension().bias_act_grad2(large(u), large(dy), large(s), small(b), large(t), args)
+    def grad2(
+        u: Tensor, dy: Tensor, s: Tensor, b: Tensor | None, t: Tensor, sizes: tuple[int, int, int], *config: Any
+    ) -> None:
+        b, args = _Cpu.bias(b, dy), _Cpu.arguments(dy, sizes, *config)
+        E, n, of_b = dy.dtype, math.prod(sizes), address(b, compute_dtype(dy), sizes[1])
+        extension().bias_act_grad2(address(u, E, n), address(dy, E, n), address(s, E, n), of_b, address(t, E, n), args)
 
     @staticmethod
     def bias(b: Tensor | None, x: Tensor) -> Tensor | None:
         return None if b is None else b.to(compute_dtype(x)).contiguous()
-
-    @staticmethod
-    def addresses(x: Tensor, sizes: tuple[int, int, int]) -> tuple[Any, Any]:
-        """What the kernels take for a tensor like x, and for one with a value for each channel."""
-        large = partial(address, dtype=x.dtype, count=math.prod(sizes), device=CPU)
-        return large, partial(address, dtype=compute_dtype(x), count=sizes[1], device=CPU)
 
     @staticmethod
     def arguments(

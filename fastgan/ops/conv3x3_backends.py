@@ -4,7 +4,6 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/convo
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import CPU, DTYPE_CODES, address, extension
+from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops import minimal_filtering
 from fastgan.ops.layout import dense, empty_images, suggests_channels_last
 from fastgan.ops.minimal_filtering import Pair
@@ -55,14 +54,8 @@ def _forward(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair, turned: b
     x, w = dense(x), w.contiguous()
     bias = None if bias is None else bias.contiguous()
     args = _arguments(x, y, padding, turned)
-    K, C = y.shape[1], x.shape[1]
-    declared = partial(address, dtype=x.dtype, device=CPU)
-    addresses = (
-        declared(x, count=x.numel()),
-        declared(w, count=9 * K * C),
-        declared(bias, count=K),
-        declared(y, count=y.numel()),
-    )
+    E, (K, C) = x.dtype, (y.shape[1], x.shape[1])
+    addresses = (address(x, E, x.numel()), address(w, E, 9 * K * C), address(bias, E, K), address(y, E, y.numel()))
     extension().conv3x3(*addresses, args, torch.get_num_threads())
     return y
 
@@ -76,13 +69,8 @@ def _weight_grad(x: Tensor, dy: Tensor, padding: Pair) -> Tensor:
     x, dy = dense(x), dense(dy)
     dw = allocation.empty((dy.shape[1], x.shape[1], 3, 3), like=x)
     args = _arguments(x, dy, padding, turned=False)
-    declared = partial(address, dtype=x.dtype, device=CPU)
-    K, pixels = dy.shape[1], math.prod(output_size(x, padding))
-    addresses = (
-        declared(x, count=x.numel()),
-        declared(dy, count=x.shape[0] * K * pixels),
-        declared(dw, count=9 * K * x.shape[1]),
-    )
+    E, (B, C), K, pixels = x.dtype, x.shape[:2], dy.shape[1], math.prod(output_size(x, padding))
+    addresses = address(x, E, x.numel()), address(dy, E, B * K * pixels), address(dw, E, 9 * K * C)
     extension().conv3x3_weight_grad(*addresses, args, torch.get_num_threads())
     return dw
 

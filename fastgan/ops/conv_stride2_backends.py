@@ -5,7 +5,6 @@ in the convolution from x to y; its transpose goes from y to x.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import CPU, DTYPE_CODES, address, extension
+from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops import minimal_filtering
 from fastgan.ops.layout import dense, empty_images, suggests_channels_last
 from fastgan.ops.minimal_filtering import Pair
@@ -76,13 +75,13 @@ def _arguments(x: Tensor, y: Tensor, padding: int, taps: int) -> Any:
 def _addresses(x: Tensor, w: Tensor, y: Tensor, padding: int) -> tuple[int, int, int]:
     """Where x, w and y lie; w has [channels of y, channels of x, taps, taps], and y is as large as w makes it."""
     (B, C), (K, taps) = x.shape[:2], (y.shape[1], w.shape[-1])
-    shapes: tuple[Sequence[int], ...] = x.shape, (K, C, taps, taps), (B, K, *output_size(x, w, padding))
-    of_x, of_w, of_y = (address(t, x.dtype, math.prod(shape), CPU) for t, shape in zip((x, w, y), shapes, strict=True))
-    return of_x, of_w, of_y
+    E = x.dtype
+    of_w = address(w, E, K * C * taps * taps)
+    return address(x, E, x.numel()), of_w, address(y, E, B * K * math.prod(output_size(x, w, padding)))
 
 
 def _bias_address(bias: Tensor | None, result: Tensor) -> int:
-    return address(bias, result.dtype, result.shape[1], CPU)
+    return address(bias, result.dtype, result.shape[1])
 
 
 def _forward(x: Tensor, w: Tensor, bias: Tensor | None, padding: int) -> Tensor:

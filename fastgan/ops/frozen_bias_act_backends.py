@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import CPU, DTYPE_CODES, address, extension
+from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops.activation_mask import bytes_of_mask, in_order
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.layout import by_sample, outer_channels_inner, sizes_in
@@ -168,35 +168,35 @@ class _Cpu:
     def forward(x: Tensor, b: Tensor | None, y: Tensor, bits: Tensor, sizes: tuple[int, int, int], act: str,
                 alpha: float, gain: float, clamp: float | None) -> None:  # fmt: skip
         b = _Cpu.wide(b, x)
-        large, mask, values = _Cpu.addresses(x, 1 if clamp is None else 2)
         args = _Cpu.arguments(x, sizes, act, alpha, gain, math.nan if clamp is None else clamp)
-        extension().bias_act_with_mask(large(x), values(b, count=sizes[1]), large(y), mask(bits), args)
+        E, n, of_b = x.dtype, x.numel(), address(b, compute_dtype(x.dtype), sizes[1])
+        of_bits = address(bits, torch.uint8, bytes_of_mask(x) * (1 if clamp is None else 2))
+        extension().bias_act_with_mask(address(x, E, n), of_b, address(y, E, n), of_bits, args)
 
     @staticmethod
     def frozen(u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor, y: Tensor, sizes: tuple[int, int, int],
                slope: float, gain: float, clamp: float | None, constant: bool) -> None:  # fmt: skip
         b, s, samples = _Cpu.wide(b, u), _Cpu.wide(s, u), _Cpu.samples(s)
-        large, mask, values = _Cpu.addresses(u, 1 if clamp is None else 2)
         args = _Cpu.arguments(u, sizes, "lrelu", slope, gain, math.nan if clamp is None else clamp)
-        addresses = (large(u), values(b, count=sizes[1]), values(s, count=samples), mask(bits), large(y))
-        extension().frozen_bias_act(*addresses, samples, constant, args)
+        E, T, n = u.dtype, compute_dtype(u.dtype), u.numel()
+        of_bits = address(bits, torch.uint8, bytes_of_mask(u) * (1 if clamp is None else 2))
+        extension().frozen_bias_act(
+            address(u, E, n), address(b, T, sizes[1]), address(s, T, samples), of_bits, address(y, E, n), samples,
+            constant, args,
+        )  # fmt: skip
 
     @staticmethod
     def grad(dy: Tensor, s: Tensor | None, bits: Tensor, du: Tensor, db: Tensor | None, sizes: tuple[int, int, int],
              slope: float, gain: float, clamped: bool) -> None:  # fmt: skip
         s, samples = _Cpu.wide(s, dy), _Cpu.samples(s)
-        large, mask, values = _Cpu.addresses(dy, 2 if clamped else 1)
         # A number here says only that there is a second plane: no clamp's value enters a derivative.
         args = _Cpu.arguments(dy, sizes, "lrelu", slope, gain, 0.0 if clamped else math.nan)
-        addresses = (large(dy), values(s, count=samples), mask(bits), large(du), values(db, count=sizes[1]))
-        extension().frozen_bias_act_grad(*addresses, samples, args)
-
-    @staticmethod
-    def addresses(x: Tensor, planes: int) -> tuple[Any, Any, Any]:
-        """What the kernels take for a tensor like x, for a mask of so many planes, and for `count` values."""
-        large = functools.partial(address, dtype=x.dtype, count=x.numel(), device=CPU)
-        mask = functools.partial(address, dtype=torch.uint8, count=planes * bytes_of_mask(x), device=CPU)
-        return large, mask, functools.partial(address, dtype=compute_dtype(x.dtype), device=CPU)
+        E, T, n = dy.dtype, compute_dtype(dy.dtype), dy.numel()
+        of_bits = address(bits, torch.uint8, bytes_of_mask(dy) * (2 if clamped else 1))
+        extension().frozen_bias_act_grad(
+            address(dy, E, n), address(s, T, samples), of_bits, address(du, E, n), address(db, T, sizes[1]), samples,
+            args,
+        )  # fmt: skip
 
     @staticmethod
     def samples(s: Tensor | None) -> int:

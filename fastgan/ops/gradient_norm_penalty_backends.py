@@ -4,7 +4,6 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/gradi
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import CPU, DTYPE_CODES, address, extension
+from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops.layout import dense, like
 from fastgan.ops.precision import compute_dtype
 
@@ -89,23 +88,21 @@ class _Cpu:
     def forward(
         g: Tensor, x: Tensor | None, s: Tensor | None, u: Tensor | None, penalty: Tensor, norm: Tensor, *config: Any
     ) -> None:
-        large, small = _Cpu.addresses(g)
-        args = _Cpu.arguments(g, *config)
-        extension().gradient_norm_penalty(large(g), large(x), small(s), large(u), small(penalty), small(norm), args)
+        E, n, T, B = g.dtype, g.numel(), compute_dtype(g), g.shape[0]
+        extension().gradient_norm_penalty(
+            address(g, E, n), address(x, E, n), address(s, T, B), address(u, E, n), address(penalty, T, B),
+            address(norm, T, B), _Cpu.arguments(g, *config),
+        )  # fmt: skip
 
     @staticmethod
     def grad(
         p: Tensor, g: Tensor, norm: Tensor, dg: Tensor, weight: float, target: float | None, one_sided: bool
     ) -> None:
-        large, small = _Cpu.addresses(g)
+        E, n, T, B = g.dtype, g.numel(), compute_dtype(g), g.shape[0]
         args = _Cpu.arguments(g, weight, target, one_sided, 1.0, 1.0)
-        extension().gradient_norm_penalty_grad(small(p), large(g), small(norm), large(dg), args)
-
-    @staticmethod
-    def addresses(g: Tensor) -> tuple[Any, Any]:
-        """What the kernels take for a tensor like g, and for one with a value for each sample."""
-        large = partial(address, dtype=g.dtype, count=g.numel(), device=CPU)
-        return large, partial(address, dtype=compute_dtype(g), count=g.shape[0], device=CPU)
+        extension().gradient_norm_penalty_grad(
+            address(p, T, B), address(g, E, n), address(norm, T, B), address(dg, E, n), args
+        )
 
     @staticmethod
     def arguments(

@@ -6,8 +6,7 @@ instead of being saved.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from fastgan import allocation, backends
 from fastgan.library import define
-from fastgan.native import CPU, DTYPE_CODES, address, extension
+from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops import philox
 from fastgan.ops.checks import check_floating
 from fastgan.ops.layout import dense, like
@@ -161,8 +160,8 @@ def _forward(x: Tensor, y: Tensor, seed: Tensor, backend: str) -> Tensor:
     y = like(y, x)
     o = allocation.empty_like(x)
     if backend == "cpu":
-        large = _addresses(x)
-        _cpu("interpolate", x, large(x), large(y), _seed_address(seed), large(o))
+        E, n, of_seed = x.dtype, x.numel(), address(seed, torch.int64, 1)
+        _cpu("interpolate", x, address(x, E, n), address(y, E, n), of_seed, address(o, E, n))
     else:
         _triton().forward(x, y, seed, o)
     return o
@@ -172,20 +171,11 @@ def _grad(g: Tensor, seed: Tensor, backend: str) -> tuple[Tensor, Tensor]:
     g = dense(g)
     dx, dy = allocation.empty_like(g), allocation.empty_like(g)
     if backend == "cpu":
-        large = _addresses(g)
-        _cpu("interpolate_grad", g, large(g), _seed_address(seed), large(dx), large(dy))
+        E, n, of_seed = g.dtype, g.numel(), address(seed, torch.int64, 1)
+        _cpu("interpolate_grad", g, address(g, E, n), of_seed, address(dx, E, n), address(dy, E, n))
     else:
         _triton().grad(g, seed, dx, dy)
     return dx, dy
-
-
-def _addresses(x: Tensor) -> Callable[[Tensor], int]:
-    """What the kernels take for a tensor like x."""
-    return partial(address, dtype=x.dtype, count=x.numel(), device=CPU)
-
-
-def _seed_address(seed: Tensor) -> int:
-    return address(seed, torch.int64, 1, CPU)
 
 
 def _cpu(name: str, x: Tensor, *addresses: int) -> None:

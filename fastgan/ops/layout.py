@@ -15,9 +15,9 @@ def filled(x: Tensor) -> Tensor:
 
 def by_sample(x: Tensor) -> Tensor:
     """x itself if it is `filled` and one sample comes after the other, samples in dimension 0; else a copy that is."""
+    if x.is_contiguous():
+        return x
     copy = filled(x)
-    if copy.is_contiguous():
-        return copy
     order = memory_order(copy)
     return copy if all(copy.shape[d] == 1 for d in order[: order.index(0)]) else copy.contiguous()
 

@@ -6,7 +6,6 @@ double backward that every R1 step of a StyleGAN2 critic makes. The kernels read
 
 import math
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import torch
@@ -173,16 +172,14 @@ class _MinibatchStdDevGrad2(torch.autograd.Function):
 def _forward(x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
     x = dense(x)
     o = _extended(x, num_channels)
-    plain, extended = _addresses(x, num_channels, backend)
-    _call("minibatch_stddev", backend, x, group_size, num_channels, (plain(x), extended(o)))
+    _call("minibatch_stddev", backend, x, group_size, num_channels, (x, o))
     return o
 
 
 def _grad(g: Tensor, x: Tensor, group_size: int | None, num_channels: int, backend: str) -> Tensor:
     x = dense(x)
     g, dx = _in_order(g, x), allocation.empty_like(x)
-    plain, extended = _addresses(x, num_channels, backend)
-    _call("minibatch_stddev_grad", backend, x, group_size, num_channels, (extended(g), plain(x), plain(dx)))
+    _call("minibatch_stddev_grad", backend, x, group_size, num_channels, (g, x, dx))
     return dx
 
 
@@ -192,9 +189,7 @@ def _grad2(
     x = dense(x)
     v, g = _in_order(v, x), _in_order(g, x)
     grad_g, grad_x = allocation.empty_like(g), allocation.empty_like(x)
-    plain, extended = _addresses(x, num_channels, backend)
-    addresses = plain(v), extended(g), plain(x), extended(grad_g), plain(grad_x)
-    _call("minibatch_stddev_grad2", backend, x, group_size, num_channels, addresses)
+    _call("minibatch_stddev_grad2", backend, x, group_size, num_channels, (v, g, x, grad_g, grad_x))
     return grad_g, grad_x
 
 
@@ -208,22 +203,21 @@ def _in_order(t: Tensor, x: Tensor) -> Tensor:
     return t.contiguous(memory_format=torch.contiguous_format if x.is_contiguous() else torch.channels_last)
 
 
-def _addresses(x: Tensor, num_channels: int, backend: str) -> tuple[Any, Any]:
-    """What the kernels take for a tensor like x, and for one with the statistics' channels besides."""
-    N, C, H, W = x.shape
-    declared = partial(address, dtype=x.dtype, device=CPU if backend == "cpu" else x.device)
-    return partial(declared, count=N * C * H * W), partial(declared, count=N * (C + num_channels) * H * W)
+_EXTENDED = {"minibatch_stddev": (1,), "minibatch_stddev_grad": (0,), "minibatch_stddev_grad2": (1, 3)}
+"""Which of a function's tensors have the statistics' channels besides those of x."""
 
 
 def _call(
-    name: str, backend: str, x: Tensor, group_size: int | None, num_channels: int,
-    addresses: tuple[int, ...],
-) -> None:  # fmt: skip
-    """Calls csrc/minibatch_stddev.cpp or .cu; the outputs come last in `addresses`."""
+    name: str, backend: str, x: Tensor, group_size: int | None, num_channels: int, tensors: tuple[Tensor, ...]
+) -> None:
+    """Calls csrc/minibatch_stddev.cpp or .cu with addresses; the outputs come last in `tensors`."""
     N, C, H, W = x.shape
     segments, pixels = (1, H * W) if x.is_contiguous() else (H * W, 1)
     sizes = N, count_groups(N, group_size), num_channels, segments, C // num_channels * pixels, pixels
     args = extension().MinibatchStddevArgs(*sizes, DTYPE_CODES[x.dtype], torch.get_num_threads())
+    device = CPU if backend == "cpu" else x.device
+    counts = N * C * H * W, N * (C + num_channels) * H * W
+    addresses = [address(t, x.dtype, counts[i in _EXTENDED[name]], device) for i, t in enumerate(tensors)]
     if backend == "cpu":
         getattr(extension(), name)(*addresses, args)
         return
@@ -231,7 +225,7 @@ def _call(
         if name != "minibatch_stddev_grad":  # whose blocks leave nothing to be added up
             count = extension().minibatch_stddev_parts(args)
             parts = allocation.empty((count,), like=x, dtype=torch.float64)
-            addresses = (*addresses, address(parts, torch.float64, count, x.device))
+            addresses.append(address(parts, torch.float64, count, device))
         stream = torch.cuda.current_stream().cuda_stream
         getattr(extension(), f"{name}_cuda")(*addresses, args, stream)
 

@@ -4,7 +4,6 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/scale
 """
 
 import math
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.native import CPU, DTYPE_CODES, address, extension
+from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.layout import dense, like
 from fastgan.ops.precision import compute_dtype
@@ -55,8 +54,8 @@ def _plane_dots(t: Tensor, w: Tensor, backend: str) -> Tensor:
     sample_step = N * w.shape[1] if w.shape[0] != 1 else 0
     dots = allocation.empty((B, C), like=t, dtype=torch.float64)
     extension().plane_dots(
-        address(t, t.dtype, B * C * N, CPU), address(w, t.dtype, w.shape[0] * w.shape[1] * N, CPU),
-        address(dots, torch.float64, B * C, CPU), B, C, N, sample_step, channel_step,
+        address(t, t.dtype, B * C * N), address(w, t.dtype, w.shape[0] * w.shape[1] * N),
+        address(dots, torch.float64, B * C), B, C, N, sample_step, channel_step,
         DTYPE_CODES[t.dtype], torch.get_num_threads(),
     )  # fmt: skip
     return dots
@@ -107,17 +106,18 @@ class _Cpu:
     def forward(x: Tensor, scale: Tensor, noise: Tensor | None, *rest: Any) -> None:
         strength, b, y, *config = rest
         small = _Cpu.prepared(x, scale, noise, strength, b)
-        large = _Cpu.large(x)
-        args = _Cpu.arguments(x, noise, *config)
-        extension().scaled_bias_act(large(x), *_Cpu.small(x, small), large(y), args)
+        E, n, args = x.dtype, x.numel(), _Cpu.arguments(x, noise, *config)
+        extension().scaled_bias_act(address(x, E, n), *_Cpu.addresses(x, small), address(y, E, n), args)
 
     @staticmethod
     def grad(dy: Tensor, x: Tensor, scale: Tensor, noise: Tensor | None, *rest: Any) -> None:
         strength, b, dx, sums, unscaled, *config = rest
         small = _Cpu.prepared(x, scale, noise, strength, b)
-        large, of_sums = _Cpu.large(x), address(sums, torch.float64, x.shape[0] * x.shape[1] * 3, CPU)
-        args = _Cpu.arguments(x, noise, *config)
-        extension().scaled_bias_act_grad(large(dy), large(x), *_Cpu.small(x, small), large(dx), of_sums, unscaled, args)
+        E, n, args = x.dtype, x.numel(), _Cpu.arguments(x, noise, *config)
+        of_sums = address(sums, torch.float64, x.shape[0] * x.shape[1] * 3)
+        extension().scaled_bias_act_grad(
+            address(dy, E, n), address(x, E, n), *_Cpu.addresses(x, small), address(dx, E, n), of_sums, unscaled, args
+        )
 
     @staticmethod
     def prepared(x: Tensor, *tensors: Tensor | None) -> list[Tensor | None]:
@@ -125,18 +125,13 @@ class _Cpu:
         return [None if t is None else t.to(compute_dtype(x)) for t in tensors]
 
     @staticmethod
-    def large(x: Tensor) -> Any:
-        """What the kernels take for a tensor like x."""
-        return partial(address, dtype=x.dtype, count=x.numel(), device=CPU)
-
-    @staticmethod
-    def small(x: Tensor, prepared: list[Tensor | None]) -> list[int]:
+    def addresses(x: Tensor, prepared: list[Tensor | None]) -> list[int]:
         """Where scale, noise, strength and b lie, which were prepared for x."""
         B, C = x.shape[:2]
         noise = prepared[1]
         images = 1 if noise is None else noise.shape[0] * math.prod(x.shape[2:])
         counts = (B * C, images, 1, C)
-        return [address(t, compute_dtype(x), n, CPU) for t, n in zip(prepared, counts, strict=True)]
+        return [address(t, compute_dtype(x), n) for t, n in zip(prepared, counts, strict=True)]
 
     @staticmethod
     def arguments(x: Tensor, noise: Tensor | None, act: str, alpha: float, gain: float, clamp: float | None) -> Any:

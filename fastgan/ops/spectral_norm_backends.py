@@ -5,8 +5,7 @@ They are opaque to torch.compile and know nothing of autograd; fastgan/ops/spect
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -27,14 +26,14 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _addresses_on(backend: str, like: Tensor) -> Callable[..., int]:
-    """(tensor, count=...) -> where it lies, of the dtype of the weights."""
-    return partial(address, dtype=like.dtype, device=CPU if backend == "cpu" else like.device)
+def _device(backend: str, weight: Tensor) -> torch.device:
+    """Where the backend's kernels read."""
+    return CPU if backend == "cpu" else weight.device
 
 
-def _parts(declared: Callable[..., int], flat: Tensor, sizes: Sequence[int]) -> list[int]:
+def _parts(flat: Tensor, sizes: Sequence[int], dtype: torch.dtype, device: torch.device) -> list[int]:
     """Where each of the vectors of these sizes begins in the flat tensor that holds all of them."""
-    start, step = declared(flat, count=sum(sizes)), flat.element_size()
+    start, step = address(flat, dtype, sum(sizes), device), flat.element_size()
     return [start + step * offset for offset in accumulate(sizes, initial=0)][:-1]
 
 
@@ -55,14 +54,14 @@ def _forward(
     sigmas = allocation.empty((len(weights),), like=first, dtype=compute_dtype(first.dtype))
     rows, columns = [layout.h for layout in layouts], [layout.A * layout.B for layout in layouts]
     flat_u, flat_v = allocation.empty((sum(rows),), like=first), allocation.empty((sum(columns),), like=first)
-    of = _addresses_on(backend, first)
-    new_u, new_v = _parts(of, flat_u, rows), _parts(of, flat_v, columns)
+    E, at = first.dtype, _device(backend, first)
+    new_u, new_v = _parts(flat_u, rows, E, at), _parts(flat_v, columns, E, at)
     table: list[int] = []
     for i, (weight, layout) in enumerate(zip(weights, layouts, strict=True)):
-        count = rows[i] * columns[i]
-        out = of(normalised[i] if scale else None, count=count)
-        table += (of(weight, count=count), of(u[i], count=rows[i]), of(inside[i], count=columns[i]))
-        table += (new_u[i], new_v[i], out, 0, 0, 0, layout.A, layout.h, layout.B)
+        h, w = rows[i], columns[i]
+        table += (address(weight, E, h * w, at), address(u[i], E, h, at), address(inside[i], E, w, at))
+        table += (new_u[i], new_v[i], address(normalised[i], E, h * w, at) if scale else 0, 0, 0, 0)
+        table += (layout.A, layout.h, layout.B)
     _call("spectral_norm", backend, first, table, (sigmas,), (iterations, eps, v_first))
     if any(layout.columns is not None for layout in layouts):
         for layout, x in zip(layouts, flat_v.split(columns), strict=True):
@@ -79,10 +78,10 @@ def _grad(
     gs = None if gs is None else gs.to(sigma.dtype)
     u, v = u.contiguous(), layout.to_memory(v).contiguous()
     found = allocation.empty_like(weight)
-    of = _addresses_on(backend, weight)
-    like_weight = partial(of, count=weight.numel())
-    table = [like_weight(weight), *_sides(of, u, v, layout), 0, 0, like_weight(found), like_weight(g), 0, 0]
-    _call("spectral_norm_grad", backend, weight, [*table, *layout[:3]], (sigma, gs))
+    E, at, n = weight.dtype, _device(backend, weight), weight.numel()
+    table = [address(weight, E, n, at), address(u, E, layout.h, at), address(v, E, layout.A * layout.B, at), 0, 0]
+    table += [address(found, E, n, at), address(g, E, n, at), 0, 0, layout.A, layout.h, layout.B]
+    _call("spectral_norm_grad", backend, weight, table, (sigma, gs))
     return found
 
 
@@ -94,15 +93,11 @@ def _grad2(
     d, g = like(d, weight), None if g is None else like(g, weight)
     u, v = u.contiguous(), layout.to_memory(v).contiguous()
     dg, dw, dgs = allocation.empty_like(weight), allocation.empty_like(weight), allocation.empty((), like=sigma)
-    of = _addresses_on(backend, weight)
-    like_weight = partial(of, count=weight.numel())
-    table = [like_weight(weight), *_sides(of, u, v, layout), 0, 0, *map(like_weight, (dw, g, d, dg))]
-    _call("spectral_norm_grad2", backend, weight, [*table, *layout[:3]], (sigma, dgs))
+    E, at, n = weight.dtype, _device(backend, weight), weight.numel()
+    table = [address(weight, E, n, at), address(u, E, layout.h, at), address(v, E, layout.A * layout.B, at), 0, 0]
+    table += [address(dw, E, n, at), address(g, E, n, at), address(d, E, n, at), address(dg, E, n, at)]
+    _call("spectral_norm_grad2", backend, weight, [*table, layout.A, layout.h, layout.B], (sigma, dgs))
     return dg, dw, dgs
-
-
-def _sides(of: Callable[..., int], u: Tensor, v: Tensor, layout: Layout) -> tuple[int, int]:
-    return of(u, count=layout.h), of(v, count=layout.A * layout.B)
 
 
 def _call(
@@ -111,7 +106,7 @@ def _call(
 ) -> None:  # fmt: skip
     """Calls csrc/spectral_norm.cpp or .cu."""
     module, args = extension(), _args(*settings, first.dtype)
-    device = CPU if backend == "cpu" else first.device
+    device = _device(backend, first)
     addresses = [address(x, compute_dtype(first.dtype), len(table) // COLUMNS, device) for x in tensors]
     if backend == "cpu":
         getattr(module, name)(table, *addresses, args, torch.get_num_threads())
