@@ -12,7 +12,7 @@ from fastgan.errors import UserError
 
 NAMED = 3
 """Of all paths of one kind, so many are named."""
-HIDDEN, AROUND, NO_FILE = "hidden", "linked to a folder around it", "no file, or a link to nothing"
+HIDDEN, READ, NO_FILE = "hidden", "linked to a folder that is read already", "no file, or a link to nothing"
 NO_IMAGE = f"whose ending is of no image that Pillow {PIL.__version__} reads"
 
 
@@ -38,7 +38,7 @@ def list_images(root: Path) -> Listing:
     """
     images, folders = [], []
     left_out: dict[str, list[Path]] = {}
-    for path, kind in sorted(_below(root, Path(), (_identity(root),))):
+    for path, kind in sorted(_below(root, Path(), {_identity(root)})):
         if kind == "image":
             images.append(path)
         elif kind == "folder":
@@ -54,30 +54,33 @@ def names(paths: Sequence[Path]) -> str:
     return shown if len(paths) <= NAMED else f"{shown}, ..."
 
 
-def _below(folder: Path, path: Path, around: tuple[tuple[int, int], ...]) -> Iterator[tuple[Path, str]]:
+def _below(folder: Path, path: Path, read: set[tuple[int, int]]) -> Iterator[tuple[Path, str]]:
     """All that is in a folder, at any depth: `image`, `folder`, or else the reason why it is left out.
 
     Args:
         folder: where it is.
         path: the same, relative to the first one.
-        around: the folders that it lies in, itself included, by which a link in a circle is known.
+        read: the folders around it, and those of its class that were read, to which a link adds nothing: without an end
+            where it leads around in a circle. Every class has all that is linked into it.
     """
     try:
-        entries = list(os.scandir(folder))
+        entries = sorted(os.listdir(folder))
     except OSError as error:
         raise UserError(f"--data holds {str(folder)!r}, which cannot be read: {error.strerror or error}") from error
-    for entry in entries:
-        place = path / entry.name
-        if entry.name.startswith("."):
+    for name in entries:
+        place, there = path / name, folder / name
+        if name.startswith("."):
             yield place, HIDDEN
-        elif entry.is_dir():
-            here = _identity(folder / entry.name)
-            if here in around:
-                yield place, AROUND
+        elif there.is_dir():
+            here = _identity(there)
+            if here in read:
+                yield place, READ
             else:
                 yield place, "folder"
-                yield from _below(folder / entry.name, place, (*around, here))
-        elif not entry.is_file():
+                below = read if path.parts else set(read)
+                below.add(here)
+                yield from _below(there, place, below)
+        elif not there.is_file():
             yield place, NO_FILE
         else:
             yield place, "image" if place.suffix.lower() in suffixes() else NO_IMAGE

@@ -42,6 +42,7 @@ def test_what_is_left_out_is_said_and_why(tmp_path):
     for number in range(4):
         (tmp_path / "cat" / f"{number}.txt").write_text("not an image")
     (tmp_path / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "dog" / "itself.png").symlink_to(tmp_path / "dog" / "itself.png")
     images = read(tmp_path)
     assert images.classes == ("cat", "dog")
     assert images.summary() == (
@@ -49,7 +50,7 @@ def test_what_is_left_out_is_said_and_why(tmp_path):
         "  left out 1 hidden: .hidden\n"
         f"  left out 4 whose ending is of no image that Pillow {PIL.__version__} reads: cat/0.txt, cat/1.txt, "
         "cat/2.txt, ...\n"
-        "  left out 1 no file, or a link to nothing: dog/gone.png\n"
+        "  left out 2 no file, or a link to nothing: dog/gone.png, dog/itself.png\n"
         "  left out 1 empty class: fish"
     )
     assert digits().summary() == "digits: 1797 images of 1x8x8, 10 classes"
@@ -93,7 +94,19 @@ def test_links_in_a_circle_end(tmp_path):
     (tmp_path / "b" / "back").symlink_to(tmp_path / "a")
     images = read(tmp_path)
     assert len(images) == len(["a/1.png", "a/across/2.png", "b/2.png", "b/back/1.png"])
-    assert images.remarks == ("left out 6 linked to a folder around it: a/across/back, a/self, a/up, ...",)
+    assert images.remarks == ("left out 6 linked to a folder that is read already: a/across/back, a/self, a/up, ...",)
+
+
+def test_folders_that_all_link_to_each_other(tmp_path):
+    """Twelve of them: along every path there would be billions."""
+    folders = [tmp_path / f"{number:02}" for number in range(12)]
+    for folder_ in folders:
+        picture(folder_ / "1.png")
+    for folder_ in folders:
+        for other in folders:
+            (folder_ / f"to-{other.name}").symlink_to(other)
+    images = read(tmp_path)
+    assert images.class_counts.tolist() == [12] * 12
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")

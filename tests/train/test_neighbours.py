@@ -67,7 +67,7 @@ def test_neighbours_from_the_command_line(trained, tmp_path):
 def test_data_that_cannot_be_compared(trained, monkeypatch):
     few = dataclasses.replace(digits(), pixels=digits().pixels[:4], labels=None, classes=())
     with monkeypatch.context() as patch:
-        patch.setattr("fastgan.neighbours.training_images", lambda config: few)
+        patch.setattr("fastgan.neighbours.training_images", lambda *_: few)
         with pytest.raises(UserError, match="was trained on 4 images, expected at least 5 for --neighbours 5"):
             neighbours(trained, rows=1, k=5, seed=0)
     gone = dataclasses.replace(trained, config=dataclasses.replace(trained.config, data="/gone"))
