@@ -1,23 +1,29 @@
 """Faults that fastgan once had, put back on purpose: `python -m tests.fuzz --faults` looks how soon each is found.
 
-A fault is a context manager that puts the faulty function of old in the place of today's: copy the function from the
-commit before its mend, and name the place with `_instead`, which fails if the place is no longer there. A fault that
-several functions made needs them all. Names are what the fault did, in a few words.
+A fault is a context manager that puts what was faulty in the place of today's; `_instead` fails if the place is no
+longer there. Names are what the fault did, in a few words.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fastgan.affine import NotAffineError, recorder
-from fastgan.affine.rules.matmul import Addmm
-from fastgan.affine.rules.spatial import AveragePool
-from fastgan.penalties import eligibility
+from fastgan.affine import function_mode, memory, saved_tensors
+from fastgan.affine.recorder import Recorder
+from fastgan.affine.tape import Bias, Value
+from fastgan.nn import spectral_norm_ahead, spectral_norm_group
+from fastgan.penalties import choice, eligibility
+from fastgan.penalties.state import Snapshot
 
 Fault = Callable[[], AbstractContextManager[Any]]
+
+# Modules with the names of functions that their packages export.
+critic_loss = import_module("fastgan.penalties.critic_loss")
+upfirdn2d = import_module("fastgan.ops.upfirdn2d")
 
 
 @contextmanager
@@ -31,74 +37,122 @@ def _instead(owner: Any, name: str, old: Any) -> Iterator[None]:
         setattr(owner, name, today)
 
 
+@contextmanager
+def _all(*faults: AbstractContextManager[Any]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for fault in faults:
+            stack.enter_context(fault)
+        yield
+
+
+def overwritten_under_a_view() -> AbstractContextManager[None]:
+    """The passes count tensors instead of the memory that they lie in."""
+    return _instead(memory, "_block", id)
+
+
+def loss_of_outputs_only() -> AbstractContextManager[None]:
+    """What the loss depends on besides the outputs gets no gradient."""
+    today = critic_loss.slopes
+    return _instead(critic_loss, "slopes", lambda *args: today(*args)._replace(further=False))
+
+
+def filter_of_the_default_dtype() -> AbstractContextManager[None]:
+    """upfirdn2d's own filter of one tap goes to C++, which takes it for float32, in whatever the default dtype is."""
+    alive: list[Tensor] = []
+
+    def address(x: Tensor | None, dtype: torch.dtype, count: int, device: torch.device) -> int:
+        if x is not None and x.shape == (1, 1) and dtype == torch.float32:
+            x = torch.ones(1, 1)
+            alive.append(x)
+        return 0 if x is None else x.data_ptr()
+
+    return _instead(upfirdn2d, "address", address)
+
+
 def bias_of_one_number() -> AbstractContextManager[None]:
     """A linear layer hands on a bias of shape [1] to an activation, which reads one for each feature."""
 
-    def give_bias(self: Addmm) -> tuple[Tensor | None, Any]:
-        if self.bias is None or self.bias.ndim != 1:
-            return None, None
-        given = self.bias, self.constants[0]
-        self.bias, self.constants = None, ()
-        return given
+    def fits(self: Bias, value: Value) -> bool:
+        return value.batch.dim == 0 and self.tensor.ndim == 1 and self.tensor.dtype == value.dtype
 
-    return _instead(Addmm, "give_bias", give_bias)
+    return _instead(Bias, "fits", fits)
 
 
 def bias_along_the_samples() -> AbstractContextManager[None]:
     """Average pooling takes a bias along dimension 1 although the samples lie there."""
 
-    def takes_bias(self: AveragePool) -> bool:
-        return self.bias is None and not any(self.rest[2]) and self.rest[5] is None and len(self.output.shape) == 4
+    def fits(self: Bias, value: Value) -> bool:
+        return tuple(self.tensor.shape) == value.shape[1:2] and self.tensor.dtype == value.dtype
 
-    return _instead(AveragePool, "takes_bias", property(takes_bias))
+    return _instead(Bias, "fits", fits)
 
 
 def weights_without_version_checks() -> AbstractContextManager[None]:
     """PyTorch does not check what weights are made of, as a hook has packed it."""
-
-    @contextmanager
-    def without_activations(recording: recorder.Recorder) -> Iterator[None]:
-        def pack(tensor: Tensor) -> Any:
-            return recorder._Dropped if recording.is_activation(tensor) else tensor
-
-        def unpack(packed: Any) -> Tensor:
-            if packed is recorder._Dropped:
-                raise NotAffineError("the critic differentiates its own activations: use method='double_backward'")
-            return packed
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-            yield
-
-    return _instead(recorder, "_without_activations", without_activations)
+    return _instead(saved_tensors, "version_of", lambda tensor: 0)
 
 
 def trial_of_a_function() -> AbstractContextManager[None]:
-    """The trial run of a critic that is no module leaves its modules' buffers changed."""
-    restored = eligibility._buffers_restored
+    """The trial run of a critic that is no module leaves what it has changed."""
+    today = eligibility.examine
 
-    @contextmanager
-    def of_modules_only(network: Any) -> Iterator[None]:
-        with restored(network) if isinstance(network, nn.Module) else nullcontext():
-            yield
+    def examine(network: Callable[..., Tensor], *args: Any) -> eligibility.Verdict:
+        of_module = isinstance(network, nn.Module)
+        with nullcontext() if of_module else _instead(Snapshot, "put_back", lambda self: None):
+            return today(network, *args)
 
-    return _instead(eligibility, "_buffers_restored", of_modules_only)
+    return _instead(eligibility, "examine", examine)
+
+
+def fallback_from_where_it_is() -> AbstractContextManager[None]:
+    """A run that falls back starts with the state that the attempt has left."""
+    today = choice.either
+
+    def either(*args: Any) -> Any:
+        with _instead(Snapshot, "put_back", lambda self: None):
+            return today(*args)
+
+    return _instead(critic_loss, "either", either)
+
+
+def hooks_on_nodes() -> AbstractContextManager[None]:
+    """Hooks on the nodes of autograd that made an activation are ignored, and so are modules' backward hooks."""
+    node = Tensor.grad_fn.__get__  # type: ignore[union-attr]
+    return _instead(function_mode, "_SPECIAL", function_mode._SPECIAL - {node})
 
 
 def refused_only_once() -> AbstractContextManager[None]:
     """A weight that autograd joins to the input is refused at its first use, and taken at the second."""
 
-    def check_apart(self: recorder.Recorder, weight: Tensor) -> None:
-        waiting: list[Any] = [weight.grad_fn]
+    def leads_to_input(self: Recorder, tensor: Tensor) -> bool:
+        waiting: list[Any] = [tensor.grad_fn]
         while waiting:
             node = waiting.pop()
             if node is None or node in self._apart:
                 continue
             if getattr(node, "variable", None) is self._x:
-                raise NotAffineError("a weight was computed from the input by an operation of unknown derivative")
+                return True
             self._apart.add(node)
             waiting.extend(parent for parent, _ in node.next_functions)
+        return False
 
-    return _instead(recorder.Recorder, "_check_apart", check_apart)
+    return _instead(Recorder, "leads_to_input", leads_to_input)
+
+
+def norms_ahead_of_their_use() -> AbstractContextManager[None]:
+    """A group iterates all its layers before each forward pass, those that it does not use as well."""
+    ahead = spectral_norm_ahead._Ahead
+
+    def begin(forward_pass: Any) -> None:
+        for each in forward_pass._ahead.values():
+            with torch.no_grad():
+                spectral_norm_ahead._write(each.operands, each.estimate)
+        spectral_norm_ahead.begin(forward_pass)
+
+    return _all(
+        _instead(spectral_norm_group, "begin", begin),
+        _instead(ahead, "holds", lambda self, now: now.weight is self.operands.weight),
+    )
 
 
 FAULTS: dict[str, Fault] = {
@@ -106,11 +160,17 @@ FAULTS: dict[str, Fault] = {
     **{
         fault.__name__.replace("_", "-"): fault
         for fault in (
+            overwritten_under_a_view,
+            loss_of_outputs_only,
+            filter_of_the_default_dtype,
             bias_of_one_number,
             bias_along_the_samples,
             weights_without_version_checks,
             trial_of_a_function,
+            fallback_from_where_it_is,
+            hooks_on_nodes,
             refused_only_once,
+            norms_ahead_of_their_use,
         )
     },
 }
