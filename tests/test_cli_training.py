@@ -111,9 +111,11 @@ def test_stylegan2_from_the_command_line(tmp_path):
         assert (code, out) == (0, f"wrote {tmp_path / name}\n")
         with Image.open(tmp_path / name) as picture:
             assert picture.size == size
-    assert_refused(
-        call("sample", run, "--psi", "half"), "--psi is 'half', expected a number, or several with commas between them"
-    )
+    for psi in ("half", "0.5,nan"):
+        assert_refused(
+            call("sample", run, "--psi", psi),
+            f"--psi is '{psi}', expected a number, or several with commas between them",
+        )
     assert (tmp_path / "straight.png").read_bytes() != (tmp_path / "strip.png").read_bytes()
     assert_refused(
         call("sample", run, "--interpolation", "linear"),

@@ -61,7 +61,7 @@ class Negated(Pair):
         return -super().generator_loss()
 
 
-def play(pair, kind, made, decays, steps=3, **settings):
+def play(pair, kind, made, decays, steps=2, **settings):
     """The weights after some steps of the game, in one vector."""
     make, usual = made
     game = kind(*(make(groups(network, decays), **usual, **settings) for network in (pair.critic, pair.generator)))
@@ -106,7 +106,7 @@ def test_alternating_descent_is_the_loop_that_people_write(name, seed):
     make, usual = COUPLED[name]
     pair = pair_of(Pair, seed)
     critic, generator = (make(groups(network, DECAYS), **usual) for network in (pair.critic, pair.generator))
-    for _ in range(3):
+    for _ in range(2):
         for optimizer, loss in ((critic, pair.critic_loss), (generator, pair.generator_loss)):
             optimizer.zero_grad()
             loss().backward()
@@ -144,7 +144,7 @@ def test_decoupled_decay_takes_its_share_of_the_point_that_moves(name, seed):
                     p.data.mul_(1 - lr * decay)
             optimizer.step()
 
-    for _ in range(3):
+    for _ in range(2):
         start = [p.detach().clone() for p in parameters]
         move(gradients())
         ahead = gradients()

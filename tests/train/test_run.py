@@ -174,7 +174,9 @@ def test_training_in_a_thread_leaves_signals_alone(tiny):
 
 
 def test_a_diverged_run_stops_and_is_not_saved(tiny):
-    with pytest.raises(UserError, match=r"loss is (nan|inf) at step \d+, expected a finite one; lower --lr"):
+    with pytest.raises(
+        UserError, match=r"loss is (nan|inf) at step \d+, expected a finite one; there is no checkpoint. Lower --lr"
+    ):
         train(tiny(steps=50, lr=1e30, lr_critic=1e30), quiet=True)
     assert not os.path.exists(tiny().out + "/checkpoints")
 
