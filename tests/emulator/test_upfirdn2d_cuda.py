@@ -304,6 +304,7 @@ def as_backend(kernels, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.usefixtures("other_default_dtype")
 def test_the_registry_s_samples_and_their_derivatives(as_backend, poisoned, dtype, generator):
     """What tests/ops compares on a GPU, here: forward, first and second derivatives, with float64."""
     single = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
