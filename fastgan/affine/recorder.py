@@ -208,7 +208,7 @@ class Recorder(TorchDispatchMode):
             if isinstance(a, (list, tuple)):
                 a = type(a)(self._snapshot(a))
             elif isinstance(a, Tensor) and not a.requires_grad and self.find(a) is None:
-                if a.untyped_storage()._cdata in self._buffers:
+                if self.plain or a.untyped_storage()._cdata in self._buffers:
                     a = a.clone()
                 else:
                     self.tape.constants.append((a, a._version))
@@ -340,6 +340,7 @@ def record(
         allocation.keep_freed_memory()
     recorder = Recorder(x.shape[0])
     recorder.blame, recorder.where, recorder.plain = blame, where, plain
+    recorder.tape.in_place = not plain
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         recorder.start(x, network)

@@ -142,6 +142,8 @@ class Tape:
         self.slots: dict[tuple[int, bool], Slot] = {}
         self.constants: list[tuple[Tensor, int]] = []
         """Tensors that the nodes read again and nobody may have changed, with their versions."""
+        self.in_place = True
+        """Whether passes may overwrite memory that nobody else holds; a compiler reuses memory by itself."""
         self.input: Value
         self.output: Value
 
@@ -212,14 +214,14 @@ class Tape:
             if keep and any(slot is not None for slot in node.slots):
                 node.cotangent = delta
                 ours.discard(node.output)
-            pull = node.pull_over if node.output in ours else node.pull
+            pull = node.pull_over if self.in_place and node.output in ours else node.pull
             for value, gradient in zip(node.inputs, pull(delta, scales), strict=True):
                 known = pending.get(value)
                 if known is None:
                     pending[value] = gradient
                     if node.pulls_new and len(node.inputs) == 1:
                         ours.add(value)
-                elif value in ours and known.dtype == gradient.dtype:
+                elif self.in_place and value in ours and known.dtype == gradient.dtype:
                     known += gradient
                 else:
                     pending[value] = known + gradient
@@ -255,7 +257,7 @@ class Tape:
             if node.cotangent is not None:
                 _accumulate(found, node.slots, node.weight_gradients(us, node.cotangent, scales))
             if uses.get(node.output):
-                last = len(us) == 1 and node.inputs[0] in ours and not uses[node.inputs[0]]
+                last = self.in_place and len(us) == 1 and node.inputs[0] in ours and not uses[node.inputs[0]]
                 known[node.output] = (node.push_over if last else node.push)(us, scales)
                 if node.pushes_new:
                     ours.add(node.output)

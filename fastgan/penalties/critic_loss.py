@@ -15,7 +15,7 @@ from fastgan.losses.began import Began
 from fastgan.nn import statistics_of
 from fastgan.ops.checks import check_floating
 from fastgan.penalties import double_backward, one_pass
-from fastgan.penalties.compiled import Compiled, ordinary
+from fastgan.penalties.compiled import backend_of, ordinary, recorded
 from fastgan.penalties.eligibility import forget, verdict
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import R1, Penalty
@@ -182,12 +182,8 @@ def _either(
     return result
 
 
-def _compiler(compile: bool | str) -> str:
-    return "inductor" if compile is True else str(compile)
-
-
 def _runner(compile: bool | str) -> Callable[..., one_pass.Recorded]:
-    return partial(Compiled, backend=_compiler(compile)) if compile else one_pass.OnTape
+    return partial(recorded, backend=backend_of(compile)) if compile else one_pass.OnTape
 
 
 def _one_pass(
@@ -201,7 +197,7 @@ def _one_pass(
     compile: bool | str,
 ) -> CriticLoss:
     run = _runner(compile)
-    plain = ordinary(network, _compiler(compile)) if compile else network
+    plain = ordinary(network, backend_of(compile)) if compile else network
     evaluations: dict[str, one_pass.Evaluation] = {}
     outputs: dict[str, Tensor] = {}
     for at, x, more in (("real", real, rest), ("fake", fake, fake_rest)):

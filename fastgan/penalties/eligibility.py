@@ -1,5 +1,6 @@
 """Whether a critic's exact penalty gradient takes one pass, and if not, which operation of which module is why."""
 
+import sys
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from fastgan.affine import NotAffineError, record
 from fastgan.penalties.packs import of_packs
@@ -72,16 +72,15 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     if isinstance(network, nn.DataParallel):  # with devices: `unwrap` opens others
         return Verdict(("DataParallel runs its replicas in threads of their own",), {}, 0)
     reasons: dict[str, None] = {}
-    path: list[str] = []
 
     def where() -> str:
-        return f" (in {path[-1]})" if path else ""
+        return _running(network)
 
     def blame(error: NotAffineError) -> None:
         reasons.setdefault(str(error) if "(in " in str(error) else f"{error}{where()}")
 
     devices = [x.device] if x.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), _module_path(network, path), _buffers_restored(network):
+    with torch.random.fork_rng(devices=devices), _buffers_restored(network):
         _, tape = record(network, x, *rest, blame=blame, where=where)
     if reasons:
         return Verdict(tuple(reasons), {}, 0)
@@ -107,20 +106,19 @@ def _buffers_restored(network: Any) -> Iterator[None]:
                     buffer.copy_(copy)
 
 
-@contextmanager
-def _module_path(network: Any, path: list[str]) -> Iterator[None]:
-    """Keeps in `path` the names of the modules whose forward is running."""
+def _running(network: Any) -> str:
+    """Names the network's module whose forward is running, as the stack has it: hooks of all modules would be called
+    in other threads too."""
     if not isinstance(network, nn.Module):
-        yield
-        return
-    names = {module: f"{name or 'the critic'}: {type(module).__name__}" for name, module in network.named_modules()}
-    enter = register_module_forward_pre_hook(lambda module, _: path.append(names.get(module, type(module).__name__)))
-    leave = register_module_forward_hook(lambda *_: path.pop() and None, always_call=True)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        enter.remove()
-        leave.remove()
+        return ""
+    frame = sys._getframe()
+    while frame.f_code is not nn.Module._call_impl.__code__:
+        if frame.f_back is None or frame.f_code is examine.__code__:
+            return ""
+        frame = frame.f_back
+    module = frame.f_locals["self"]
+    names = {module: f"{name or 'the critic'}: " for name, module in network.named_modules()}
+    return f" (in {names.get(module, '')}{type(module).__name__})"
 
 
 # --- remembered verdicts ----------------------------------------------------------------------------------------------
