@@ -348,7 +348,11 @@ def record(
             y = network(x, *rest)
             if not isinstance(y, Tensor):
                 raise NotAffineError(f"the output is a {type(y).__name__}, expected one tensor")
-            output = recorder.find(y)
+            try:
+                output = recorder.find(y)
+            except NotAffineError as refusal:  # of what came after the last operation, like a hook
+                recorder.refuse(refusal)
+                return y.detach(), recorder.tape
             if any(constant._version != version for constant, version in recorder.tape.constants):
                 recorder.refuse(NotAffineError("a constant was modified in place after the critic had read it"))
     if output is None:

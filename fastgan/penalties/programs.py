@@ -94,7 +94,8 @@ def _attempt(compiled: Callable[..., Any], *args: Any) -> Any:
 
 
 def in_short(error: Exception) -> str:
-    """The first line of what the compiler says."""
+    """The first line of what the compiler says, or of what it reports."""
+    error = getattr(error, "inner_exception", error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
@@ -106,14 +107,15 @@ def _limit() -> int:
 class Program:
     """One critic's code and what has been compiled of it, for each kind of call that its guards tell apart."""
 
-    def __init__(self, backend: Callable[..., Any], kept_alive: Any) -> None:
+    def __init__(self, backend: Callable[..., Any], kept_alive: Any, told: set[str]) -> None:
         self.compiled = torch.compile(_own_code(), backend=backend, fullgraph=True, dynamic=False)
         self.kept_alive = kept_alive
         self._known: set[Any] = set()
         self._refused: dict[Any, str] = {}
         self._full: str | None = None
         self._limit = 0
-        self._told: set[str] = set()
+        self.told = told
+        """The reasons that this critic's programs have warned of."""
 
     def __call__(self, critic: Callable[..., Tensor], x: Tensor, *rest: Any) -> Any:
         """critic(x, *rest), compiled; the backend calls `running` once it runs.
@@ -150,8 +152,8 @@ class Program:
 
     def tell(self, reason: str) -> None:
         """Warns of what runs without the compiler, once."""
-        if reason not in self._told:
-            self._told.add(reason)
+        if reason not in self.told:
+            self.told.add(reason)
             warnings.warn(
                 f"fastgan.critic_loss runs without the compiler, exactly but slower: {reason}. Leave compile out, or "
                 "see 'When it does not compile' in docs/gradient-penalties.md",
@@ -228,7 +230,8 @@ def program_of(critic: Callable[..., Tensor], backend: Any) -> Program:
     key = id(owner), backend, frozenset(map(id, codes))
     with _LOCK:
         if key not in _PROGRAMS:
-            _PROGRAMS[key] = Program(backend, kept_alive=(owner, codes))
+            told = next((program.told for (of, *_), program in _PROGRAMS.items() if of == id(owner)), set())
+            _PROGRAMS[key] = Program(backend, kept_alive=(owner, codes), told=told)
             while len(_PROGRAMS) > KEPT:
                 _PROGRAMS.popitem(last=False)
         _PROGRAMS.move_to_end(key)
