@@ -47,7 +47,6 @@ class Graphs:
         cut = _Cut(self._trace(network, inputs), len(inputs), sum(self.wants))
         self.of_inputs, self.of_outputs, self.gives = cut.of_inputs, cut.of_outputs, cut.gives
         self.views = cut.views
-        self._u_strides = cut.u_strides
         self._early, self._late = (_Part(g, x.device.type, backend, tell) for g in (cut.early, cut.late))
 
     def early(self, inputs: Sequence[Any]) -> tuple[list[Any], Tensor, list[Tensor]]:
@@ -58,8 +57,6 @@ class Graphs:
 
     def late(self, kept: Sequence[Tensor], u: Tensor, s: Tensor) -> list[Tensor | None]:
         """T and W: the gradient of each input that wants one."""
-        if u.stride() != self._u_strides:
-            u = torch.empty_strided(u.shape, self._u_strides, dtype=u.dtype, device=u.device).copy_(u)
         found = iter(self._late(*kept, u, s))
         return [next(found) if given else None for given in self.gives]
 
@@ -149,7 +146,6 @@ class _Cut:
         if any(isinstance(n.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)) for n in self.nodes):
             raise CompilerError("the critic reads a number out of a tensor")
         placeholders = [n for n in self.nodes if n.op == "placeholder"]
-        self.u_strides = placeholders[inputs].meta["val"].stride()
         self.is_late = set(placeholders[inputs:])
         for node in self.nodes:
             if node.op not in ("placeholder", "output") and any(p in self.is_late for p in node.all_input_nodes):
