@@ -68,7 +68,8 @@ def critic_loss(
             the first that can. It runs the critic once more when it first meets a kind of batch, to find out.
         compile: run the passes of one_pass through torch.compile, with inductor or the backend named. The first call
             of a kind takes its time; whatever the critic's code depends on is guarded, so that a change compiles anew.
-            Its code must have no graph breaks. Double backward is not compiled, which torch.compile refuses.
+            What cannot be compiled (a graph break, more shapes than torch._dynamo.config.recompile_limit, a failing
+            backend) runs without, exactly as well, after one warning. Double backward is never compiled.
 
     Returns:
         A scalar tensor with its parts as attributes, for logging: see `CriticLoss`.
