@@ -12,7 +12,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
@@ -226,21 +226,23 @@ def program_of(critic: Callable[..., Tensor], backend: Any) -> Program:
     """The program of a critic: of a module, or of a function's code, which each new lambda of a line shares."""
     owner = getattr(critic, "__self__", critic)
     owner = owner if isinstance(owner, nn.Module) else getattr(critic, "__code__", critic)
-    codes = _methods(owner)
-    key = id(owner), backend, frozenset(map(id, codes))
+    methods = _methods(owner)
+    key = id(owner), backend, frozenset(map(id, methods))
     with _LOCK:
         if key not in _PROGRAMS:
             told = next((program.told for (of, *_), program in _PROGRAMS.items() if of == id(owner)), set())
-            _PROGRAMS[key] = Program(backend, kept_alive=(owner, codes), told=told)
+            _PROGRAMS[key] = Program(backend, kept_alive=(owner, methods), told=told)
             while len(_PROGRAMS) > KEPT:
                 _PROGRAMS.popitem(last=False)
         _PROGRAMS.move_to_end(key)
         return _PROGRAMS[key]
 
 
-def _methods(owner: Any) -> list[CodeType]:
-    """The code of its modules' methods: dynamo does not notice when another is put in the place of one."""
+def _methods(owner: Any) -> list[Any]:
+    """Its modules' methods and their code: dynamo does not notice when another is put in the place of one."""
     if not isinstance(owner, nn.Module):
         return []
     classes = {base for module in owner.modules() for base in type(module).__mro__} - {nn.Module, object}
-    return [f.__code__ for base in classes for f in vars(base).values() if isinstance(f, FunctionType)]
+    members = (getattr(member, "__func__", member) for base in classes for member in vars(base).values())
+    functions = [member for member in members if isinstance(member, FunctionType)]
+    return [*functions, *(f.__code__ for f in functions)]

@@ -48,7 +48,7 @@ class Inner(nn.Module):
     factor = 3.0
 
     def forward(self, h):
-        return self.times(h) * self.factor * self.twice(1.0)
+        return self.times(h) * self.factor * self.twice(1.0) * self.thrice(1.0)
 
     def times(self, h):
         return h * 2
@@ -56,6 +56,10 @@ class Inner(nn.Module):
     @staticmethod
     def twice(x):
         return 2 * x
+
+    @classmethod
+    def thrice(cls, x):
+        return 3 * x
 
 
 class Watchful(nn.Module):
@@ -83,7 +87,7 @@ class Twice(nn.Module):
         return 2 * w
 
 
-def set_number(c):
+def set_numbers(c):
     c.number, c.numbers[0], c.table["a"], c.settings.factor = 2.0, 1.5, 0.7, 0.9
 
 
@@ -99,7 +103,7 @@ def set_tensors(c):
 
 
 def replace_modules(c):
-    c.act, c.head = nn.ReLU(), nn.Linear(4, 1).double()
+    c.act, c.head = nn.LeakyReLU(0.7), nn.Linear(4, 1).double()
 
 
 def replace_parameter(c):
@@ -120,40 +124,31 @@ def tie_to_a_weight(c):
     c.buffer = c.stem.bias
 
 
-def untie(c):
-    c.tensor = torch.rand(4).double()
-
-
 CHANGES = {
-    "numbers": set_number,
-    "a number of a submodule": lambda c: setattr(c.act, "negative_slope", 0.4),
+    "numbers": set_numbers,
     "a global": set_global,
-    "a class's attribute": lambda c: setattr(Inner, "factor", 2.5),
-    "a function": lambda c: setattr(c, "function", lambda h: 1.1 * h),
     "tensors": set_tensors,
     "tied": tie,
-    "not tied": untie,
     "a buffer that is trained": train_buffer,
     "tied to a weight": tie_to_a_weight,
     "modules": replace_modules,
     "parameters": replace_parameter,
     "frozen": lambda c: c.stem.bias.requires_grad_(False),
     "evaluating": lambda c: c.eval(),
-    "an instance's method": lambda c: setattr(c.act, "forward", lambda h: F.relu(h) * 1.2),
     "a class's method": lambda c: setattr(Inner, "times", lambda self, h: 4 * h),
+    "a static method": lambda c: setattr(Inner, "twice", staticmethod(lambda x: 2.5 * x)),
+    "a class method": lambda c: setattr(Inner, "thrice", classmethod(lambda cls, x: 2.5 * x)),
     "a method's code": lambda c: setattr(Inner.times, "__code__", (lambda self, h: 5 * h).__code__),
     "torch's method": lambda c: setattr(nn.LeakyReLU, "forward", lambda self, h: 2 * h),
-    "another class": lambda c: setattr(c.act, "__class__", nn.Identity),
     "a parametrization": lambda c: parametrize.register_parametrization(c.stem, "weight", Twice()),
-    "another dtype": lambda c: c.float() and c.double(),
 }
 
 
 def test_the_next_step_sees_every_change(samples, monkeypatch):
     """One after another, each on top of those before, on a critic that stays compiled."""
-    monkeypatch.setattr(nn.LeakyReLU, "forward", nn.LeakyReLU.forward)  # both are put back afterwards
-    monkeypatch.setattr(Inner, "times", Inner.times)
-    monkeypatch.setattr(Inner, "factor", Inner.factor)
+    monkeypatch.setattr(nn.LeakyReLU, "forward", nn.LeakyReLU.forward)  # all are put back afterwards
+    for name in ("times", "twice", "thrice"):
+        monkeypatch.setattr(Inner, name, vars(Inner)[name])
     monkeypatch.setitem(globals(), "SLOPE", SLOPE)
     critic = Watchful().double()
     with torch._dynamo.config.patch(recompile_limit=2 * len(CHANGES)):
