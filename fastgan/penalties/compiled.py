@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from fastgan.affine import NotAffineError
 from fastgan.penalties.graphs import Graphs, returned
 from fastgan.penalties.one_pass import OnTape, Recorded, divided
-from fastgan.penalties.programs import CompilerError, Program, kind_of, program_of, running
+from fastgan.penalties.programs import CompilerError, Program, in_short, kind_of, program_of, running
 
 
 def backend_of(compile: bool | str) -> str:
@@ -233,4 +233,4 @@ def _graphs(
     except CompilerError:
         raise
     except Exception as error:  # the tape, which runs the critic next, says better what is wrong with it
-        raise CompilerError(f"{type(error).__name__}: {error}") from error
+        raise CompilerError(in_short(error)) from error
