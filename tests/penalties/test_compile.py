@@ -1,7 +1,7 @@
 """compile=True: the four passes as two graphs, equal to the textbook.
 
 Most tests stop short of inductor ("eager" runs the graphs as they are, "aot_eager" rewrites them without operations in
-place): what is tested is the graphs. test_compile_state.py has what could make them stale, and
+place): what is tested is the graphs. test_compile_state.py and test_compile_passes.py have what could make them stale,
 test_compile_failures.py what cannot be compiled.
 """
 
