@@ -8,16 +8,16 @@ backend compiles both. What T and W read of the critic's tensors is copied or wa
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from fastgan.affine import NotAffineError
-from fastgan.penalties.graphs import Graphs, returned
+from fastgan.penalties.graphs import Graphs, returned, without_mark
 from fastgan.penalties.one_pass import OnTape, Recorded, divided
-from fastgan.penalties.programs import CompilerError, Program, in_short, kind_of, program_of, running
+from fastgan.penalties.programs import CompilerError, Program, in_short, kind_of, program_of
 
 
 def backend_of(compile: bool | str) -> str:
@@ -58,7 +58,14 @@ def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tenso
 
     def run(*args: Any) -> Tensor:
         program = program_of(critic, _as_usual(backend))
-        return program.either(kind_of(critic, *args), lambda: program(critic, *args), lambda: critic(*args))
+
+        def compiled() -> Tensor:
+            _HERE.y = None
+            y = program(critic, *args)
+            handed_over, _HERE.y = _HERE.y, None  # kept no longer than this
+            return handed_over if y is None else y
+
+        return program.either(kind_of(critic, *args), compiled, lambda: critic(*args))
 
     return run
 
@@ -68,11 +75,13 @@ def _as_usual(backend: str) -> Callable[..., Callable[..., Any]]:
     def take(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
         from torch._dynamo.backends.registry import lookup_backend
 
+        output = returned(network)
         compiled = lookup_backend(backend)(network, list(examples))
 
         def run(*inputs: Any) -> Any:
-            running()
-            return compiled(*inputs)
+            outputs = compiled(*inputs)
+            _HERE.y = None if output is None else outputs[output]
+            return outputs
 
         return run
 
@@ -148,31 +157,50 @@ class _Request:
 
     def answer(self, graphs: Graphs, inputs: Sequence[Any]) -> Sequence[Any]:
         """Runs F and X; returns F's outputs."""
-        outputs, self.g, self.kept = graphs.early(inputs)
+        outputs, self.g, becomes, self.kept = graphs.early(inputs)
         self.graphs, self.logits = graphs, outputs[graphs.output].detach()
         self.weights = [t for t, want in zip(inputs, graphs.wants, strict=True) if want]
+        of_inputs = {_memory(t): j for j, t in enumerate(inputs) if isinstance(t, Tensor)}
+        outputs = [
+            o if i in graphs.views or _memory(o) not in of_inputs else o.clone()  # a backend has left a copy out
+            for i, o in enumerate(outputs)
+        ]
+        of_outputs = {_memory(o): o for o in outputs}
         self.watched = []
-        buffers: set[int] | None = None
-        for i, j in graphs.of_inputs:
-            if graphs.wants[j]:
-                continue
-            buffers = _buffers(self.critic) if buffers is None else buffers
-            constant = inputs[j]
-            # The critic's next call may change a buffer. Inference tensors do not count their changes.
-            if constant is self.x or constant.is_inference() or constant.untyped_storage()._cdata in buffers:
-                self.kept[i] = self.kept[i].clone()
-            else:
-                self.watched.append(constant)
-        self.watched += [outputs[j] for _, j in graphs.of_outputs]
+        for i, kept in enumerate(self.kept):
+            j = of_inputs.get(_memory(kept))
+            if j is None:
+                if _memory(kept) in of_outputs:
+                    self.watched.append(of_outputs[_memory(kept)])
+            elif not graphs.wants[j]:
+                if j in graphs.written or self._is_copied(inputs[j]):
+                    self.kept[i] = kept.clone()
+                else:
+                    self.watched.append(inputs[j])
+        with torch.no_grad():
+            for j, value in zip(graphs.written, becomes, strict=True):
+                inputs[j].copy_(value)
+            for i, (j, (size, stride, offset)) in graphs.views.items():
+                if j in graphs.written:
+                    outputs[i] = inputs[j].as_strided(size, stride, inputs[j].storage_offset() + offset)
         return [
             _untold(o, i in graphs.views) if tracked and i != graphs.output else o
             for i, (o, tracked) in enumerate(zip(outputs, graphs.tracked, strict=True))
         ]
 
+    def _is_copied(self, constant: Tensor) -> bool:
+        """Samples, what the critic's next call may change, and what does not count its changes."""
+        return constant is self.x or constant.is_inference() or _memory(constant) in self._buffers
 
-def _buffers(critic: Any) -> set[int]:
-    buffers = critic.buffers() if isinstance(critic, nn.Module) else ()
-    return {b.untyped_storage()._cdata for b in buffers if not nn.parameter.is_lazy(b)}
+    @cached_property
+    def _buffers(self) -> set[int]:
+        buffers = self.critic.buffers() if isinstance(self.critic, nn.Module) else ()
+        return {_memory(b) for b in buffers if not nn.parameter.is_lazy(b)}
+
+
+def _memory(tensor: Tensor) -> int:
+    """Tells apart what does not lie in the same memory."""
+    return tensor.untyped_storage()._cdata
 
 
 def _untold(tensor: Tensor, is_view: bool) -> Tensor:
@@ -203,13 +231,13 @@ def _graphs_by(backend: str) -> Callable[[fx.GraphModule, Sequence[Any]], Callab
     def take(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
         compiled: dict[Any, Graphs] = {}
         output = returned(network)
+        without_mark(network)
 
         def run(*inputs: Any) -> Any:
             request: _Request = _HERE.request
             kind = _in_same_memory(inputs)
             if kind not in compiled:
                 compiled[kind] = _graphs(network, output, inputs, request, backend)
-            running()
             return request.answer(compiled[kind], inputs)
 
         return run
@@ -220,9 +248,7 @@ def _graphs_by(backend: str) -> Callable[[fx.GraphModule, Sequence[Any]], Callab
 def _in_same_memory(inputs: Sequence[Any]) -> tuple[int, ...]:
     """Which of the inputs lie in the same memory, which dynamo does not guard."""
     first: dict[int, int] = {}
-    return tuple(
-        first.setdefault(t.untyped_storage()._cdata, i) if isinstance(t, Tensor) else -1 for i, t in enumerate(inputs)
-    )
+    return tuple(first.setdefault(_memory(t), i) if isinstance(t, Tensor) else -1 for i, t in enumerate(inputs))
 
 
 def _graphs(

@@ -10,8 +10,7 @@ import sys
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeVar
 
@@ -26,8 +25,8 @@ KEPT = 16
 
 Result = TypeVar("Result")
 
-_COMPILING = threading.RLock()
-_HERE = threading.local()
+COMPILING = threading.RLock()
+"""Held where something may be compiled: PyTorch's tracers change the state of the process."""
 
 
 class CompilerError(Exception):
@@ -46,28 +45,11 @@ class _NotCompiledError(Exception):
     """Dynamo has left the critic's code to Python."""
 
 
-@contextmanager
-def compiling() -> Iterator[None]:
-    """Where something may be compiled: one thread at a time, as PyTorch's tracers change the state of the process.
-
-    Ends early where what was compiled calls `running`.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(_COMPILING)
-        outer, _HERE.release = getattr(_HERE, "release", None), stack.close
-        try:
-            yield
-        finally:
-            _HERE.release = outer
-
-
-def running() -> None:
-    """What was compiled is about to run: other threads may compile."""
-    _HERE.release()
-
-
 def _attempt(compiled: Callable[..., Any], *args: Any) -> Any:
     """compiled(*args), where compiling may be part of it.
+
+    Returns:
+        What it returned, or None where only the backend knows.
 
     Raises:
         CompilerError: it was, and failed.
@@ -88,6 +70,8 @@ def _attempt(compiled: Callable[..., Any], *args: Any) -> Any:
     except exc.TorchDynamoException as error:
         raise CompilerError(in_short(error)) from error
     except RuntimeError as error:
+        if "found no compiled frames" in str(error):
+            return None  # raised afterwards: all threads share the counter, which another's torch.compile has reset
         if "using FX to symbolically trace" not in str(error):
             raise
         raise NotNowError("another thread is compiling") from error
@@ -118,12 +102,12 @@ class Program:
         """The reasons that this critic's programs have warned of."""
 
     def __call__(self, critic: Callable[..., Tensor], x: Tensor, *rest: Any) -> Any:
-        """critic(x, *rest), compiled; the backend calls `running` once it runs.
+        """critic(x, *rest), compiled; or None, where only the backend knows.
 
         Raises:
             CompilerError: it cannot be compiled.
         """
-        with compiling():
+        with COMPILING:
             return _attempt(self.compiled, critic, x, *rest)
 
     def either(self, kind: Any, compiled: Callable[[], Result], eager: Callable[[], Result]) -> Result:

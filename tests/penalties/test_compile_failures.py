@@ -208,8 +208,8 @@ def test_an_interruption_while_compiling(samples, call):
     other = copy.deepcopy(critic)
     with pytest.raises(KeyboardInterrupt):
         step(critic, *samples, penalties=(R1(2.0),), compile="fastgan_test_failing").backward()
-    assert programs._COMPILING.acquire(blocking=False)
-    programs._COMPILING.release()
+    assert programs.COMPILING.acquire(blocking=False)
+    programs.COMPILING.release()
     critic.load_state_dict(other.state_dict())
     check(critic, *samples, penalties=(R1(2.0),), expected={"r1": 2.0}, compile="fastgan_test_failing")
     assert failing.calls == call + {1: 3, 2: 2, 3: 1}[call]

@@ -97,6 +97,17 @@ def test_what_forward_changes_itself(samples, labels, kind, when):
         torch.testing.assert_close(critic.tensor, other.tensor)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_what_inductor_takes_for_a_copy(samples, labels, when):
+    """It returns the buffer itself where the graph has read a copy."""
+    critic = Reads("buffer", when).double()
+    truth = truth_of(twin(critic), *samples, labels)
+    found = step(critic, *samples, labels, compile=True)
+    critic.buffer.zero_()
+    assert relative_error(gradients(critic, found), truth) <= 1e-10
+
+
 def test_a_weight_of_what_forward_changes_afterwards_runs_without_the_compiler(samples, labels):
     critic = Reads("weight", "after").double()
     with pytest.warns(UserWarning, match="in place of which it has made a weight"):
@@ -195,4 +206,33 @@ def test_buffers_that_come_to_lie_in_one_memory(samples):
     other = copy.deepcopy(critic)
     other.b = other.a[:]
     truth = truth_of(other, *samples)
-    assert relative_error(gradients(critic, step(critic, *samples, compile="aot_eager")), truth) <= 1e-10
+    with pytest.warns(UserWarning, match="several of its tensors"):
+        found = step(critic, *samples, compile="aot_eager")
+    assert relative_error(gradients(critic, found), truth) <= 1e-10
+
+
+class LeavesViews(nn.Module):
+    """Keeps a view of a buffer that it changes, and one of a weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 4), nn.Linear(4, 1)
+        self.register_buffer("buffer", torch.rand(5)[1:])
+
+    def forward(self, x):
+        self.buffer.mul_(0.9)
+        self.part, self.rows = self.buffer[1:3], self.stem.weight[1:]
+        return self.head(F.leaky_relu(self.stem(x), 0.2) * (1 * self.buffer))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_views_that_forward_leaves(samples, backend):
+    critic = LeavesViews().double()
+    other = copy.deepcopy(critic)
+    for _ in range(2):
+        found = gradients(critic, step(critic, *samples, compile=backend))
+        assert relative_error(found, truth_of(other, *samples)) <= 1e-10
+        torch.testing.assert_close(critic.buffer, other.buffer)
+        torch.testing.assert_close(critic.part, other.part)
+        assert critic.part.data_ptr() == critic.buffer[1:].data_ptr()
+        assert critic.rows.data_ptr() == critic.stem.weight[1:].data_ptr()
