@@ -13,8 +13,9 @@ class Memory:
     of: what counts is the block, never the tensor.
     """
 
-    def __init__(self, *given: Tensor) -> None:
-        """`given` are held by others too, and never overwritten."""
+    def __init__(self, in_place: bool, *given: Tensor) -> None:
+        """`in_place`: whether anything is overwritten at all; `given` are held by others too, and never are."""
+        self._in_place = in_place
         self._held: dict[int, int] = {}
         self._ours: set[int] = set()
         for tensor in given:
@@ -23,7 +24,7 @@ class Memory:
     def hold(self, tensor: Tensor, new: bool = False) -> None:
         """Counts one more tensor; `new`: whoever made it says that it has allocated the memory, for us alone."""
         block = _block(tensor)
-        if new and block not in self._held:
+        if new and self._in_place and block not in self._held:
             self._ours.add(block)
         self._held[block] = self._held.get(block, 0) + 1
 

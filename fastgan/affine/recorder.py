@@ -47,7 +47,7 @@ class Recorder(TorchDispatchMode):
         self, samples: int, where: Callable[[], str], blame: Callable[[NotAffineError], None] | None, plain: bool
     ) -> None:
         super().__init__()
-        self.tape = Tape(samples)
+        self.tape = Tape(samples, in_place=not plain)
         self.samples, self.where, self.blame, self.plain = samples, where, blame, plain
         self.saved = SavedTensors()
         # What this recorder's marks carry: tensors that carried the recorder itself would keep it alive in a cycle.
@@ -233,7 +233,7 @@ class Recorder(TorchDispatchMode):
                 a = type(a)(self._snapshot(func, a))
             elif isinstance(a, Tensor) and not a.requires_grad and self.find(a) is None:
                 block = a.untyped_storage()._cdata
-                if self._is_buffer(block) or (func in ADDITIONS and block not in self._born):
+                if self.plain or self._is_buffer(block) or (func in ADDITIONS and block not in self._born):
                     a = a.clone()
                 else:
                     self.tape.constants.append((a, version_of(a)))

@@ -156,8 +156,10 @@ def _in_their_own_precision(passes: Callable[..., Any]) -> Callable[..., Any]:
 class Tape:
     """The operations between an input and an output, in order."""
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, in_place: bool = True) -> None:
         self.samples = samples
+        self.in_place = in_place
+        """Whether passes may overwrite memory that nobody else reads; a compiler reuses memory by itself."""
         self.nodes: list[Node] = []
         self.slots: dict[tuple[int, bool], Slot] = {}
         self.constants: list[tuple[Tensor, int]] = []
@@ -231,7 +233,7 @@ class Tape:
         Returns:
             The gradient, and for every additive constant its sum over the samples of s_i delta_i (empty without s).
         """
-        scales, memory = Scales(s), Memory(seed)
+        scales, memory = Scales(s), Memory(self.in_place, seed)
         pending: dict[Value, Tensor] = {self.output: seed}
         found: dict[Slot, Tensor] = {}
         for node in reversed(self.nodes):
@@ -266,7 +268,7 @@ class Tape:
             RuntimeError: a weight was changed in place since it was recorded.
         """
         self._check_versions()
-        scales, memory = Scales(s), Memory(u)
+        scales, memory = Scales(s), Memory(self.in_place, u)
         nodes, uses = self._plan()
         known: dict[Value, Tensor] = {self.input: u}
         found: dict[Slot, Tensor] = {}

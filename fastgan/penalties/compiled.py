@@ -1,200 +1,266 @@
-"""F, X, T and W of a critic as two graphs for torch.compile.
+"""The passes of one_pass under torch.compile.
 
-TorchDynamo reads the critic's code and watches everything that it depends on (its guards), so that a stale graph is
-never used. What it hands over is run through the tape once more, symbolically, which writes the four passes down as one
-graph; that is cut where the loss comes in: F and X before, T and W after. Inductor compiles both.
+TorchDynamo reads the critic's code and watches everything that it depends on (its guards, and those of `programs`), so
+that a stale graph is never used. What it hands over is run through the tape once more, symbolically, which writes the
+four passes down as one graph; that is cut where the loss comes in: F and X before, T and W after (`graphs`). The
+backend compiles both. What T and W read of the critic's tensors is copied or watched, as the tape does it.
 """
 
-from collections import OrderedDict
+import threading
 from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from fastgan.affine import NotAffineError, record
-from fastgan.penalties.one_pass import divided, seed_of
+from fastgan.affine import NotAffineError
+from fastgan.penalties.graphs import Graphs, returned, without_mark
+from fastgan.penalties.modules import buffers_of
+from fastgan.penalties.one_pass import OnTape, Recorded, divided
+from fastgan.penalties.programs import CompilerError, Program, in_short, kind_of, program_of
 
-KEPT = 16
-"""Compiled critics that are kept, the most recently used; each keeps its network alive."""
+
+def backend_of(compile: bool | str) -> str:
+    """The backend's name.
+
+    Raises:
+        ValueError, TypeError: torch.compile has none of this name; it is no name.
+    """
+    from torch._dynamo import list_backends
+    from torch._dynamo.backends.registry import lookup_backend
+    from torch._dynamo.exc import InvalidBackend
+
+    backend = "inductor" if compile is True else compile
+    if not isinstance(backend, str):
+        raise TypeError(f"critic_loss: compile is {type(compile).__name__}, expected a bool or the name of a backend")
+    try:
+        lookup_backend(backend)
+    except InvalidBackend:
+        names = ", ".join(list_backends())
+        raise ValueError(
+            f"critic_loss: compile is {backend!r}, expected True, False or a backend of torch.compile: {names}"
+        ) from None
+    return backend
+
+
+def recorded(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any], backend: str) -> Recorded:
+    """The network after F: compiled, or on its tape where the compiler cannot."""
+    program = program_of(critic, _graphs_by(backend))
+
+    def compiled() -> Recorded:
+        return Compiled(program, critic, x, rest)
+
+    return program.either(kind_of(critic, x, *rest), compiled, lambda: OnTape(critic, x, rest))
+
+
+def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
+    """The critic compiled as usual, for samples without a penalty."""
+
+    def run(*args: Any) -> Tensor:
+        program = program_of(critic, _as_usual(backend))
+
+        def compiled() -> Tensor:
+            _HERE.y = None
+            y = program(critic, *args)
+            handed_over, _HERE.y = _HERE.y, None  # kept no longer than this
+            return handed_over if y is None else y
+
+        return program.either(kind_of(critic, *args), compiled, lambda: critic(*args))
+
+    return run
+
+
+@cache
+def _as_usual(backend: str) -> Callable[..., Callable[..., Any]]:
+    def take(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
+        from torch._dynamo.backends.registry import lookup_backend
+
+        output = returned(network)
+        compiled = lookup_backend(backend)(network, list(examples))
+
+        def run(*inputs: Any) -> Any:
+            outputs = compiled(*inputs)
+            _HERE.y = None if output is None else outputs[output]
+            return outputs
+
+        return run
+
+    return take
 
 
 class Compiled:
     """A network after a compiled F and X; implements `one_pass.Recorded`."""
 
-    def __init__(self, critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any], backend: str) -> None:
-        _Request.current = request = _Request(x, backend)
+    def __init__(self, program: Program, critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> None:
+        x = x.detach().requires_grad_()
+        request = _Request(x, critic, program.tell)
+        previous, _HERE.request = getattr(_HERE, "request", None), request
         try:
-            self.logits = _program(critic, _backend, fullgraph=True)(x, *rest)
+            with torch.enable_grad():
+                program(critic, x, *rest)
         finally:
-            _Request.current = None
-        if request.graphs is None:
-            raise RuntimeError("compile=True: the critic ran without its graph; expected torch.compile to be enabled")
-        graphs = request.graphs
-        if graphs.output is not None and request.outputs[graphs.output] is not self.logits:
-            raise NotAffineError("the compiled critic returns something else than its graph's output")
-        self.logits, self.leaf = self.logits.detach(), x  # of the graph of the critic's activations nothing is left
-        self.graphs, self.weights, self.seed = graphs, request.weights, graphs.seed
-        self.g, self.kept = request.g, request.kept
+            _HERE.request = previous
+        if request.graphs is None:  # not one operation on a tensor
+            raise NotAffineError("the output does not depend on the input")
+        self.graphs, self.seed = request.graphs, request.graphs.seed
+        self.logits, self.g, self.kept = request.logits, request.g, request.kept
+        self.leaf = request.anchor
+        self.weights: list[Tensor]
+        self.watched = [(t, t._version) for t in request.watched]
+        self.versions = [(t, t._version) for t, given in zip(request.weights, self.graphs.gives, strict=True) if given]
+        self.inputs = request.weights
 
     def gradient(self, s: Tensor | None) -> Tensor:
+        gives = self.graphs.gives if s is not None else self.graphs.gives_without_loss
+        self.weights = [weight for weight, given in zip(self.inputs, gives, strict=True) if given]
         return self.g
 
     def weight_gradients(self, u: Tensor, s: Tensor | None, factor: Tensor | None) -> list[Tensor | None]:
+        self._check_versions()
         late_s = u.new_zeros(len(u), dtype=torch.promote_types(u.dtype, torch.float32)) if s is None else s
         if factor is not None:
             u, late_s = (u.float() * factor).to(u.dtype), late_s * factor
-        with torch.no_grad():
-            found = self.graphs.late(*self.kept, u, late_s)
-        return [None if g is None else _divide(g, self.seed, factor) for g in found]
+        found = zip(self.inputs, self.graphs.late(self.kept, u, late_s), strict=True)
+        gradients = {id(weight): None if g is None else _divide(g, self.seed, factor) for weight, g in found}
+        return [gradients[id(weight)] for weight in self.weights]
+
+    def _check_versions(self) -> None:
+        for weight, version in self.versions:
+            if weight._version != version:
+                raise RuntimeError(
+                    f"a weight of shape {list(weight.shape)} was modified in place between critic_loss and "
+                    "backward; call backward before the optimiser's step"
+                )
+        for constant, version in self.watched:
+            if constant._version != version:
+                raise RuntimeError(
+                    f"a constant of shape {list(constant.shape)} that the critic read was modified in place between "
+                    "critic_loss and backward"
+                )
 
 
 def _divide(gradient: Tensor, seed: float, factor: Tensor | None) -> Tensor:
     return divided({None: gradient}, seed, factor)[None]  # type: ignore[dict-item,index]
 
 
+# --- between dynamo and the graphs ------------------------------------------------------------------------------------
+
+_HERE = threading.local()
+
+
 class _Request:
-    """What is asked of the graph that dynamo is about to run, and its answer."""
+    """What is asked of the graph that dynamo is about to run in this thread, and its answer."""
 
-    current: "_Request | None" = None
-
-    def __init__(self, x: Tensor, backend: str) -> None:
-        self.x, self.backend = x, backend
-        self.graphs: _Graphs | None = None
-        self.outputs: Sequence[Any] = ()
-        self.weights: list[Tensor] = []
+    def __init__(self, x: Tensor, critic: Callable[..., Tensor], tell: Callable[[str], None]) -> None:
+        self.x, self.critic, self.tell = x, critic, tell
+        self.anchor = x.new_zeros(()).requires_grad_()
+        """What tensors that the critic keeps are made of, as far as autograd knows."""
+        self.graphs: Graphs | None = None
+        self.logits: Tensor
         self.g: Tensor
-        self.kept: Sequence[Tensor] = ()
+        self.weights: list[Tensor]
+        self.kept: list[Tensor]
+        self.watched: list[Tensor]
 
-
-class _Graphs:
-    """The two compiled graphs of one network at one set of shapes."""
-
-    def __init__(self, network: fx.GraphModule, inputs: Sequence[Any], x: Tensor, backend: str) -> None:
-        self.place = next((i for i, t in enumerate(inputs) if t is x), None)
-        if self.place is None:
-            raise NotAffineError("the output does not depend on the input")
-        self.wants = [isinstance(t, Tensor) and t.requires_grad for t in inputs]
-        self.output: int | None = None
-        self.seed = 1.0
-        whole = self._trace(network, inputs)
-        early, late = _cut(whole, len(inputs), sum(self.wants))
-        self.early = torch.compile(early, backend=backend, dynamic=False)
-        self.late = torch.compile(late, backend=backend, dynamic=False)
-
-    def _trace(self, network: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
-        """(inputs, u, s) -> the network's outputs, g, and the gradient of each input that wants one, as one graph."""
-        from torch.fx.experimental.proxy_tensor import make_fx
-
-        def step(inputs: list[Any], u: Tensor, s: Tensor) -> Any:
-            leaves = [t.detach().requires_grad_() if want else t for t, want in zip(inputs, self.wants, strict=True)]
-            outputs: Sequence[Any] = ()
-
-            def run(x: Tensor) -> Tensor:
-                nonlocal outputs
-                outputs = network(*(x if i == self.place else t for i, t in enumerate(leaves)))
-                self.output = _logits(outputs, len(x))
-                return outputs[self.output]
-
-            y, tape = record(run, leaves[self.place], plain=True)  # type: ignore[index]
-            self.seed = seed_of(tape)
-            g, found = tape.gradient(torch.full_like(y, self.seed), s)
-            for slot, gradient in tape.weight_gradients(u, s).items():
-                found[slot] = found[slot] + gradient if slot in found else gradient
-            wanted = [t for t, want in zip(leaves, self.wants, strict=True) if want]
-            gradients = torch.autograd.grad(
-                [slot.tensor for slot in found], wanted, list(found.values()), allow_unused=True
-            )
-            detached = [o.detach() if isinstance(o, Tensor) else o for o in outputs]
-            return detached, g, list(gradients)
-
-        x = inputs[self.place]  # type: ignore[index]
-        s = x.new_zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
-        with torch.enable_grad():
-            return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(list(inputs), torch.empty_like(x), s)
-
-
-def _logits(outputs: Sequence[Any], samples: int) -> int:
-    """Which of a graph's outputs is the critic's; others are attributes that its code sets."""
-    for i, output in enumerate(outputs):
-        if isinstance(output, Tensor) and output.numel() == samples and output.requires_grad:
-            return i
-    raise NotAffineError("no output has one number for each sample")
-
-
-def _cut(whole: fx.GraphModule, inputs: int, weights: int) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """Cuts a graph (inputs, u, s) -> (outputs, g, gradients) into what does not depend on u and s, and the rest.
-
-    Returns:
-        early: inputs -> (outputs, g, kept), and late: (*kept, u, s) -> gradients.
-    """
-    nodes = list(whole.graph.nodes)
-    placeholders = [n for n in nodes if n.op == "placeholder"]
-    late = set(placeholders[inputs:])
-    for node in nodes:
-        if node.op not in ("placeholder", "output") and any(parent in late for parent in node.all_input_nodes):
-            late.add(node)
-    results = list(next(n for n in nodes if n.op == "output").args[0])
-    outputs, g, gradients = results[: -weights - 1], results[-weights - 1], results[len(results) - weights :]
-    used = [n for n in gradients if isinstance(n, fx.Node)] + [p for n in late for p in n.all_input_nodes]
-    kept = list(dict.fromkeys(n for n in used if n not in late))
-
-    copies: dict[fx.Node, fx.Node] = {}
-    first = fx.Graph()
-    for node in nodes:
-        if node.op != "output" and node not in late:
-            copies[node] = first.node_copy(node, copies.__getitem__)
-    first.output(fx.node.map_arg((outputs, g, kept), copies.__getitem__))
-
-    second, copies = fx.Graph(), {}
-    for i, node in enumerate(kept):
-        copies[node] = second.placeholder(f"kept_{i}")
-        copies[node].meta = node.meta
-    for node in nodes:
-        if node in late:
-            copies[node] = second.node_copy(node, copies.__getitem__)
-    second.output(fx.node.map_arg(gradients, copies.__getitem__))
-    second.eliminate_dead_code()
-    return fx.GraphModule(whole, first), fx.GraphModule(whole, second)
-
-
-# --- dynamo -----------------------------------------------------------------------------------------------------------
-
-_PROGRAMS: OrderedDict[tuple[int, Any], tuple[Any, Callable[..., Tensor]]] = OrderedDict()
-
-
-def _program(critic: Callable[..., Tensor], backend: Any, **options: Any) -> Callable[..., Tensor]:
-    """The critic under torch.compile, compiled once."""
-    key = id(critic), backend
-    if key not in _PROGRAMS:
-        _PROGRAMS[key] = critic, torch.compile(critic, backend=backend, dynamic=False, **options)
-        while len(_PROGRAMS) > KEPT:
-            _PROGRAMS.popitem(last=False)
-    _PROGRAMS.move_to_end(key)
-    return _PROGRAMS[key][1]
-
-
-def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
-    """The critic compiled as usual, for samples without a penalty."""
-    return _program(critic, backend)
-
-
-def _backend(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
-    """What dynamo calls with a graph; what it returns, dynamo calls with the inputs at every step."""
-    compiled: dict[Any, _Graphs] = {}
-
-    def run(*inputs: Any) -> Any:
-        request = _Request.current
-        if request is None:
-            return network(*inputs)
-        wants = tuple(isinstance(t, Tensor) and t.requires_grad for t in inputs)
-        key = wants, request.backend
-        if key not in compiled:
-            compiled[key] = _Graphs(network, inputs, request.x, request.backend)
-        graphs = request.graphs = compiled[key]
+    def answer(self, graphs: Graphs, inputs: Sequence[Any]) -> Sequence[Any]:
+        """Runs F and X; returns F's outputs."""
+        outputs, self.g, becomes, self.kept = graphs.early(inputs)
+        self.graphs, self.logits = graphs, outputs[graphs.output].detach()
+        self.weights = [t for t, want in zip(inputs, graphs.wants, strict=True) if want]
+        of_inputs = {_memory(t): j for j, t in enumerate(inputs) if isinstance(t, Tensor)}
+        outputs = [
+            o if i in graphs.views or _memory(o) not in of_inputs else o.clone()  # a backend has left a copy out
+            for i, o in enumerate(outputs)
+        ]
+        of_outputs = {_memory(o): o for o in outputs}
+        self.watched = []
+        for i, kept in enumerate(self.kept):
+            j = of_inputs.get(_memory(kept))
+            if j is None:
+                if _memory(kept) in of_outputs:
+                    self.watched.append(of_outputs[_memory(kept)])
+            elif not graphs.wants[j]:
+                if j in graphs.written or self._is_copied(inputs[j]):
+                    self.kept[i] = kept.clone()
+                else:
+                    self.watched.append(inputs[j])
         with torch.no_grad():
-            request.outputs, request.g, request.kept = graphs.early(*inputs)
-        request.weights = [t for t, want in zip(inputs, wants, strict=True) if want]
-        return request.outputs
+            for j, value in zip(graphs.written, becomes, strict=True):
+                inputs[j].copy_(value)
+            for i, (j, (size, stride, offset)) in graphs.views.items():
+                if j in graphs.written:
+                    outputs[i] = inputs[j].as_strided(size, stride, inputs[j].storage_offset() + offset)
+        return [
+            _Untold.apply(o, self.anchor, i in graphs.views) if tracked and i != graphs.output else o
+            for i, (o, tracked) in enumerate(zip(outputs, graphs.tracked, strict=True))
+        ]
 
-    return run
+    def _is_copied(self, constant: Tensor) -> bool:
+        """Samples, what the critic's next call may change, and what does not count its changes."""
+        return constant is self.x or constant.is_inference() or _memory(constant) in self._buffers
+
+    @cached_property
+    def _buffers(self) -> set[int]:
+        return {_memory(b) for b in buffers_of(self.critic)}
+
+
+def _memory(tensor: Tensor) -> int:
+    """Tells apart what does not lie in the same memory."""
+    return tensor.untyped_storage()._cdata
+
+
+class _Untold(torch.autograd.Function):
+    """A tensor that the critic's forward has left somewhere, of which autograd was not told how it was made."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, anchor: Tensor, is_view: bool) -> Tensor:
+        if is_view:
+            return tensor.view_as(tensor)
+        ctx.mark_dirty(tensor)  # by which it stays itself, and may be changed in place
+        return tensor
+
+    @staticmethod
+    def backward(ctx: Any, _: Tensor) -> Any:
+        raise RuntimeError(
+            "critic_loss: a tensor that the critic's forward kept is differentiated, whose gradient compile=True does "
+            "not know; leave compile out"
+        )
+
+
+@cache
+def _graphs_by(backend: str) -> Callable[[fx.GraphModule, Sequence[Any]], Callable[..., Any]]:
+    """What dynamo calls with a graph; what that returns, dynamo calls with the inputs at every step."""
+
+    def take(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
+        compiled: dict[Any, Graphs] = {}
+        output = returned(network)
+        without_mark(network)
+
+        def run(*inputs: Any) -> Any:
+            request: _Request = _HERE.request
+            kind = _in_same_memory(inputs)
+            if kind not in compiled:
+                compiled[kind] = _graphs(network, output, inputs, request, backend)
+            return request.answer(compiled[kind], inputs)
+
+        return run
+
+    return take
+
+
+def _in_same_memory(inputs: Sequence[Any]) -> tuple[int, ...]:
+    """Which of the inputs lie in the same memory, which dynamo does not guard."""
+    first: dict[int, int] = {}
+    return tuple(first.setdefault(_memory(t), i) if isinstance(t, Tensor) else -1 for i, t in enumerate(inputs))
+
+
+def _graphs(
+    network: fx.GraphModule, output: int | None, inputs: Sequence[Any], request: _Request, backend: str
+) -> Graphs:
+    try:
+        return Graphs(network, output, inputs, request.x, backend, request.tell)
+    except CompilerError:
+        raise
+    except Exception as error:  # the tape, which runs the critic next, says better what is wrong with it
+        raise CompilerError(in_short(error)) from error

@@ -12,7 +12,7 @@ from fastgan.nn import statistics_of
 from fastgan.penalties import double_backward, one_pass
 from fastgan.penalties.checks import arguments, check_method, check_samples, check_scalar, one_tensor
 from fastgan.penalties.choice import either
-from fastgan.penalties.compiled import Compiled, ordinary
+from fastgan.penalties.compiled import backend_of, ordinary, recorded
 from fastgan.penalties.eligibility import verdicts_of
 from fastgan.penalties.objective import Objective, objective_of, slopes
 from fastgan.penalties.packs import of_packs
@@ -152,12 +152,8 @@ def gradient_penalty(
 # --- the two methods --------------------------------------------------------------------------------------------------
 
 
-def _compiler(compile: bool | str) -> str:
-    return "inductor" if compile is True else str(compile)
-
-
 def _runner(compile: bool | str) -> Callable[..., one_pass.Recorded]:
-    return partial(Compiled, backend=_compiler(compile)) if compile else one_pass.OnTape
+    return partial(recorded, backend=backend_of(compile)) if compile else one_pass.OnTape
 
 
 def _one_pass(
@@ -171,7 +167,7 @@ def _one_pass(
     compile: bool | str,
 ) -> CriticLoss:
     run = _runner(compile)
-    plain = ordinary(network, _compiler(compile)) if compile else network
+    plain = ordinary(network, backend_of(compile)) if compile else network
     evaluations: dict[str, one_pass.Evaluation] = {}
     outputs: dict[str, Tensor] = {}
     for at, x, more in (("real", real, rest), ("fake", fake, fake_rest)):

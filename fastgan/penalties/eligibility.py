@@ -1,15 +1,14 @@
 """Whether a critic's exact penalty gradient takes one pass, and if not, which operation of which module is why."""
 
+import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from fastgan.affine import NotAffineError, record
 from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
@@ -76,18 +75,18 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     if isinstance(network, nn.DataParallel):  # with devices: `unwrap` opens others
         return Verdict(("DataParallel runs its replicas in threads of their own",), {}, 0)
     reasons: dict[str, None] = {}
-    path: list[str] = []
+    modules = modules_of(network)
+    names = {module: f"{name}: {type(module).__name__}" for module, name in modules.items()}
 
     def where() -> str:
-        return f" (in {path[-1]})" if path else ""
+        return _running(names)
 
     def blame(error: NotAffineError) -> None:
         reasons.setdefault(str(error) if "(in " in str(error) else f"{error}{where()}")
 
-    modules = modules_of(network)
     snapshot = Snapshot(modules, x.device)
     try:
-        with _module_path(modules, path), Watch(snapshot):
+        with Watch(snapshot):
             _, tape = record(network, x, *rest, buffers=buffers_of(network), blame=blame, where=where)
         footprint = snapshot.footprint()
     except NotAffineError as error:
@@ -104,17 +103,15 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots), footprint)
 
 
-@contextmanager
-def _module_path(modules: dict[nn.Module, str], path: list[str]) -> Iterator[None]:
-    """Keeps in `path` the names of the modules whose forward is running."""
-    names = {module: f"{name}: {type(module).__name__}" for module, name in modules.items()}
-    enter = register_module_forward_pre_hook(lambda module, _: path.append(names.get(module, type(module).__name__)))
-    leave = register_module_forward_hook(lambda *_: path.pop() and None, always_call=True)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        enter.remove()
-        leave.remove()
+def _running(names: dict[nn.Module, str]) -> str:
+    """Names the module whose forward is running, as the stack has it: hooks of all modules would see other threads."""
+    frame = sys._getframe()
+    while frame.f_code is not nn.Module._call_impl.__code__:
+        if frame.f_back is None or frame.f_code is examine.__code__:
+            return ""
+        frame = frame.f_back
+    module = frame.f_locals["self"]
+    return f" (in {names.get(module, type(module).__name__)})"
 
 
 # --- remembered verdicts ----------------------------------------------------------------------------------------------

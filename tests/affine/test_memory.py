@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_block_is_overwritten_by_its_only_tensor():
-    memory, x = Memory(), torch.zeros(4, 6)
+    memory, x = Memory(True), torch.zeros(4, 6)
     memory.hold(x, new=True)
     assert memory.may_overwrite(x)
     view = x[:, ::2]
@@ -39,7 +39,7 @@ def test_a_block_is_overwritten_by_its_only_tensor():
 
 def test_what_was_given_and_what_repeats_its_elements_is_not_overwritten():
     given = torch.zeros(4, 6)
-    memory, row = Memory(given), torch.zeros(1, 6)
+    memory, row = Memory(True, given), torch.zeros(1, 6)
     assert not memory.may_overwrite(given)
     memory.hold(given.view(6, 4), new=True)
     memory.release(given)

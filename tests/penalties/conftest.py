@@ -22,3 +22,11 @@ def critic(seed) -> nn.Module:
 @pytest.fixture
 def samples(critic) -> tuple[Tensor, Tensor]:
     return batch(CRITICS["dcgan"], 4)[:2]
+
+
+@pytest.fixture
+def fresh_dynamo():
+    """Nothing compiled before, nothing left behind."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()

@@ -1,0 +1,151 @@
+"""A graph of F, X, T and W in two: what does not depend on what comes from the loss, and the rest."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fastgan.penalties.programs import CompilerError
+
+aten = torch.ops.aten
+
+
+class Cut:
+    """A graph (inputs, u, s) -> (outputs, g, written, gradients), cut into what depends on u and s and what does not.
+
+    Attributes:
+        early: inputs -> (*outputs, g, *written, *kept), and late: (*kept, u, s) -> those gradients that there are.
+        gives: which gradients there are.
+        views: for the outputs that lie in the memory of an input: which, and (size, stride, offset from it).
+        written: the inputs that are changed in place.
+    """
+
+    def __init__(self, whole: fx.GraphModule, inputs: int, weights: int, written: Sequence[int] = ()) -> None:
+        self.nodes = list(whole.graph.nodes)
+        if any(isinstance(n.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)) for n in self.nodes):
+            raise CompilerError("the critic reads a number out of a tensor")
+        placeholders = [n for n in self.nodes if n.op == "placeholder"]
+        self.is_late = set(placeholders[inputs:])
+        for node in self.nodes:
+            if node.op not in ("placeholder", "output") and any(p in self.is_late for p in node.all_input_nodes):
+                self.is_late.add(node)
+        self.writes = self._writes()
+        results = list(next(n for n in self.nodes if n.op == "output").args[0])
+        gradients = results[len(results) - weights :]
+        outputs = results[: len(results) - weights - len(written) - 1]
+        found = [n for n in gradients if isinstance(n, fx.Node)]
+        self.gives = [isinstance(n, fx.Node) for n in gradients]
+        read = found + [p for n in self.is_late for p in n.all_input_nodes]
+        originals = {node: self._original(node) for node in dict.fromkeys(read) if node not in self.is_late}
+        kept = list(dict.fromkeys(originals.values()))
+        memory = [_memory(p) for p in placeholders[:inputs]]
+        self.written = [j for j, m in enumerate(memory) if m in self.writes]
+        self.views = _views(outputs, placeholders[:inputs])
+        self._check_writes(kept, memory)
+        self.early = self._early(whole, [*results[: len(results) - weights], *kept])
+        self.late = self._late(whole, kept, originals, found)
+
+    def _writes(self) -> dict[Any, list[int]]:
+        """Where each tensor's memory is written to."""
+        found: dict[Any, list[int]] = {}
+        for i, node in enumerate(self.nodes):
+            schema = getattr(node.target, "_schema", None)
+            for place, argument in enumerate(schema.arguments if schema else ()):
+                if argument.alias_info is None or not argument.alias_info.is_write:
+                    continue
+                given = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
+                for written in given if isinstance(given, (list, tuple)) else (given,):
+                    if isinstance(written, fx.Node):
+                        found.setdefault(_memory(written), []).append(i)
+        return found
+
+    def _original(self, node: fx.Node) -> fx.Node:
+        """What a copy was made of, if nobody writes to that: the recorder copies every constant."""
+        while node.target in (aten.clone.default, aten.detach.default) and len(node.args) == 1 and not node.kwargs:
+            source: Any = node.args[0]
+            same = source.meta["val"].stride() == node.meta["val"].stride()
+            if not same or _memory(source) in self.writes or _memory(node) in self.writes:
+                break
+            node = source
+        return node
+
+    def _check_writes(self, kept: list[fx.Node], memory: list[Any]) -> None:
+        """Raises CompilerError for changes in place that cannot be made after the graph has run."""
+        at = {node: i for i, node in enumerate(self.nodes)}
+        for node in kept:
+            if _memory(node) in memory and any(i > at[node] for i in self.writes.get(_memory(node), ())):
+                raise CompilerError("the critic's forward changes a tensor in place of which it has made a weight")
+        if any(memory.count(memory[j]) > 1 for j in self.written):
+            raise CompilerError("the critic's forward changes memory in place that several of its tensors lie in")
+
+    def _early(self, whole: fx.GraphModule, results: Any) -> fx.GraphModule:
+        graph, copies = fx.Graph(), {}  # type: ignore[var-annotated]
+        for node in self.nodes:
+            if node.op != "output" and node not in self.is_late:
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        graph.output(fx.node.map_arg(results, copies.__getitem__))
+        for node in reversed(graph.nodes):
+            if node.target is aten.clone.default and not node.users:
+                graph.erase_node(node)
+        return fx.GraphModule(whole, graph)
+
+    def _late(
+        self, whole: fx.GraphModule, kept: list[fx.Node], originals: dict[fx.Node, fx.Node], gradients: list[Any]
+    ) -> fx.GraphModule:
+        graph, copies = fx.Graph(), {}
+        for i, node in enumerate(kept):
+            copies[node] = graph.placeholder(f"kept_{i}")
+            copies[node].meta = node.meta
+        copies.update({node: copies[original] for node, original in originals.items()})
+        for node in self.nodes:
+            if node in self.is_late:
+                copies[node] = graph.node_copy(node, copies.__getitem__)
+        graph.output(fx.node.map_arg(gradients, copies.__getitem__))
+        graph.eliminate_dead_code()
+        return fx.GraphModule(whole, graph)
+
+
+def without_writes(whole: fx.GraphModule, arguments: Sequence[Any], cut: Cut) -> fx.GraphModule:
+    """The graph without operations in place: what the written inputs become are further results, before the gradients.
+
+    Inductor returns a copy of an input as the input itself, even where the graph writes to that afterwards.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def run(*arguments: Any) -> Any:
+        return torch.func.functionalize(lambda *a: whole(*a), remove="mutations")(*arguments)
+
+    with torch.no_grad():
+        pure = make_fx(run, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
+    becomes: dict[Any, Any] = {}
+    for node in pure.graph.nodes:
+        if node.target is aten.copy_.default and node.args[0].op == "placeholder":
+            becomes[node.args[0]] = node.args[1]
+            pure.graph.erase_node(node)
+    placeholders = [n for n in pure.graph.nodes if n.op == "placeholder"]
+    output = next(n for n in pure.graph.nodes if n.op == "output")
+    results = list(output.args[0])
+    place = len(results) - len(cut.gives)
+    written = [becomes.get(placeholders[j], placeholders[j]) for j in cut.written]
+    output.args = ([*results[:place], *written, *results[place:]],)
+    return pure
+
+
+def _memory(node: Any) -> Any:
+    """Tells apart the memory that nodes' tensors lie in; None for what is no tensor."""
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
+    return value.untyped_storage()._cdata if isinstance(value, Tensor) else None
+
+
+def _views(outputs: Sequence[Any], placeholders: Sequence[fx.Node]) -> dict[int, tuple[int, tuple[Any, ...]]]:
+    places = {_memory(p): j for j, p in enumerate(placeholders) if _memory(p) is not None}
+    found: dict[int, tuple[int, tuple[Any, ...]]] = {}
+    for i, output in enumerate(outputs):
+        j = places.get(_memory(output))
+        if j is not None:
+            view, base = output.meta["val"], placeholders[j].meta["val"]
+            if view.dtype != base.dtype:
+                raise CompilerError("the critic's forward leaves the memory of a tensor as one of another dtype")
+            found[i] = j, (view.size(), view.stride(), view.storage_offset() - base.storage_offset())
+    return found

@@ -1,0 +1,154 @@
+"""F, X, T and W of a graph of operations, as two graphs cut where the loss comes in."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from fastgan import allocation
+from fastgan.affine import NotAffineError, record
+from fastgan.penalties.cut import Cut, without_writes
+from fastgan.penalties.objective import leaves_of
+from fastgan.penalties.one_pass import seed_of
+from fastgan.penalties.programs import COMPILING, CompilerError, NotNowError, check_modes, in_short
+
+aten = torch.ops.aten
+
+
+class Graphs:
+    """The two compiled graphs of one network at one set of shapes.
+
+    Attributes:
+        output: which of the network's outputs is the critic's; others are attributes that its code sets.
+        tracked: which of the outputs autograd would know.
+        views: for the outputs that lie in the memory of an input: which, and (size, stride, offset from it).
+        wants: which of the inputs want a gradient, and gives: which of these get one; gives_without_loss: which do where
+            the points are not in the loss.
+        written: the inputs that the network changes in place.
+    """
+
+    def __init__(
+        self,
+        network: fx.GraphModule,
+        output: int | None,
+        inputs: Sequence[Any],
+        x: Tensor,
+        backend: str,
+        tell: Callable[[str], None],
+    ) -> None:
+        place = next((i for i, t in enumerate(inputs) if t is x), None)
+        if place is None or output is None:
+            raise NotAffineError("the output does not depend on the input")
+        self.place, self.output = place, output
+        if any(p.requires_grad for p in network.parameters()):
+            raise CompilerError("the compiler takes parameters for constants")
+        self.wants = [isinstance(t, Tensor) and t.requires_grad and t is not x for t in inputs]
+        self.seed = 1.0
+        self.tracked: list[bool] = []
+        self.multiplied: list[bool] = []
+        given = [t.detach() if isinstance(t, Tensor) else t for t in inputs]
+        s = x.new_zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
+        arguments = given, torch.empty_like(x), s
+        whole = self._trace(network, arguments)
+        cut = Cut(whole, len(inputs), sum(self.wants))
+        self.views, self.written, self.gives = cut.views, cut.written, cut.gives
+        self.gives_without_loss = [a and b for a, b in zip(self.gives, self.multiplied, strict=True)]
+        if self.written:
+            cut = Cut(without_writes(whole, arguments, cut), len(inputs), sum(self.wants), self.written)
+        self._early, self._late = (_Part(g, x.device.type, backend, tell) for g in (cut.early, cut.late))
+
+    def early(self, inputs: Sequence[Any]) -> tuple[list[Any], Tensor, list[Tensor], list[Tensor]]:
+        """F and X: the outputs, the gradient with respect to x, what the written inputs become, and what is kept."""
+        found = list(self._early(*inputs))
+        n = len(self.tracked)
+        kept = n + 1 + len(self.written)
+        return found[:n], found[n], found[n + 1 : kept], found[kept:]
+
+    def late(self, kept: Sequence[Tensor], u: Tensor, s: Tensor) -> list[Tensor | None]:
+        """T and W: the gradient of each input that wants one."""
+        found = iter(self._late(*kept, u, s))
+        return [next(found) if given else None for given in self.gives]
+
+    def _trace(self, network: fx.GraphModule, arguments: tuple[list[Any], Tensor, Tensor]) -> fx.GraphModule:
+        """(inputs, u, s) -> the network's outputs, g, and the gradient of each input that wants one, as one graph."""
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        def step(inputs: list[Any], u: Tensor, s: Tensor) -> Any:
+            leaves = [t.detach().requires_grad_() if want else t for t, want in zip(inputs, self.wants, strict=True)]
+            outputs: Sequence[Any] = ()
+
+            def run(x: Tensor) -> Tensor:
+                nonlocal outputs
+                outputs = network.forward(*(x if i == self.place else t for i, t in enumerate(leaves)))
+                self.tracked = [isinstance(o, Tensor) and o.requires_grad for o in outputs]
+                return outputs[self.output]
+
+            y, tape = record(run, leaves[self.place], plain=True)
+            self.seed = seed_of(tape)
+            g, found = tape.gradient(torch.full_like(y, self.seed), s)
+            for slot, gradient in tape.weight_gradients(u, s).items():
+                found[slot] = found[slot] + gradient if slot in found else gradient
+            wanted = [t for t, want in zip(leaves, self.wants, strict=True) if want]
+            factors = {id(leaf) for slot in tape.wanting(constants=False) for leaf in leaves_of(slot.tensor)}
+            self.multiplied = [id(t) in factors for t in wanted]
+            gradients = torch.autograd.grad(
+                [slot.tensor for slot in found], wanted, list(found.values()), allow_unused=True
+            )
+            detached = [o.detach() if isinstance(o, Tensor) else o for o in outputs]
+            return detached, g, list(gradients)
+
+        if arguments[1].device.type == "cpu":
+            allocation.keep_freed_memory()  # in earnest, before the tape does it while it is traced
+        with torch.enable_grad():
+            return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
+
+
+def returned(network: fx.GraphModule) -> int | None:
+    """Which output is the critic's (`programs._call` marks it by an alias); None for a constant."""
+    (outputs,) = next(node for node in network.graph.nodes if node.op == "output").args
+    for i, node in enumerate(outputs):
+        if isinstance(node, fx.Node) and node.target is aten.alias.default:
+            return i
+    return None
+
+
+def without_mark(network: fx.GraphModule) -> None:
+    """Takes out the alias that marks the critic's output."""
+    for node in reversed(network.graph.nodes):
+        if node.target is aten.alias.default:
+            node.replace_all_uses_with(node.args[0])
+            network.graph.erase_node(node)
+            break
+    network.recompile()
+
+
+class _Part:
+    """A graph as the backend compiles it when it is first called, or by itself where that fails."""
+
+    def __init__(self, graph: fx.GraphModule, device: str, backend: str, tell: Callable[[str], None]) -> None:
+        self.graph, self.device, self.backend, self.tell = graph, device, backend, tell
+        self._run: Callable[..., Any] | None = None
+
+    def __call__(self, *args: Tensor) -> Sequence[Any]:
+        """Without autograd, and without autocast, whose casts are in the graph."""
+        with torch.no_grad(), torch.autocast(self.device, enabled=False):
+            if self._run is None:
+                try:
+                    check_modes()
+                except NotNowError:
+                    return self.graph.forward(*args)
+                with COMPILING:
+                    self._run = self._compiled(args)
+            return self._run(*args)
+
+    def _compiled(self, args: Sequence[Tensor]) -> Callable[..., Any]:
+        from torch._dynamo.backends.registry import lookup_backend
+
+        try:
+            own = fx.GraphModule(self.graph, copy.deepcopy(self.graph.graph))  # which backends rewrite
+            return lookup_backend(self.backend)(own, list(args))
+        except Exception as error:
+            self.tell(in_short(error))
+            return self.graph.forward
