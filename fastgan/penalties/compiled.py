@@ -113,7 +113,8 @@ class Compiled:
 
     def gradient(self, s: Tensor | None) -> Tensor:
         gives = self.graphs.gives if s is not None else self.graphs.gives_without_loss
-        self.weights = [weight for weight, given in zip(self.inputs, gives, strict=True) if given]
+        self._chosen = [i for i, given in enumerate(gives) if given]
+        self.weights = [self.inputs[i] for i in self._chosen]
         return self.g
 
     def weight_gradients(self, u: Tensor, s: Tensor | None, factor: Tensor | None) -> list[Tensor | None]:
@@ -121,9 +122,9 @@ class Compiled:
         late_s = u.new_zeros(len(u), dtype=torch.promote_types(u.dtype, torch.float32)) if s is None else s
         if factor is not None:
             u, late_s = (u.float() * factor).to(u.dtype), late_s * factor
-        found = zip(self.inputs, self.graphs.late(self.kept, u, late_s), strict=True)
-        gradients = {id(weight): None if g is None else _divide(g, self.seed, factor) for weight, g in found}
-        return [gradients[id(weight)] for weight in self.weights]
+        found = self.graphs.late(self.kept, u, late_s)
+        chosen = [found[i] for i in self._chosen]
+        return [None if g is None else _divide(g, self.seed, factor) for g in chosen]
 
     def _check_versions(self) -> None:
         for weight, version in self.versions:

@@ -24,8 +24,8 @@ class Graphs:
         output: which of the network's outputs is the critic's; others are attributes that its code sets.
         tracked: which of the outputs autograd would know.
         views: for the outputs that lie in the memory of an input: which, and (size, stride, offset from it).
-        wants: which of the inputs want a gradient, and gives: which of these get one; gives_without_loss: which do where
-            the points are not in the loss.
+        wants: which of the inputs want a gradient.
+        gives, gives_without_loss: which of these get one where the points are in the loss, and where they are not.
         written: the inputs that the network changes in place.
     """
 
