@@ -166,14 +166,12 @@ class _Request:
 
     def answer(self, graphs: Graphs, inputs: Sequence[Any]) -> Sequence[Any]:
         """Runs F and X; returns F's outputs."""
-        outputs, self.g, becomes, self.kept = graphs.early(inputs)
+        outputs, self.g, self.kept = graphs.early(inputs)
         self.graphs, self.logits = graphs, outputs[graphs.output].detach()
         self.weights = [t for t, want in zip(inputs, graphs.wants, strict=True) if want]
+        # Inductor returns what should be a copy of an input as the input itself, so that the memory is looked at.
         of_inputs = {_memory(t): j for j, t in enumerate(inputs) if isinstance(t, Tensor)}
-        outputs = [
-            o if i in graphs.views or _memory(o) not in of_inputs else o.clone()  # a backend has left a copy out
-            for i, o in enumerate(outputs)
-        ]
+        outputs = [o if i in graphs.views or _memory(o) not in of_inputs else o.clone() for i, o in enumerate(outputs)]
         of_outputs = {_memory(o): o for o in outputs}
         self.watched = []
         for i, kept in enumerate(self.kept):
@@ -186,12 +184,6 @@ class _Request:
                     self.kept[i] = kept.clone()
                 else:
                     self.watched.append(inputs[j])
-        with torch.no_grad():
-            for j, value in zip(graphs.written, becomes, strict=True):
-                inputs[j].copy_(value)
-            for i, (j, (size, stride, offset)) in graphs.views.items():
-                if j in graphs.written:
-                    outputs[i] = inputs[j].as_strided(size, stride, inputs[j].storage_offset() + offset)
         return [
             _Untold.apply(o, self.anchor, i in graphs.views) if tracked and i != graphs.output else o
             for i, (o, tracked) in enumerate(zip(outputs, graphs.tracked, strict=True))

@@ -1,6 +1,5 @@
 """A graph of F, X, T and W in two: what does not depend on what comes from the loss, and the rest."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,16 +11,16 @@ aten = torch.ops.aten
 
 
 class Cut:
-    """A graph (inputs, u, s) -> (outputs, g, written, gradients), cut into what depends on u and s and what does not.
+    """A graph (inputs, u, s) -> (outputs, g, gradients), cut into what depends on u and s and what does not.
 
     Attributes:
-        early: inputs -> (*outputs, g, *written, *kept), and late: (*kept, u, s) -> those gradients that there are.
+        early: inputs -> (*outputs, g, *kept), and late: (*kept, u, s) -> those gradients that there are.
         gives: which gradients there are.
-        views: for the outputs that lie in the memory of an input: which, and (size, stride, offset from it).
+        views: which of the outputs lie in the memory of an input.
         written: the inputs that are changed in place.
     """
 
-    def __init__(self, whole: fx.GraphModule, inputs: int, weights: int, written: Sequence[int] = ()) -> None:
+    def __init__(self, whole: fx.GraphModule, inputs: int, weights: int) -> None:
         self.nodes = list(whole.graph.nodes)
         if any(isinstance(n.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)) for n in self.nodes):
             raise CompilerError("the critic reads a number out of a tensor")
@@ -33,15 +32,15 @@ class Cut:
         self.writes = self._writes()
         results = list(next(n for n in self.nodes if n.op == "output").args[0])
         gradients = results[len(results) - weights :]
-        outputs = results[: len(results) - weights - len(written) - 1]
+        outputs = results[: len(results) - weights - 1]
         found = [n for n in gradients if isinstance(n, fx.Node)]
         self.gives = [isinstance(n, fx.Node) for n in gradients]
         read = found + [p for n in self.is_late for p in n.all_input_nodes]
         originals = {node: self._original(node) for node in dict.fromkeys(read) if node not in self.is_late}
         kept = list(dict.fromkeys(originals.values()))
         memory = [_memory(p) for p in placeholders[:inputs]]
-        self.written = [j for j, m in enumerate(memory) if m in self.writes]
-        self.views = _views(outputs, placeholders[:inputs])
+        self.written = {j for j, m in enumerate(memory) if m in self.writes}
+        self.views = {i for i, o in enumerate(outputs) if _memory(o) is not None and _memory(o) in memory}
         self._check_writes(kept, memory)
         self.early = self._early(whole, [*results[: len(results) - weights], *kept])
         self.late = self._late(whole, kept, originals, found)
@@ -71,13 +70,11 @@ class Cut:
         return node
 
     def _check_writes(self, kept: list[fx.Node], memory: list[Any]) -> None:
-        """Raises CompilerError for changes in place that cannot be made after the graph has run."""
+        """Raises CompilerError where an input that is kept is written to afterwards."""
         at = {node: i for i, node in enumerate(self.nodes)}
         for node in kept:
             if _memory(node) in memory and any(i > at[node] for i in self.writes.get(_memory(node), ())):
                 raise CompilerError("the critic's forward changes a tensor in place of which it has made a weight")
-        if any(memory.count(memory[j]) > 1 for j in self.written):
-            raise CompilerError("the critic's forward changes memory in place that several of its tensors lie in")
 
     def _early(self, whole: fx.GraphModule, results: Any) -> fx.GraphModule:
         graph, copies = fx.Graph(), {}  # type: ignore[var-annotated]
@@ -106,46 +103,7 @@ class Cut:
         return fx.GraphModule(whole, graph)
 
 
-def without_writes(whole: fx.GraphModule, arguments: Sequence[Any], cut: Cut) -> fx.GraphModule:
-    """The graph without operations in place: what the written inputs become are further results, before the gradients.
-
-    Inductor returns a copy of an input as the input itself, even where the graph writes to that afterwards.
-    """
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    def run(*arguments: Any) -> Any:
-        return torch.func.functionalize(lambda *a: whole(*a), remove="mutations")(*arguments)
-
-    with torch.no_grad():
-        pure = make_fx(run, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
-    becomes: dict[Any, Any] = {}
-    for node in pure.graph.nodes:
-        if node.target is aten.copy_.default and node.args[0].op == "placeholder":
-            becomes[node.args[0]] = node.args[1]
-            pure.graph.erase_node(node)
-    placeholders = [n for n in pure.graph.nodes if n.op == "placeholder"]
-    output = next(n for n in pure.graph.nodes if n.op == "output")
-    results = list(output.args[0])
-    place = len(results) - len(cut.gives)
-    written = [becomes.get(placeholders[j], placeholders[j]) for j in cut.written]
-    output.args = ([*results[:place], *written, *results[place:]],)
-    return pure
-
-
 def _memory(node: Any) -> Any:
     """Tells apart the memory that nodes' tensors lie in; None for what is no tensor."""
     value = node.meta.get("val") if isinstance(node, fx.Node) else None
     return value.untyped_storage()._cdata if isinstance(value, Tensor) else None
-
-
-def _views(outputs: Sequence[Any], placeholders: Sequence[fx.Node]) -> dict[int, tuple[int, tuple[Any, ...]]]:
-    places = {_memory(p): j for j, p in enumerate(placeholders) if _memory(p) is not None}
-    found: dict[int, tuple[int, tuple[Any, ...]]] = {}
-    for i, output in enumerate(outputs):
-        j = places.get(_memory(output))
-        if j is not None:
-            view, base = output.meta["val"], placeholders[j].meta["val"]
-            if view.dtype != base.dtype:
-                raise CompilerError("the critic's forward leaves the memory of a tensor as one of another dtype")
-            found[i] = j, (view.size(), view.stride(), view.storage_offset() - base.storage_offset())
-    return found

@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from fastgan import allocation
 from fastgan.affine import NotAffineError, record
-from fastgan.penalties.cut import Cut, without_writes
+from fastgan.penalties.cut import Cut
 from fastgan.penalties.objective import leaves_of
 from fastgan.penalties.one_pass import seed_of
 from fastgan.penalties.programs import COMPILING, CompilerError, NotNowError, check_modes, in_short
@@ -22,8 +22,7 @@ class Graphs:
 
     Attributes:
         output: which of the network's outputs is the critic's; others are attributes that its code sets.
-        tracked: which of the outputs autograd would know.
-        views: for the outputs that lie in the memory of an input: which, and (size, stride, offset from it).
+        tracked: which of the outputs autograd would know, and views: which lie in the memory of an input.
         wants: which of the inputs want a gradient.
         gives, gives_without_loss: which of these get one where the points are in the loss, and where they are not.
         written: the inputs that the network changes in place.
@@ -48,30 +47,23 @@ class Graphs:
         self.seed = 1.0
         self.tracked: list[bool] = []
         self.multiplied: list[bool] = []
-        given = [t.detach() if isinstance(t, Tensor) else t for t in inputs]
-        s = x.new_zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
-        arguments = given, torch.empty_like(x), s
-        whole = self._trace(network, arguments)
-        cut = Cut(whole, len(inputs), sum(self.wants))
+        cut = Cut(self._trace(network, inputs), len(inputs), sum(self.wants))
         self.views, self.written, self.gives = cut.views, cut.written, cut.gives
         self.gives_without_loss = [a and b for a, b in zip(self.gives, self.multiplied, strict=True)]
-        if self.written:
-            cut = Cut(without_writes(whole, arguments, cut), len(inputs), sum(self.wants), self.written)
         self._early, self._late = (_Part(g, x.device.type, backend, tell) for g in (cut.early, cut.late))
 
-    def early(self, inputs: Sequence[Any]) -> tuple[list[Any], Tensor, list[Tensor], list[Tensor]]:
-        """F and X: the outputs, the gradient with respect to x, what the written inputs become, and what is kept."""
+    def early(self, inputs: Sequence[Any]) -> tuple[list[Any], Tensor, list[Tensor]]:
+        """F and X: the outputs, the gradient with respect to x, and what is kept for `late`."""
         found = list(self._early(*inputs))
         n = len(self.tracked)
-        kept = n + 1 + len(self.written)
-        return found[:n], found[n], found[n + 1 : kept], found[kept:]
+        return found[:n], found[n], found[n + 1 :]
 
     def late(self, kept: Sequence[Tensor], u: Tensor, s: Tensor) -> list[Tensor | None]:
         """T and W: the gradient of each input that wants one."""
         found = iter(self._late(*kept, u, s))
         return [next(found) if given else None for given in self.gives]
 
-    def _trace(self, network: fx.GraphModule, arguments: tuple[list[Any], Tensor, Tensor]) -> fx.GraphModule:
+    def _trace(self, network: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
         """(inputs, u, s) -> the network's outputs, g, and the gradient of each input that wants one, as one graph."""
         from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -99,10 +91,13 @@ class Graphs:
             detached = [o.detach() if isinstance(o, Tensor) else o for o in outputs]
             return detached, g, list(gradients)
 
-        if arguments[1].device.type == "cpu":
+        x = inputs[self.place].detach()
+        given = [x if i == self.place else t for i, t in enumerate(inputs)]
+        s = x.new_zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
+        if x.device.type == "cpu":
             allocation.keep_freed_memory()  # in earnest, before the tape does it while it is traced
         with torch.enable_grad():
-            return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(*arguments)
+            return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(given, torch.empty_like(x), s)
 
 
 def returned(network: fx.GraphModule) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fastgan import NotAffineError
-from fastgan.penalties import compiled
+from fastgan.penalties import programs
 from tests.fuzz import comparing
 from tests.fuzz.program import Program
 from tests.fuzz.running import Outcome, run
@@ -87,7 +87,7 @@ def check(program: Program, text: str, only: str | None = None) -> Verdict:
             continue
         found = run(code, program, method, compile=compile_)
         if compile_:
-            compiled._PROGRAMS.clear()
+            programs._PROGRAMS.clear()
             torch._dynamo.reset()
         failure = _judge(verdict, program, name, found, truth, held_back)
         if (

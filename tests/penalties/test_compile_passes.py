@@ -97,20 +97,31 @@ def test_what_forward_changes_itself(samples, labels, kind, when):
         torch.testing.assert_close(critic.tensor, other.tensor)
 
 
+class ReadsTwice(nn.Module):
+    """Reads a buffer before and after it changes a part of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head, self.copying = nn.Linear(3, 4), nn.Linear(4, 1), False
+        self.register_buffer("buffer", torch.rand(4) + 0.5)
+
+    def forward(self, x):
+        h = self.stem(x) * (self.buffer.clone() if self.copying else self.buffer)
+        self.buffer[1:3].mul_(0.8)
+        return self.head(F.relu(h - self.buffer))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_what_inductor_takes_for_a_copy(samples, labels, when):
-    """It returns the buffer itself where the graph has read a copy."""
-    critic = Reads("buffer", when).double()
-    truth = truth_of(twin(critic), *samples, labels)
-    found = step(critic, *samples, labels, compile=True)
-    critic.buffer.zero_()
-    assert relative_error(gradients(critic, found), truth) <= 1e-10
+def test_what_inductor_takes_for_a_copy(samples):
+    """It returns the buffer itself, which the step's next call changes."""
+    critic = ReadsTwice().double()
+    truth = truth_of(twin(critic), *samples)
+    assert relative_error(gradients(critic, step(critic, *samples, compile=True)), truth) <= 1e-10
 
 
 def test_a_weight_of_what_forward_changes_afterwards_runs_without_the_compiler(samples, labels):
     critic = Reads("weight", "after").double()
-    with pytest.warns(UserWarning, match="in place of which it has made a weight"):
+    with pytest.warns(UserWarning, match="of which the critic has made a weight"):
         step(critic, *samples, labels)
 
 
@@ -206,9 +217,7 @@ def test_buffers_that_come_to_lie_in_one_memory(samples):
     other = copy.deepcopy(critic)
     other.b = other.a[:]
     truth = truth_of(other, *samples)
-    with pytest.warns(UserWarning, match="several of its tensors"):
-        found = step(critic, *samples, compile="aot_eager")
-    assert relative_error(gradients(critic, found), truth) <= 1e-10
+    assert relative_error(gradients(critic, step(critic, *samples, compile="aot_eager")), truth) <= 1e-10
 
 
 class LeavesViews(nn.Module):
