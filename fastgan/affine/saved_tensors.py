@@ -14,27 +14,45 @@ class _Dropped:
     """Stands for an activation that autograd wanted to keep: the tape has what the passes need."""
 
 
+class _Memory:
+    """Storages, for as long as they live."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, StorageWeakRef] = {}
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        known = self._known.get(tensor.untyped_storage()._cdata)
+        return known is not None and not known.expired()
+
+    def add(self, tensor: Tensor) -> None:
+        storage = StorageWeakRef(tensor.untyped_storage())
+        self._known[storage.cdata] = storage
+
+    def discard(self, tensor: Tensor) -> None:
+        self._known.pop(tensor.untyped_storage()._cdata, None)
+
+
 class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
     """Inside, autograd saves no activation; the rest is saved as ever, and checked for changes when it is used."""
 
     def __init__(self) -> None:
-        activations: dict[int, StorageWeakRef] = {}
+        activations = _Memory()
 
         def pack(tensor: Tensor) -> Any:
-            known = activations.get(tensor.untyped_storage()._cdata)
-            return (tensor, version_of(tensor)) if known is None or known.expired() else _Dropped
+            return _Dropped if tensor in activations else (tensor, version_of(tensor))
 
         super().__init__(pack, _unpack)
-        self._activations = activations
+        self._activations, self._constants = activations, _Memory()
 
     def drop(self, tensor: Tensor) -> None:
-        """From now on this memory is that of an activation."""
-        storage = StorageWeakRef(tensor.untyped_storage())
-        self._activations[storage.cdata] = storage
+        """From now on this memory is that of an activation, unless a constant lies in it as well."""
+        if tensor not in self._constants:
+            self._activations.add(tensor)
 
     def keep(self, tensor: Tensor) -> None:
-        """From now on it is not: the network has taken it for a constant, of which weights may be made."""
-        self._activations.pop(tensor.untyped_storage()._cdata, None)
+        """The network has taken this memory for a constant, of which weights may be made."""
+        self._activations.discard(tensor)
+        self._constants.add(tensor)
 
     def instead_of_checkpoint(self) -> None:
         """Takes the place of torch.utils.checkpoint, if a region of it has begun.

@@ -192,7 +192,11 @@ def _one_pass(
     total = loss.detach()
     for value in values.values():
         total = total + value  # in the wider dtype of the two
-    others = [(y, s[at]) for at, y in outputs.items() if at not in evaluations and y.requires_grad]
+    others = [
+        (y, slope)
+        for at, y in outputs.items()
+        if at not in evaluations and y.requires_grad and (slope := s[at]) is not None
+    ]
     if further:
         others.append((loss, torch.ones_like(loss)))
     total = one_pass.deposit(total, list(evaluations.values()), others)

@@ -46,12 +46,12 @@ class Slopes(NamedTuple):
 
     Attributes:
         loss: the scalar; its graph is kept where `further` is true.
-        of: dl/dD at `real` and `fake`.
+        of: dl/dD at `real` and `fake`; None at one that the loss does not depend on.
         further: whether the loss depends on tensors besides the outputs that want a gradient: a temperature, weights.
     """
 
     loss: Tensor
-    of: dict[str, Tensor]
+    of: dict[str, Tensor | None]
     further: bool
 
 
@@ -76,8 +76,7 @@ def slopes(
     found: Sequence[Any] = [None] * len(logits)
     if leaves:
         found = torch.autograd.grad(loss, list(logits.values()), allow_unused=True, retain_graph=further)
-    of = {at: torch.zeros_like(y) if g is None else g for (at, y), g in zip(logits.items(), found, strict=True)}
-    return Slopes(loss, of, further)
+    return Slopes(loss, dict(zip(logits, found, strict=True)), further)
 
 
 def leaves_of(tensor: Tensor) -> list[Tensor]:

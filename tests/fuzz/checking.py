@@ -81,6 +81,10 @@ def check(program: Program, text: str, only: str | None = None) -> Verdict:
     if not any(g is not None for g in truth.gradients.values()):
         verdict.status, verdict.textbook = "no textbook", "nothing has a gradient"
         return verdict
+    if "CHANGED" in text and "checkpoint" in text and not held_back:
+        if comparing.change(run(code, program, None, changed=False), truth) > ILL:
+            verdict.status, verdict.textbook = "no textbook", "a checkpoint computes again from what was changed"
+            return verdict
     for method, compile_ in _methods(program):
         name = method if not compile_ else f"{method}, compiled"
         if only is not None and name != only and not (only == "auto" and name == "one_pass"):
@@ -132,7 +136,7 @@ def _judge(
         return Failure(name, "declines", f"auto differentiates twice, one_pass does not: {'; '.join(found.reasons)}")
     # What is changed in place stays changed; the numbers are held against those of a run where it was not.
     states = {} if held_back else truth.state
-    different = comparing.difference(found, replace(truth, state=states), program.around.flow == "penalty alone")
+    different = comparing.difference(found, replace(truth, state=states), _apart(program))
     if different is None:
         return None
     what, error = different
@@ -140,6 +144,12 @@ def _judge(
     return Failure(
         name, {"the": "value"}.get(kind, kind), f"{what}: relative error {error:.1e} by {sorted(set(found.methods))}"
     )
+
+
+def _apart(program: Program) -> bool:
+    """Whether penalised samples are in no loss."""
+    around = program.around
+    return around.flow == "penalty alone" or around.loss == "lambda r, f: f.mean()"
 
 
 def _has(gradient: torch.Tensor | None) -> bool:

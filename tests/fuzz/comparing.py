@@ -12,12 +12,12 @@ FLOOR = 1e-4
 cancel (the weight of one number, divided by its norm)."""
 
 
-def difference(found: Outcome, truth: Outcome, penalty_alone: bool) -> tuple[str, float] | None:
+def difference(found: Outcome, truth: Outcome, apart: bool) -> tuple[str, float] | None:
     """The first thing that differs, and how much; None if all is equal.
 
     Args:
         found, truth: of runs that raised nothing.
-        penalty_alone: whether there was no loss, so that biases may have None, as documented.
+        apart: whether penalised samples were in no loss, so that biases may have None, as documented.
     """
     if len(found.values) != len(truth.values):
         return "the number of values", 1.0
@@ -25,14 +25,14 @@ def difference(found: Outcome, truth: Outcome, penalty_alone: bool) -> tuple[str
         error = relative(a.reshape(b.shape) if a.numel() == b.numel() else a, b, 1.0)
         if not error <= LIMIT:
             return f"value {i}", error
-    overall = max([largest(t) for t in truth.gradients.values() if t is not None], default=0.0)
+    least = _scale(truth)
     for name, b in truth.gradients.items():
         a = found.gradients[name]
         if a is None or b is None:
-            if a is b or (a is None and penalty_alone and b is not None and not b.any()):
+            if a is b or (a is None and apart and b is not None and not b.any()):
                 continue
             return f"None for {name}" if a is None else f"no None for {name}", 1.0 if a is None and b.any() else 0.0
-        error = relative(a, b, max(1e-3 * overall, FLOOR))
+        error = relative(a, b, least)
         if not error <= LIMIT:
             return f"gradient of {name}", error
     for name, b in truth.state.items():
@@ -49,13 +49,19 @@ def change(perturbed: Outcome, truth: Outcome) -> float:
     """The largest relative difference of two outcomes of the textbook; infinite where one of them failed."""
     if perturbed.error is not None or len(perturbed.values) != len(truth.values):
         return float("inf")
-    overall = max([largest(t) for t in truth.gradients.values() if t is not None], default=0.0)
+    least = _scale(truth)
     errors = [relative(a, b, 1.0) for a, b in zip(perturbed.values, truth.values, strict=True)]
     for name, b in truth.gradients.items():
         a = perturbed.gradients[name]
         if a is not None and b is not None:
-            errors.append(relative(a, b, max(1e-3 * overall, FLOOR)))
+            errors.append(relative(a, b, least))
     return max(errors, default=0.0)
+
+
+def _scale(truth: Outcome) -> float:
+    """Gradients below this are held to what rounding leaves of the terms that cancel in them."""
+    computed = [*truth.values, *(t for t in truth.gradients.values() if t is not None)]
+    return max(1e-3 * max(map(largest, computed), default=0.0), FLOOR)
 
 
 def relative(a: Tensor, b: Tensor, least: float) -> float:

@@ -16,7 +16,7 @@ from fastgan.affine import function_mode, memory, saved_tensors
 from fastgan.affine.recorder import Recorder
 from fastgan.affine.tape import Bias, Value
 from fastgan.nn import spectral_norm_ahead, spectral_norm_group
-from fastgan.penalties import choice, eligibility
+from fastgan.penalties import choice, compiled, eligibility, programs
 from fastgan.penalties.state import Snapshot
 
 Fault = Callable[[], AbstractContextManager[Any]]
@@ -92,6 +92,15 @@ def weights_without_version_checks() -> AbstractContextManager[None]:
     return _instead(saved_tensors, "version_of", lambda tensor: 0)
 
 
+def stale_graphs() -> AbstractContextManager[None]:
+    """What is compiled keeps tensors without looking at their versions, and does not see a hook that comes later."""
+    return _all(
+        _instead(compiled.Compiled, "_check_versions", lambda self: None),
+        _instead(compiled._Request, "_is_copied", lambda self, constant: False),
+        _instead(programs, "_strict", dict),
+    )
+
+
 def trial_of_a_function() -> AbstractContextManager[None]:
     """The trial run of a critic that is no module leaves what it has changed."""
     today = eligibility.examine
@@ -165,6 +174,7 @@ FAULTS: dict[str, Fault] = {
             filter_of_the_default_dtype,
             bias_of_one_number,
             bias_along_the_samples,
+            stale_graphs,
             weights_without_version_checks,
             trial_of_a_function,
             fallback_from_where_it_is,
