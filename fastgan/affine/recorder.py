@@ -5,8 +5,7 @@ that could be stale: replaced parameters, hooks, flags and Python control flow a
 come from anywhere (a parametrization, spectral norm, a label's embedding); autograd differentiates what makes them.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -54,7 +53,6 @@ class Recorder(TorchDispatchMode):
         self._token = object()
         self._apart: set[Any] = set()  # nodes of autograd's graph that are known not to lead to the input
         self._changed: dict[int, str] = {}  # storages that were modified in place -> the module that did it
-        self._born: set[int] = set()  # storages that the network has allocated for constants
         self._buffers: set[int] | None = None  # their storages, once one is asked for
         self._without_grad = False  # whether anything was computed from the input where autograd is off
 
@@ -183,17 +181,19 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        self.saved.instead_of_checkpoint()
-        if not any(self._marked(t) for t in _tensors(args, kwargs)):
-            return self._constant(func, func(*args, **kwargs))
+        if not torch.is_grad_enabled():  # in an autograd.Function; `before` has done it for other operations
+            self.saved.instead_of_checkpoint()
+        marked = [t for t in _tensors(args, kwargs) if self._marked(t)]
+        if not marked:
+            return func(*args, **kwargs)
         if func in CONSTANT:
-            result = self._constant(func, func(*args, **kwargs))
+            result = func(*args, **kwargs)
             # Autograd may think that it depends on the input (sign, round), but its derivative is zero.
             result.__dict__[_MARK] = (self._token, None, torch.is_grad_enabled())
             return result
         try:
-            if not any(self.find(t) is not None for t in _tensors(args, kwargs)):
-                return self._constant(func, func(*args, **kwargs))
+            if all(self.find(t) is None for t in marked):
+                return func(*args, **kwargs)
             rule = RULES.get(func)
             if rule is None and func not in IN_PLACE:
                 return self._unknown(func, args, kwargs)
@@ -215,35 +215,28 @@ class Recorder(TorchDispatchMode):
         except Exception as error:
             return self._unexpected(error, func, args, kwargs)
 
-    def _constant(self, func: Any, result: Any) -> Any:
-        """The result of an operation that does not depend on the input, whose memory is known from now on."""
-        if _allocates(func) and isinstance(result, Tensor):
-            self._born.add(result.untyped_storage()._cdata)
-        return result
-
     def _snapshot(self, func: Any, args: Any) -> tuple:
         """The arguments with those constants copied which the critic may change before T reads them again.
 
-        These are buffers, and whatever an addition takes from outside of the network: autograd needs no addend again
-        and lets it change. Other constants are watched: T raises if one has changed, as autograd does.
+        These are buffers, and whatever is added: autograd needs no addend again and lets it change. Other constants are
+        watched: T raises if one has changed, as autograd does.
         """
         kept: list[Any] = []
         for a in args:
             if isinstance(a, (list, tuple)):
                 a = type(a)(self._snapshot(func, a))
             elif isinstance(a, Tensor) and not a.requires_grad and self.find(a) is None:
-                block = a.untyped_storage()._cdata
-                if self.plain or self._is_buffer(block) or (func in ADDITIONS and block not in self._born):
+                if self.plain or func in ADDITIONS or self._is_buffer(a):
                     a = a.clone()
                 else:
                     self.tape.constants.append((a, version_of(a)))
             kept.append(a)
         return tuple(kept)
 
-    def _is_buffer(self, block: int) -> bool:
+    def _is_buffer(self, tensor: Tensor) -> bool:
         if self._buffers is None:
             self._buffers = {buffer.untyped_storage()._cdata for buffer in self._given_buffers}
-        return block in self._buffers
+        return tensor.untyped_storage()._cdata in self._buffers
 
     def _in_place(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
         """Runs the functional form and copies its result over the first argument."""
@@ -296,22 +289,17 @@ class Recorder(TorchDispatchMode):
         return result
 
 
-@functools.cache
-def _allocates(func: Any) -> bool:
-    """Whether what an operation returns is in memory of its own."""
-    return not func.is_view and not func._schema.is_mutable
-
-
-def _tensors(args: Any, kwargs: dict) -> Iterator[Tensor]:
+def _tensors(args: Any, kwargs: dict) -> list[Tensor]:
+    found = []
     for a in args:
         if isinstance(a, Tensor):
-            yield a
+            found.append(a)
         elif isinstance(a, (list, tuple)):
-            yield from _tensors(a, {})
-    for a in kwargs.values():
-        if isinstance(a, Tensor):
-            yield a
+            found += _tensors(a, {})
+    if kwargs:
+        found += [a for a in kwargs.values() if isinstance(a, Tensor)]
+    return found
 
 
 def _outputs(result: Any) -> list[Tensor]:
-    return list(_tensors(result if isinstance(result, (tuple, list)) else (result,), {}))
+    return _tensors(result if isinstance(result, (tuple, list)) else (result,), {})

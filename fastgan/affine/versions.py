@@ -5,4 +5,7 @@ from torch import Tensor
 
 def version_of(tensor: Tensor) -> int:
     """How often a tensor has been changed in place; 0 for one of inference mode, where PyTorch does not count."""
-    return 0 if tensor.is_inference() else tensor._version
+    try:
+        return tensor._version
+    except RuntimeError:
+        return 0

@@ -274,6 +274,7 @@ CONSTANTS = {
     "a rounded gate": lambda h: h * h.round(),
     "detached gate": lambda h: h * h.detach().sigmoid(),
     "gate under no_grad": lambda h: h * _no_grad_gate(h),
+    "a detached activation that goes on changing": lambda h: h + GAIN * _changed_afterwards(h),
     "mask of a comparison": lambda h: h * (h > h.mean((2, 3), keepdim=True)),
     "coupled mask": lambda h: torch.where(h.detach() > h.detach().mean(0), h, 0.1 * h),
     "sign": lambda h: h * h.sign() + torch.sign(h),
@@ -287,6 +288,14 @@ def _scaled(h: Tensor) -> Tensor:
     with torch.no_grad():
         size = h.mean((1, 2, 3), keepdim=True) + 1
     return GAIN * size
+
+
+def _changed_afterwards(h: Tensor) -> Tensor:
+    """Shares its memory with an activation that is changed in place when this has been read."""
+    activation = F.leaky_relu(h, 0.3)
+    detached = activation.detach()
+    activation.add_(1).mul_(2)
+    return detached
 
 
 GAIN = nn.Parameter(torch.rand(4, 1, 1, dtype=torch.float64))

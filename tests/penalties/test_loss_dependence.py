@@ -68,6 +68,38 @@ def test_all_that_the_loss_depends_on_has_its_gradient(kind, penalties, method, 
     assert relative_error(gradients(critic, total), truth) <= 1e-10
 
 
+class Alternating(nn.Module):
+    """Its first call and its second go through different layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers, self.calls = nn.ModuleList([nn.Linear(6, 1), nn.Linear(6, 1)]), 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return F.leaky_relu(self.layers[(self.calls + 1) % 2](x), 0.2)
+
+
+@pytest.mark.parametrize("penalty", [R1(2.0), R2(2.0)])
+@pytest.mark.parametrize("side", [0, 1])
+def test_no_gradient_comes_from_outputs_that_the_loss_leaves_out(samples, side, penalty):
+    """Zeros instead of None would let weight decay and momentum move what has no part in the loss."""
+    critic, (real, fake) = Alternating().double(), samples
+    other = copy.deepcopy(critic)
+    truth = gradients(
+        other, textbook(other, real, fake, None, lambda *out: out[side].mean(), **{penalty.name: penalty.gamma})
+    )
+    total = fastgan.critic_loss(
+        critic, real, fake, loss=lambda *out: out[side].mean(), penalties=[penalty], method="one_pass"
+    )
+    found = gradients(critic, total)
+    assert relative_error(found, truth) <= 1e-10
+    penalised = 0 if penalty.name == "r1" else 1
+    for i, layer in enumerate(critic.layers):
+        assert (layer.weight.grad is None) == (i not in (side, penalised))
+        assert (layer.bias.grad is None) == (i != side)
+
+
 def test_the_gradient_is_scaled_and_added_up(samples):
     critic, (real, fake) = Critic().double(), samples
     loss = LOSSES["a temperature"](critic)
