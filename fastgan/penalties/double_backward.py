@@ -23,7 +23,22 @@ def gradient(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> t
         (output, gradient [B, ...], the points x as a leaf).
     """
     with torch.enable_grad(), lean_derivatives():
-        x = x.detach().requires_grad_()
+        x = leaf(x)
         output = one_tensor(critic(x, *rest))
         (g,) = torch.autograd.grad(output.sum(), x, create_graph=True)
     return output, g, x
+
+
+def leaf(x: Tensor) -> Tensor:
+    """The points x as a leaf of autograd, of which `.backward()` keeps no gradient.
+
+    Nobody asks for it; and it may be PyTorch's tensor of zeros without memory, to which a second `.backward()` of a
+    retained graph could add nothing.
+    """
+    x = x.detach().requires_grad_()
+    x.register_post_accumulate_grad_hook(_drop)
+    return x
+
+
+def _drop(x: Tensor) -> None:
+    x.grad = None

@@ -17,6 +17,7 @@ from torch import Tensor
 from fastgan.losses import Loss
 from fastgan.nn import statistics_of
 from fastgan.penalties.checks import one_tensor
+from fastgan.penalties.double_backward import leaf
 from fastgan.penalties.lean import lean_derivatives
 from fastgan.penalties.penalty import Penalty
 
@@ -82,5 +83,5 @@ def gradients(
 
 def _forward(critic: Callable[..., Tensor], at: str, x: Tensor, rest: Sequence[Any]) -> Pass:
     with statistics_of(at, critic), torch.enable_grad(), lean_derivatives():
-        x = x.detach().requires_grad_()
+        x = leaf(x)
         return Pass(x, one_tensor(critic(x, *rest)))

@@ -78,6 +78,29 @@ def test_backward_twice_with_retain_graph(critic, samples, method):
     assert_same({name: p.grad / 2 for name, p in critic.named_parameters()}, once)
 
 
+class ViewBeforeACopy(nn.Module):
+    """The penalty's gradient with respect to its points is PyTorch's tensor of zeros without memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(16, 1)
+
+    def forward(self, x):
+        h = (x * 2).abs_().clone()
+        view = h[:, ::2]
+        h.copy_(h * 2)
+        return self.head(F.leaky_relu(view, 0.2).flatten(1))
+
+
+def test_a_gradient_of_the_points_that_is_zero(generator):
+    critic, samples = ViewBeforeACopy().double(), torch.randn(2, 1, 2, 4, 4, generator=generator, dtype=torch.float64)
+    total = fastgan.critic_loss(critic, *samples, penalties=[WGANGP(2.0)], method="double_backward")
+    total.backward(retain_graph=True)
+    once = critic.head.weight.grad.clone()
+    total.backward()
+    torch.testing.assert_close(critic.head.weight.grad, 2 * once)
+
+
 def test_autograd_grad(critic, samples, method):
     truth = gradients(critic, textbook(critic, *samples, None, plain, r1=2, r2=5))
     total = fastgan.critic_loss(critic, *samples, penalties=ALL, method=method)
