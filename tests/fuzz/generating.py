@@ -91,6 +91,8 @@ def _genes(rng: random.Random, growth: Growth, wanted: int, eligible: bool) -> l
         weights = [
             w * {"state": 4, "hooks": 0, "autograd": 0.2}.get(k.family, 1) for w, k in zip(weights, kinds, strict=True)
         ]
+    if growth.program.group:  # norms that are iterated together, of layers that not every forward pass uses
+        weights = [w * 8 if k.name == "branch_of_layers" else w for w, k in zip(weights, kinds, strict=True)]
     genes: list[Gene] = []
     for _ in range(6 * wanted):
         if len(genes) == wanted:
