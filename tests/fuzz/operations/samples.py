@@ -75,7 +75,7 @@ def pooled_there(g: Any, h: Live) -> str | None:
     )
 
 
-@operation("image", weight=1)
+@operation("image", weight=2)
 def constant_of_samples_and_pool(g: Any, h: Live) -> Out | None:
     """One number for each sample, which lie where channels would be: a pool must not take it for a bias."""
     if min(h.shape[2:]) < 2:
