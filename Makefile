@@ -69,8 +69,8 @@ format: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.penalties
-	$(BIN)/python -m benchmarks.spectral_norm
-	$(BIN)/python -m benchmarks.accelerate
+	$(BIN)/python -m benchmarks.spectral_norm --json
+	$(BIN)/python -m benchmarks.accelerate --json
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.readme
 
