@@ -1,4 +1,4 @@
-"""Relative links in the Markdown files lead to files, and anchors to headings."""
+"""Relative links in the Markdown files lead to files and headings; CONTRIBUTING.md names every package."""
 
 import re
 from pathlib import Path
@@ -57,3 +57,9 @@ def test_a_broken_link_is_found(tmp_path):
         "[6](gone.md) [7](#gone) [8](page.md#twice-2)\n"
     )
     assert broken(page) == ["gone.md: no such file", "#gone: no such heading", "page.md#twice-2: no such heading"]
+
+
+def test_contributing_names_every_package():
+    named = set(re.findall(r"`([\w/]+)/?`", (ROOT / "CONTRIBUTING.md").read_text()))
+    packages = {f"fastgan/{path.parent.name}" for path in (ROOT / "fastgan").glob("*/__init__.py")}
+    assert {name for name in packages if not {name, f"{name}/"} & named} == set()
