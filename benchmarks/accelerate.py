@@ -47,7 +47,7 @@ def dcgan_sn(width: int = 64) -> nn.Module:
 
 
 class Block(nn.Module):
-    """Its residual block."""
+    """The residual block of SNGAN's critic (Miyato et al. 2018)."""
 
     def __init__(self, before: int, after: int, halve: bool, first: bool = False) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a result depends on besides the code: the device, versions, compiler flags, commit and load."""
+"""The conditions of a measurement: device, versions, compiler flags, commit and load."""
 
 import ast
 import datetime

@@ -45,5 +45,5 @@ def between(text: str, begin: str, end: str, sections: Sequence[str]) -> str:
         raise ValueError(f"expected {begin} and then {end}, once each")
     before, rest = text.split(begin)
     after = rest.split(end)[1]
-    body = "\n\n".join(sections) or "Nothing has been measured yet."
+    body = "\n\n".join(sections) or "No results yet: `make bench` writes them."
     return f"{before}{begin}\n\n{body}\n\n{end}{after}"

@@ -34,7 +34,7 @@ TARGETS = {"cpu": {"SNGAN-32": 4.0, "DCGAN-SN": 3.0, "BigGAN-128": 1.6}, "cuda":
 
 
 class Weights(nn.Module):
-    """A layer of which only the weight is of interest."""
+    """A layer that consists of its weight."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def forward(network: Network) -> list[Tensor]:
 
 
 def layer_by_layer(network: Network) -> list[Tensor]:
-    """Outside of the network's forward pass, where nobody has expected these layers: what a wrong guess costs."""
+    """All weights outside of the network's forward pass, one call each: the cost of weights not computed ahead."""
     with torch.no_grad():
         return [layer() for layer in network.layers]
 

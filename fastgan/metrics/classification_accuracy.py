@@ -10,7 +10,7 @@ from fastgan.metrics.classifier import digit_judge, train_classifier_on, trainin
 
 @dataclass(frozen=True)
 class ClassificationAccuracy:
-    """How well a classifier does on real images that was trained on others.
+    """The accuracy on real images of a classifier that was trained on other images.
 
     Attributes:
         images: that each of the two classifiers was trained on.

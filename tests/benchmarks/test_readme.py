@@ -1,4 +1,4 @@
-"""`python -m benchmarks.readme`: what it writes into the documents and what its check notices."""
+"""The command `python -m benchmarks.readme`: the documents and charts that it writes, and its check."""
 
 import json
 import shutil
@@ -67,7 +67,7 @@ def test_it_states_the_figures_of_every_suite(root):
     assert "| SNGAN, 2 | hinge | 30.0 ms | 20.0 ms | 1.50x |" in written
     assert "| small, 1.0 M, forward | 4.00 ms | 3.00 ms | 1.50 ms | 2.00x |" in written
     assert "the figures are inflated" in written
-    assert "Nothing has been measured yet." in written  # the ops
+    assert "No results yet: `make bench` writes them." in written  # the ops
 
 
 def test_the_check_notices_another_figure_in_a_document(root, capsys):
