@@ -1,4 +1,4 @@
-"""Relative links in the Markdown files lead to files and headings; CONTRIBUTING.md names every package."""
+"""Links and paths in the Markdown files exist, and CONTRIBUTING.md names every package."""
 
 import re
 from pathlib import Path
@@ -57,6 +57,17 @@ def test_a_broken_link_is_found(tmp_path):
         "[6](gone.md) [7](#gone) [8](page.md#twice-2)\n"
     )
     assert broken(page) == ["gone.md: no such file", "#gone: no such heading", "page.md#twice-2: no such heading"]
+
+
+CURRENT = [path for path in FILES if path.name != "CHANGELOG.md"]  # which names files of the past
+
+
+@pytest.mark.parametrize("path", CURRENT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_in_code_spans_exist(path):
+    spans = re.findall(r"`([^`\n]+)`", path.read_text())
+    folders = "benchmarks|csrc|docs|fastgan|kernels|tests"
+    found = {name for span in spans for name in re.findall(rf"(?<![\w/.-])((?:{folders})/[\w./*-]*)", span)}
+    assert [name for name in sorted(found) if not any(ROOT.glob(name.rstrip("/.")))] == []
 
 
 def test_contributing_names_every_package():

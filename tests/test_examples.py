@@ -1,14 +1,17 @@
-"""The programs of docs/examples run and print what they promise."""
+"""The programs of docs/examples run and print what they promise; the README's code runs."""
 
 import re
 import runpy
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 pytest.importorskip("sklearn", reason="the examples use scikit-learn's digits")
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "examples"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "examples"
 PRINTED = {
     "accelerate_dcgan": r"spectral_norm, one call for the model.*after 20 steps the critic's hinge loss is \d\.\d\d",
     "explain": r"in norm: BatchNorm2d.*one pass: piecewise affine.*double_backward: loss .*\none_pass: loss",
@@ -28,3 +31,12 @@ def test_example_prints_its_result(name, capsys):
     assert len(path.read_text().splitlines()) <= 40
     runpy.run_path(str(path), run_name="__main__")
     assert re.search(PRINTED[name], capsys.readouterr().out, re.DOTALL)
+
+
+def test_the_readme_code_steps_a_critic():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    critic = nn.Sequential(nn.Linear(4, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1))
+    before = critic[0].weight.detach().clone()
+    optimizer = torch.optim.SGD(critic.parameters(), 0.1)
+    exec(code, {"critic": critic, "real": torch.randn(3, 4), "fake": torch.randn(3, 4), "optimizer": optimizer})
+    assert not torch.equal(critic[0].weight, before)
