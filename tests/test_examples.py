@@ -1,4 +1,4 @@
-"""The programs of docs/examples run and print what they promise; the README's code runs."""
+"""The programs of docs/examples run and print what they promise; code in the README and docs/layers.md runs."""
 
 import re
 import runpy
@@ -40,3 +40,12 @@ def test_the_readme_code_steps_a_critic():
     optimizer = torch.optim.SGD(critic.parameters(), 0.1)
     exec(code, {"critic": critic, "real": torch.randn(3, 4), "fake": torch.randn(3, 4), "optimizer": optimizer})
     assert not torch.equal(critic[0].weight, before)
+
+
+def test_the_code_of_the_page_on_layers_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "layers.md").read_text(), re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["logits"].shape == (8, 1)
+    assert names["report"].before_ms > 0
