@@ -1,4 +1,4 @@
-"""The classification accuracy score: what a classifier learns from samples, tested on real images."""
+"""The classification accuracy score: that of a classifier trained on samples and tested on real images."""
 
 from dataclasses import dataclass
 
