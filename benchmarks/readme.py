@@ -19,6 +19,7 @@ from benchmarks.charts import ops as ops_chart
 from benchmarks.charts import penalties as penalties_chart
 from benchmarks.charts.picture import shows
 from benchmarks.families import works_by_family
+from benchmarks.gpu_runs import devices_by_op
 from benchmarks.markdown import between, origin
 from benchmarks.penalties import results as penalties_results
 from benchmarks.penalties.case import MAIN
@@ -43,12 +44,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Measured:
-    """All results of a folder, the newest first."""
+    """All results of a folder, the newest first, and the GPUs that each op has run on."""
 
     ops: list[ops_results.Results]
     penalties: list[penalties_results.Results]
     accelerate: list[comparisons.Comparison]
     spectral_norm: list[comparisons.Comparison]
+    gpu: dict[str, list[str]]
 
     @staticmethod
     def load(folder: Path) -> "Measured":
@@ -57,6 +59,7 @@ class Measured:
             _newest_first(penalties_results.load_all(folder)),
             _newest_first(comparisons.load_all("accelerate", folder)),
             _newest_first(comparisons.load_all("spectral_norm", folder)),
+            devices_by_op(folder),
         )
 
 
@@ -71,7 +74,7 @@ def readme(text: str, measured: Measured) -> str:
         ValueError: a marker is not there.
     """
     text = between(text, *markers("chart"), [flagship(measured.penalties[0])] if measured.penalties else [])
-    return between(text, *markers("ops"), [registry.table(measured.ops)])
+    return between(text, *markers("ops"), [registry.table(measured.gpu)])
 
 
 def flagship(results: penalties_results.Results) -> str:

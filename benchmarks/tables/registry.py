@@ -2,22 +2,17 @@
 
 import fastgan
 from benchmarks.markdown import line
-from benchmarks.results import OK, Results
 from fastgan.registry import OPS, OpSpec
 
 GPU = {"triton": "Triton", "cuda": "CUDA C++"}
 
 
-def table(results: list[Results]) -> str:
-    """A line for each registered op.
-
-    "Run on a GPU" names the devices on which `python -m benchmarks --device cuda` found one of the op's GPU backends
-    right.
-    """
+def table(devices: dict[str, list[str]]) -> str:
+    """A line for each registered op; "run on a GPU" names its `devices` (`benchmarks.gpu_runs.devices_by_op`)."""
     lines = ["| `fastgan.ops` | what it does | CPU | GPU | derivatives | run on a GPU |", "|---|---|---|---|---|---|"]
     for spec in OPS.values():
         summary = getattr(fastgan.ops, spec.name).__doc__.splitlines()[0]
-        cells = [f"`{spec.name}`", summary, _cpu(spec), _gpu(spec), _order(spec), _run_on(spec, results)]
+        cells = [f"`{spec.name}`", summary, _cpu(spec), _gpu(spec), _order(spec), _run_on(spec, devices)]
         lines.append(line(cells))
     return "\n".join(lines)
 
@@ -36,13 +31,7 @@ def _order(spec: OpSpec) -> str:
     return "any order" if spec.order is None else f"up to order {spec.order}"
 
 
-def _run_on(spec: OpSpec, results: list[Results]) -> str:
+def _run_on(spec: OpSpec, devices: dict[str, list[str]]) -> str:
     if not any(name in spec.backends for name in GPU):
         return "-"
-    devices = [
-        run.environment["device"]
-        for run in results
-        if run.environment["device_type"] == "cuda"
-        and any(row.op == spec.name and row.implementation in GPU and row.status == OK for row in run.rows)
-    ]
-    return ", ".join(dict.fromkeys(devices)) or "no"
+    return ", ".join(devices.get(spec.name, [])) or "no"

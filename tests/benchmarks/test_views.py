@@ -1,10 +1,13 @@
 """Tables, targets and charts of the ops, from results that are written by hand here."""
 
+import json
+
 import pytest
 
 from benchmarks import targets
 from benchmarks.charts import ops as chart
 from benchmarks.families import FAMILIES, works_by_family
+from benchmarks.gpu_runs import devices_by_op
 from benchmarks.results import GRAPH, OK, OUT_OF_MEMORY, UNSUPPORTED, WRONG, Results, Row, load, load_all, works
 from benchmarks.tables import ops, registry
 
@@ -89,18 +92,25 @@ def test_ops_of_no_family_are_shown_too(results):
     assert "#### Others" in ops.section(results)
 
 
-def test_the_readme_table_says_which_ops_have_run_on_a_gpu(results):
+def test_the_readme_table_says_which_ops_have_run_on_a_gpu():
     from fastgan.registry import OPS
 
-    def last_cells(results):
-        lines = registry.table([results]).splitlines()[2:]
-        return dict(zip(OPS, [text.strip("| ").split(" | ")[-1] for text in lines], strict=True))
-
-    found = [Row("bias_act", "1x1", "forward", "triton"), Row("upfirdn2d", "1x1", "forward", "cuda", status=WRONG)]
-    environment = {**results.environment, "device": "A GPU", "device_type": "cuda"}
-    cells = last_cells(Results("float32", environment, {}, {}, found))
+    lines = registry.table({"bias_act": ["A GPU"]}).splitlines()[2:]
+    cells = dict(zip(OPS, [text.strip("| ").split(" | ")[-1] for text in lines], strict=True))
     assert (cells["bias_act"], cells["upfirdn2d"], cells["conv3x3"]) == ("A GPU", "no", "-")
-    assert last_cells(results)["bias_act"] == "no"
+
+
+def test_an_op_has_run_on_a_gpu_only_if_its_own_backend_was_right_there(results, tmp_path):
+    results.save(tmp_path)  # of a CPU
+    found = [Row("right", "1x1", "forward", "triton"), Row("wrong", "1x1", "forward", "cuda", status=WRONG)]
+    environment = {**results.environment, "device": "A GPU", "device_type": "cuda", "slug": "a-gpu"}
+    Results("float32", environment, {}, {}, [*found, Row("eager", "1x1", "forward", "eager")]).save(tmp_path)
+    assert devices_by_op(tmp_path) == {"right": ["A GPU"]}
+    rows = [{"op": "other", "implementation": "cuda", "status": "ok"}, {"critic": "mlp", "status": "ok"}]
+    data = {"suite": "gpu", "device": "B GPU", "stages": {"bandwidth": [{"name": "other", "rows": rows}]}}
+    (tmp_path / "gpu-b").mkdir()
+    (tmp_path / "gpu-b" / "results.json").write_text(json.dumps(data))
+    assert devices_by_op(tmp_path) == {"right": ["A GPU"], "other": ["B GPU"]}
 
 
 def test_round_trip(results, tmp_path):
