@@ -1,4 +1,4 @@
-"""Modules that have computed something can be copied and saved: they hold no graph of a call."""
+"""Modules that have computed something can be copied and saved: what they keep of a call holds no graph."""
 
 import copy
 import inspect
