@@ -25,7 +25,7 @@ def evaluate(
             help="How many samples; of digits at least 898. (default: 2000; of stacked digits 26000)",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the latents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
     device: Device = "auto",
 ) -> None:

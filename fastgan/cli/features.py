@@ -16,7 +16,7 @@ def features(
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")] = Path("features.safetensors"),
     data: Annotated[str | None, typer.Option(help="Images, as for `train`. (default: those of the run)")] = None,
     n: Annotated[int | None, typer.Option(min=1, help="A random choice of so many. (default: all)")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice of images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the choice.")] = 0,
     device: Device = "auto",
 ) -> None:
     """Write what the critic's penultimate layer makes of real images.

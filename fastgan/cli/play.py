@@ -19,11 +19,11 @@ def play(
     penalty: Annotated[str | None, typer.Option(help="Other gradient penalties, as for `train`.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="Another optimiser of the game, as for `train`.")] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Another learning rate; of the generator, where the players have two.")
+        float | None, typer.Option(help="Another learning rate, where the players' differ the generator's.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the game. (default: the method's)")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the game. (default: the method's)")] = None,
     frames: Annotated[int, typer.Option(help="Pictures in the film, 2 to 1000.")] = 60,
-    seed: Annotated[int, typer.Option(help="Random seed of weights and draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
 ) -> None:
     """Show a small game as it is played, in a window or as a GIF; Ctrl-C ends the film there.
 

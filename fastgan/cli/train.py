@@ -35,13 +35,13 @@ def train(
         ),
     ] = None,
     resolution: Annotated[
-        str | None, typer.Option(help="Size of the images: 64, or height x width as in 64x32. (default: the preset's)")
+        str | None, typer.Option(help="Of the images: 64, or height x width as in 64x32. (default: the preset's)")
     ] = None,
-    channels: Annotated[int | None, typer.Option(help="Image channels, 1 or 3. (default: the preset's)")] = None,
+    channels: Annotated[int | None, typer.Option(help="Of the images, 1 or 3. (default: the preset's)")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, exactly where it stopped.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Random seed. (default: 0)")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of every random stream. (default: 0)")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. (default: auto)")] = None,
     steps: Annotated[
         int | None, typer.Option(help="Updates of each player, from the start of the run.", rich_help_panel=_RECIPE)
