@@ -1,11 +1,12 @@
 # Everything on a fresh machine with Python and a C++ compiler: `make demo` and `make test`.
 #
-#   make demo    set up, train on the digits, draw samples, evaluate, compare speeds    (about 5 minutes on 2 cores)
+#   make demo    set up, train on the digits, draw samples, evaluate, compare speeds   (about 10 minutes on 2 cores)
 #   make test    set up, run every test that needs no GPU; kernels are compiled for one dtype and one architecture
 #   make test-all   make test, and kernels compiled for every dtype and architecture
 #   make fuzz    20,000 random critics against a textbook double backward; CRITICS and SEED choose others
-#   make lint    ruff, mypy, clang-format
-#   make bench   measure ops and gradient penalties against PyTorch, write benchmarks/results/ and the README's tables
+#   make lint    ruff, mypy, clang-format; what README.md and docs/benchmarks.md generate is up to date
+#   make bench   measure everything against PyTorch, write benchmarks/results/, docs/benchmarks.md and the README's
+#                chart and table of ops                                         (about half an hour on a quiet machine)
 #   make gpu     on a GPU machine with PyTorch: build, test on the GPU, benchmark (uses PYTHON as it is, no venv)
 #   make format  rewrite the sources as lint wants them
 
@@ -69,8 +70,8 @@ format: setup
 bench: setup
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.penalties
-	$(BIN)/python -m benchmarks.spectral_norm
-	$(BIN)/python -m benchmarks.accelerate
+	$(BIN)/python -m benchmarks.spectral_norm --json
+	$(BIN)/python -m benchmarks.accelerate --json
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.readme
 

@@ -1,7 +1,7 @@
-"""Each op of the registry against eager PyTorch and torch.compile: `python -m benchmarks`.
+"""Benchmarks of every registered op against eager PyTorch and torch.compile: `python -m benchmarks`.
 
-Nothing here names an op, except for two facts that the registry does not hold: `correctness.INDEPENDENT` and
-`cases.beyond_eager`. Read cases.py (what is run), correctness.py (what may print a speed-up), measure.py, memory.py and
-ceiling.py (how it is measured), suite.py (the loop), results.py (rows and JSON), then the views: report.py, chart.py,
-readme.py and targets.py.
+Ops come from the registry; only `correctness.INDEPENDENT`, `cases.beyond_eager` and `families.FAMILIES` name any.
+To read the code, begin with cases.py (the cases), correctness.py (the check before any timing), measure.py, memory.py
+and ceiling.py (the instruments), suite.py (the loop) and results.py (rows and JSON). The results are shown by report.py
+(terminal), tables/ and charts/ (readme.py writes them into README.md and docs/benchmarks.md) and targets.py (goals).
 """

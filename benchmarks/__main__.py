@@ -8,15 +8,10 @@ import dataclasses
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # imported where they are used: every process that measures memory imports this file
-    from rich.console import Console
-
-    from benchmarks.results import Results
 
 
 def main(argv: list[str] | None = None) -> int:
+    # Imported here: every process that measures memory imports this file.
     import torch
     from rich.console import Console
 
@@ -63,8 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     if folder is None:
         console.print("Part of the suite ran: nothing was written (--out DIR writes it).")
     else:
-        pictures = folder if arguments.out else environment.ROOT / "docs" / "images"
-        _write(results, folder, pictures, console)
+        console.print(f"wrote {results.save(folder)}")
     console.print(f"{conditions['seconds']} s")
     return 1 if results.failed() else 0
 
@@ -76,7 +70,7 @@ def _parse(argv: list[str] | None, ops: list[str], has_cuda: bool) -> argparse.N
     parser.add_argument("--dtype", choices=("float32", "float64", "float16", "bfloat16"), default="float32")
     parser.add_argument("--quick", action="store_true", help="the first shape of each op, less time for each")
     parser.add_argument("--large", action="store_true", help="also shapes that outgrow eager (always on a GPU)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where JSON and chart go (default: the repository's)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the JSON goes (default: the repository's)")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--no-memory", action="store_true", help="leave peak memory out")
     arguments = parser.parse_args(argv)
@@ -96,18 +90,6 @@ def _timing_conditions(device_type: str, budget_s: float) -> str:
         f"implementations in alternation, over at least 3 rounds and {budget_s:g} s per case, in one process with "
         "torch's default allocator; peak memory in a fresh process each."
     )
-
-
-def _write(results: "Results", folder: Path, pictures: Path, console: "Console") -> None:
-    console.print(f"wrote {results.save(folder)}")
-    try:
-        from benchmarks import chart
-
-        picture = pictures / f"benchmarks-{results.name}.png"
-        chart.draw(results, picture)
-        console.print(f"wrote {picture}")
-    except ModuleNotFoundError as error:  # the figures matter more than their picture
-        console.print(f"no chart: {error.name} is not installed")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What `fastgan.accelerate` does to critics written with torch.nn alone.
+"""Times a critic's step before and after `fastgan.accelerate`, for critics written with torch.nn alone.
 
-    python -m benchmarks.accelerate [--batch 32] [--report]
+    python -m benchmarks.accelerate [--batch 32] [--report] [--json [PATH]]
 
 Three steps of a critic are timed in this process, a model and its accelerated copy in alternation, after the gradients
 have been found to agree in float64: without a penalty, with R1 differentiated twice by hand, and with
@@ -12,6 +12,7 @@ import copy
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +23,11 @@ from torch.nn.utils import parametrizations
 
 import fastgan
 from benchmarks import environment, measure
+from benchmarks.comparisons import Comparison, add_json_option
 from fastgan.penalties import R1
 
+SUITE = "accelerate"
+PLAIN, OURS = "torch.nn", "accelerated"
 SLOPE, GAMMA = 0.1, 10.0
 
 
@@ -43,7 +47,7 @@ def dcgan_sn(width: int = 64) -> nn.Module:
 
 
 class Block(nn.Module):
-    """Its residual block."""
+    """The residual block of SNGAN's critic (Miyato et al. 2018)."""
 
     def __init__(self, before: int, after: int, halve: bool, first: bool = False) -> None:
         super().__init__()
@@ -115,38 +119,61 @@ def difference(critic: nn.Module, real: Tensor, fake: Tensor) -> float:
     return worst
 
 
+def measure_critic(name: str, batch: int, budget_s: float, report: bool) -> list[dict[str, Any]]:
+    """One row for each step: the critic as it is and accelerated, in alternation.
+
+    Raises:
+        SystemExit: acceleration changes a gradient.
+    """
+    torch.manual_seed(0)
+    critic = CRITICS[name]()
+    real, fake = torch.randn(batch, 3, 32, 32), torch.randn(batch, 3, 32, 32)
+    worst = difference(critic, real[:4], fake[:4])
+    if not worst < 1e-10:
+        raise SystemExit(f"{name}: accelerate changes a gradient by {worst:.2g}")
+    accelerated = copy.deepcopy(critic)
+    found = fastgan.accelerate(accelerated)
+    if report:
+        print(found)
+    rows = []
+    for label, step in STEPS.items():
+        calls = {key: partial(step, model, real, fake) for key, model in ((PLAIN, critic), (OURS, accelerated))}
+        timings = measure.percentiles(calls, torch.device("cpu"), budget_s)
+        rows.append({"critic": name, "batch": batch, "step": label, **timings})
+    return rows
+
+
+def print_table(rows: list[dict[str, Any]], console: Console) -> None:
+    table = Table()
+    for column in ("critic", "batch", "step", PLAIN, OURS, "ratio"):
+        table.add_column(column, justify="left" if column in ("critic", "step") else "right")
+    for row in rows:
+        before, after = row[PLAIN]["median_ms"], row[OURS]["median_ms"]
+        cells = (row["critic"], str(row["batch"]), row["step"], f"{before:.3g} ms", f"{after:.3g} ms")
+        table.add_row(*cells, f"{before / after:.2f}x")
+    console.print(table)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerate", description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=32, help="real and again fake images")
     parser.add_argument("--critics", nargs="+", choices=list(CRITICS), default=list(CRITICS))
     parser.add_argument("--budget", type=float, default=10.0, help="seconds for each line")
     parser.add_argument("--report", action="store_true", help="print what became of each layer")
+    add_json_option(parser)
     arguments = parser.parse_args(argv)
     console = Console(width=max(Console().width, 130))
     about = environment.collect(torch.device("cpu"))
-    if environment.busy(about):
+    busy = environment.busy(about)
+    if busy:
         console.print(f"This machine is busy (load {about['load_average']}): the figures will be inflated.")
-    table = Table()
-    for column in ("critic", "batch", "step", "torch.nn", "accelerated", "ratio"):
-        table.add_column(column, justify="left" if column in ("critic", "step") else "right")
+    rows: list[dict[str, Any]] = []
     for name in arguments.critics:
-        torch.manual_seed(0)
-        critic = CRITICS[name]()
-        real, fake = torch.randn(arguments.batch, 3, 32, 32), torch.randn(arguments.batch, 3, 32, 32)
-        worst = difference(critic, real[:4], fake[:4])
-        if not worst < 1e-10:
-            raise SystemExit(f"{name}: accelerate changes a gradient by {worst:.2g}")
-        accelerated = copy.deepcopy(critic)
-        report = fastgan.accelerate(accelerated)
-        if arguments.report:
-            print(report)
-        for label, step in STEPS.items():
-            calls = {side: partial(step, model, real, fake) for side, model in (("a", critic), ("b", accelerated))}
-            timings = measure.time_cpu(calls, arguments.budget)
-            times = [timing.median_ms for timing in timings.values() if isinstance(timing, measure.Timing)]
-            cells = [f"{ms:.3g} ms" for ms in times]
-            table.add_row(name, str(arguments.batch), label, *cells, f"{times[0] / times[1]:.2f}x")
-    console.print(table)
+        rows += measure_critic(name, arguments.batch, arguments.budget, arguments.report)
+    print_table(rows, console)
+    if arguments.json:
+        results = Comparison(SUITE, about, busy, arguments.budget, rows)
+        console.print(f"wrote {results.save(arguments.json)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What is run: op x shape x implementation x stage, all from the registry.
+"""The cases of a run: op x shape x implementation x pass, all from the registry.
 
 A stage is what a training step asks of an op:
 
@@ -81,7 +81,7 @@ class Case:
         return ["eager", *(["compile"] if with_compile else []), *ours]
 
     def function(self, implementation: str) -> Callable[..., Any]:
-        """What an implementation's name stands for."""
+        """The function that an implementation's name stands for."""
         if implementation == "eager":
             return self.reference
         if implementation == "compile":

@@ -1,4 +1,4 @@
-"""What the machine can do at best, measured in the same run: copy bandwidth (bytes/s) and arithmetic (FLOP/s)."""
+"""The machine's measured limits: copy bandwidth in bytes/s and matrix products in FLOP/s."""
 
 import os
 import time

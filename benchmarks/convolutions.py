@@ -23,7 +23,7 @@ ROUNDS, WARM_UP = 40, 3
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a convolution: batch, channels of x and of y, side of x and of the filters."""
+    """A convolution: batch, channels of x and of y, side of x and of the filters."""
 
     B: int
     C: int
@@ -63,7 +63,7 @@ def passes_of(x: Tensor, w: Tensor, dy: Tensor, config: Config) -> dict[str, Pas
 
 
 def medians(*functions: Pass) -> list[float]:
-    """Milliseconds of each, in turn."""
+    """Median milliseconds of each function, called in turn."""
     times: list[list[float]] = [[] for _ in functions]
     for turn in range(WARM_UP + ROUNDS):
         for kept, function in zip(times, functions, strict=True):
@@ -81,7 +81,7 @@ def error(found: Tensor | None, truth: Tensor | None) -> float:
 
 
 def add_rows(table: Table, shape: Shape) -> bool:
-    """The three passes of a shape; whether all are right."""
+    """Adds the three passes of a shape to the table; returns whether all are right."""
     x, w = torch.randn(shape.B, shape.C, shape.side, shape.side), torch.randn(shape.K, shape.C, shape.taps, shape.taps)
     plain = Config((shape.stride,) * 2, (shape.padding,) * 2, (1, 1), False, (0, 0), 1)
     dy = torch.randn_like(passes.forward(x, w, None, plain))

@@ -1,4 +1,4 @@
-"""Whether an implementation's outputs and gradients are right, on the very inputs that are timed.
+"""Checks an implementation's outputs and gradients against float64, on the very inputs that are timed.
 
 The truth is the reference in float64, on the same (rounded) inputs. Each tensor (the output, every first and every
 second derivative) is judged by itself, its errors relative to the truth's largest value: the root mean square may be
@@ -40,19 +40,19 @@ at a time (a kernel k of minibatch discrimination) and put together again: every
 
 @dataclass(frozen=True)
 class Errors:
-    """Of one tensor, relative to the largest value of the truth."""
+    """Errors of one tensor, relative to the largest value of the truth."""
 
     worst: float
     rms: float
 
 
 def exact(case: Case, inputs: Inputs, stage: str) -> list[Tensor]:
-    """What a stage should return, in float64."""
+    """The exact results of a stage, in float64."""
     return _reference(case, inputs.map(Tensor.double), stage)
 
 
 def plain(case: Case, inputs: Inputs, stage: str) -> list[Tensor]:
-    """What eager PyTorch returns, in slices: for shapes where eager itself runs out of memory."""
+    """The results of eager PyTorch, computed in slices: for shapes where eager itself runs out of memory."""
     return _reference(case, inputs, stage)
 
 

@@ -1,4 +1,4 @@
-"""DiracGAN's table: which methods converge, which circle, which diverge, and their trajectories as a picture.
+"""DiracGAN's table and picture: the methods' trajectories, and whether they converge, circle or diverge.
 
 python -m benchmarks.dirac --png docs/images/dirac.png --table docs/choosing.md
 """

@@ -1,4 +1,4 @@
-"""What each number of `fastgan evaluate` makes of sets of digits with a known fault.
+"""Scores sets of digits with a known fault by every number that `fastgan evaluate` prints.
 
 python -m benchmarks.faults --table docs/evaluation.md
 """

@@ -1,4 +1,4 @@
-"""What the README's generated parts share: a table's lines, where figures come from, a part between markers."""
+"""Pieces of generated Markdown: lines of a table, the origin of figures, a part between markers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +24,17 @@ def origin(dtype: str, environment: dict[str, Any]) -> str:
     )
 
 
+def title(environment: dict[str, Any], dtype: str = "float32") -> str:
+    """The heading of one run: the device, and the dtype unless it is float32."""
+    return environment["device"] + ("" if dtype == "float32" else f", {dtype}")
+
+
+def small(sentences: Sequence[str], busy: bool) -> str:
+    """A caption in small print, which says where the machine was busy."""
+    warning = "**The machine was busy with other work during this measurement: the figures are inflated.**"
+    return "<sub>" + " ".join([*filter(None, sentences), *([warning] if busy else [])]) + "</sub>"
+
+
 def between(text: str, begin: str, end: str, sections: Sequence[str]) -> str:
     """The text with everything between the two markers replaced.
 
@@ -34,5 +45,5 @@ def between(text: str, begin: str, end: str, sections: Sequence[str]) -> str:
         raise ValueError(f"expected {begin} and then {end}, once each")
     before, rest = text.split(begin)
     after = rest.split(end)[1]
-    body = "\n\n".join(sections) or "Nothing has been measured yet."
+    body = "\n\n".join(sections) or "No results yet: `make bench` writes them."
     return f"{before}{begin}\n\n{body}\n\n{end}{after}"

@@ -1,4 +1,4 @@
-"""Timers. All implementations of a case are sampled in turn, in one process, so that drift meets them alike.
+"""Timers. All implementations of a case are sampled in turn, in one process, so that drift affects them alike.
 
 A sample is the mean time of enough consecutive calls to last MIN_SAMPLE_S (one call, on a GPU); a timing is the median
 and the 20th and 80th percentiles of the samples. Rounds are repeated until the budget of seconds is used up.

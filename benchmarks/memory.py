@@ -1,4 +1,4 @@
-"""Peak extra memory of a call in bytes: what it adds to what was there before, results included.
+"""Peak extra memory of a call in bytes, over what was allocated before, results included.
 
 On a GPU the caching allocator counts. On the CPU a fresh process makes the call twice and reports by how much the
 second one raised the peak of its resident memory, which also sees what an extension allocates for itself.

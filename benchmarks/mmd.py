@@ -1,4 +1,4 @@
-"""The maximum mean discrepancy: one product of matrices beside all BxBxF differences, in eager mode and torch.compile.
+"""Times the maximum mean discrepancy: by one product of matrices, and by all BxBxF differences.
 
     python -m benchmarks.mmd [--device cuda] [--kernel gaussian] [--batches 64 256] [--features 16] [--threads 1]
 
@@ -36,7 +36,7 @@ def by_differences(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
 
 
 def run(estimate: Callable[..., Tensor], x: Tensor, y: Tensor, stage: str) -> tuple[Tensor, ...]:
-    """What a stage results in; double backward is that of a penalty on the gradient."""
+    """The results of a stage; double backward is that of a penalty on the gradient."""
     value = estimate(x, y)
     if stage == "forward":
         return (value,)

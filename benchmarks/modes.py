@@ -63,7 +63,7 @@ def up_to_date(runs: list[Run]) -> list[Run]:
 
 
 def missing(runs: list[Run], methods: list[str], mixtures: list[str], seeds: int) -> list[tuple[str, str, int]]:
-    """What has not been run, seed by seed, so that an early stop leaves all methods equally far."""
+    """The runs that are still missing, seed by seed, so that an early stop leaves all methods equally far."""
     done = {(r["mixture"], r["method"], r["seed"]) for r in up_to_date(runs)}
     wanted = [(mixture, method, seed) for seed in range(seeds) for method in methods for mixture in mixtures]
     return [key for key in wanted if key not in done]

@@ -1,4 +1,4 @@
-"""The mode coverage as a chart: every method's seeds and their mean. See benchmarks/modes.py."""
+"""The chart of the mode coverage: every method's seeds and their mean. See benchmarks/modes.py."""
 
 import statistics
 from pathlib import Path

@@ -1,122 +1,189 @@
-"""The README's tables, generated from benchmarks/results/*.json: `python -m benchmarks.readme [--check]`."""
+"""Writes what README.md and docs/benchmarks.md generate from the registry and benchmarks/results/, and their charts.
+
+    python -m benchmarks.readme [--check]
+
+`--check` changes nothing and exits with 1 where a document or a chart differs from the results.
+"""
 
 import argparse
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from benchmarks.markdown import between, head, line, origin
-from benchmarks.penalties import readme as penalties
+from benchmarks import comparisons
+from benchmarks import results as ops_results
+from benchmarks.charts import ops as ops_chart
+from benchmarks.charts import penalties as penalties_chart
+from benchmarks.charts.picture import shows
+from benchmarks.families import works_by_family
+from benchmarks.gpu_runs import devices_by_op
+from benchmarks.markdown import between, origin
 from benchmarks.penalties import results as penalties_results
-from benchmarks.report import STATUS_TEXT, milliseconds, times
-from benchmarks.results import CALL, FOLDER, GRAPH, OK, Results, Row, backends, load_all, works
+from benchmarks.penalties.case import MAIN
+from benchmarks.penalties.steps import JOINT, ONE_PASS
+from benchmarks.report import times
+from benchmarks.tables import networks, ops, penalties, registry
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
-FORWARD, BACKWARD, DOUBLE = "forward", "forward+backward", "double backward"
-
-HEADINGS = (
-    "op, shape, backend", "forward", "vs eager", "vs compile", "forward + backward", "vs eager", "vs compile",
-    "double backward", "vs eager", "memory vs eager",
-)  # fmt: skip
-TIMERS = {
-    CALL: "",
-    GRAPH: "The same with CUDA graphs, the GPU's time alone:",
-}
+ROOT = Path(__file__).resolve().parent.parent
+README, BENCHMARKS = Path("README.md"), Path("docs/benchmarks.md")
+PICTURES = Path("docs/images/benchmarks")  # all files in there are written, and removed, by this command
+FLAGSHIP = PICTURES / "r1-r2-step.png"
 
 
-def section(results: Results) -> str:
-    """One device: a heading, the tables and, as a caption, the exact conditions."""
-    title = results.environment["device"] + ("" if results.dtype == "float32" else f", {results.dtype}")
-    parts = [f"### {title}"]
-    for timer, introduction in TIMERS.items():
-        if any(row.timer == timer for row in results.rows):
-            parts += [introduction] if introduction else []
-            parts.append(table(results, timer))
-    parts.append(caption(results))
-    return "\n\n".join(parts)
+@dataclass(frozen=True)
+class Picture:
+    """A chart: its file below the root, the figures that it shows, and how it is drawn into a file."""
+
+    path: Path
+    figures: Any
+    draw: Callable[[Path], None]
 
 
-def table(results: Results, timer: str) -> str:
-    lines = head(HEADINGS)
-    for op, shape in works(results.rows):
-        for backend in backends(results.rows, op, shape) or ["no compiled backend"]:
-            lines.append(line(_cells(results, op, shape, backend, timer)))
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Measured:
+    """All results of a folder, the newest first, and the GPUs that each op has run on."""
+
+    ops: list[ops_results.Results]
+    penalties: list[penalties_results.Results]
+    accelerate: list[comparisons.Comparison]
+    spectral_norm: list[comparisons.Comparison]
+    gpu: dict[str, list[str]]
+
+    @staticmethod
+    def load(folder: Path) -> "Measured":
+        return Measured(
+            _newest_first(ops_results.load_all(folder)),
+            _newest_first(penalties_results.load_all(folder)),
+            _newest_first(comparisons.load_all("accelerate", folder)),
+            _newest_first(comparisons.load_all("spectral_norm", folder)),
+            devices_by_op(folder),
+        )
 
 
-def _cells(results: Results, op: str, shape: str, backend: str, timer: str) -> list[str]:
-    cells = [f"`{op}` {shape}, {backend}"]
-    for stage in (FORWARD, BACKWARD, DOUBLE):
-        row = results.find(op, shape, stage, backend, timer)
-        cells.append(milliseconds(row.median_ms) if row and row.status == OK else _status(row))
-        for base in ("eager",) if stage == DOUBLE else ("eager", "compile"):
-            factor = results.speed_up(row, base)
-            other = results.other(row, base) if row else None
-            # A base that failed is said to have failed; a wrong row of ours states no speed-up at all.
-            said = row is not None and row.status == OK and other is not None and other.status != OK
-            cells.append(f"{base}: {_status(other)}" if said else times(factor))
-    saving = results.memory_saving(results.find(op, shape, BACKWARD, backend, timer))
-    return [*cells, "-" if saving is None else f"1/{saving:.0f}" if saving >= 1.5 else f"{1 / saving:.2f}"]
+def _newest_first(runs: list[Any]) -> list[Any]:
+    return sorted(runs, key=lambda run: run.environment["date"], reverse=True)
 
 
-def _status(row: Row | None) -> str:
-    return "-" if row is None else STATUS_TEXT.get(row.status, "-")
+def readme(text: str, measured: Measured) -> str:
+    """README.md with the chart of the newest penalised steps and the table of ops.
+
+    Raises:
+        ValueError: a marker is not there.
+    """
+    text = between(text, *markers("chart"), [flagship(measured.penalties[0])] if measured.penalties else [])
+    return between(text, *markers("ops"), [registry.table(measured.gpu)])
 
 
-def caption(results: Results) -> str:
-    """The conditions of a measurement, in sentences."""
-    env, ceiling, conditions = results.environment, results.ceiling, results.conditions
-    lines = [
-        origin(results.dtype, env),
-        f"Kernels use {env['instruction_set']}, compiled with `{env['compiler_flags']}`; torch uses "
-        f"{env['torch_instruction_set']}." if env["device_type"] == "cpu" else "",
-        conditions["timing"],
-        "Times are ours; \"vs\" is the other's time over ours, so below 1 ours is slower. eager is the op in plain "
-        "PyTorch, compile is `torch.compile` of it (static shapes), which cannot be differentiated twice. Double "
-        "backward is a gradient penalty step: forward, backward and the backward of the gradients' squares. Memory is "
-        "the peak extra memory of forward + backward, as a share of eager's.",
-        "Every figure passed the check of its outputs and gradients against float64 in the same run (for torch.compile "
-        "a wider one, see benchmarks/correctness.py). Measured copy: "
-        f"{ceiling['memory_bytes_per_s'] / 1e9:.3g} GB/s from memory, {ceiling['cache_bytes_per_s'] / 1e9:.3g} GB/s in "
-        f"cache; matrix product: {ceiling['flops_per_s'] / 1e9:.3g} GFLOP/s.",
-    ]  # fmt: skip
-    if conditions["busy"]:
-        lines.append("**The machine was busy with other work during this measurement: the figures are inflated.**")
-    return "<sub>" + " ".join(line for line in lines if line) + "</sub>"
+def flagship(results: penalties_results.Results) -> str:
+    """The README's chart and, below it, the conditions and the critics on which nothing is gained."""
+    slower = []
+    for critic, objective in results.works():
+        factor = results.over(results.find(critic, objective, JOINT), ONE_PASS)
+        if factor is not None and factor < 1:
+            slower.append(f"{critic} with {objective} ({times(factor)})")
+    losing = f"Where one pass is slower than double backward: {', '.join(slower)}." if slower else ""
+    busy = "The machine was busy: the figures are inflated." if results.conditions["busy"] else ""
+    caption = " ".join(filter(None, [origin(results.dtype, results.environment), losing, busy]))
+    chart = f"![A critic's step without penalties, with double backward and with one pass]({FLAGSHIP})"
+    return f"{chart}\n\n<sub>{caption}</sub>"
 
 
-def render(readme: str, all_results: list[Results]) -> str:
-    """The README with the ops' tables replaced. ValueError: the markers are not there."""
-    return between(readme, BEGIN, END, [section(results) for results in all_results])
+def benchmarks(text: str, measured: Measured) -> str:
+    """docs/benchmarks.md with a section for every machine in each of its parts.
+
+    Raises:
+        ValueError: a marker is not there.
+    """
+
+    def address(path: Path) -> str:
+        return str(path.relative_to(BENCHMARKS.parent))
+
+    parts = {
+        "penalties": [penalties.section(run, address(_penalties_picture(run))) for run in measured.penalties],
+        "ops": [ops.section(run, [address(chart.path) for chart in _ops_pictures(run)]) for run in measured.ops],
+        "accelerate": [networks.accelerated(run) for run in measured.accelerate],
+        "spectral-norm": [networks.spectral_norms(run) for run in measured.spectral_norm],
+    }
+    for name, sections in parts.items():
+        text = between(text, *markers(name), sections)
+    return text
 
 
-def render_penalties(readme: str, all_results: list[penalties_results.Results]) -> str:
-    """The README with the penalised step's tables replaced. ValueError: the markers are not there."""
-    sections = [penalties.section(results) for results in all_results]
-    return between(readme, penalties.BEGIN, penalties.END, sections)
+def pictures(measured: Measured) -> list[Picture]:
+    """Every chart of both documents."""
+    found = [picture for run in measured.ops for picture in _ops_pictures(run)]
+    for run in measured.penalties:
+        critics = [critic for critic, objective in run.works() if objective == MAIN]
+        found.append(_picture_of_steps(run, critics, _penalties_picture(run)))
+    if measured.penalties:
+        newest = measured.penalties[0]
+        critics = [critic for critic in penalties_chart.FLAGSHIP if critic in newest.critics]
+        found.append(_picture_of_steps(newest, critics, FLAGSHIP))
+    return found
+
+
+def _ops_pictures(run: ops_results.Results) -> list[Picture]:
+    found = []
+    for family, inside in works_by_family(ops_results.works(run.rows)).items():
+        path = PICTURES / f"{run.name}-{family.replace(' ', '-')}.png"
+        found.append(Picture(path, ops_chart.figures(run, inside), partial(ops_chart.draw, run, inside)))
+    return found
+
+
+def _penalties_picture(run: penalties_results.Results) -> Path:
+    return PICTURES / f"{run.name}.png"
+
+
+def _picture_of_steps(run: penalties_results.Results, critics: list[str], path: Path) -> Picture:
+    return Picture(path, penalties_chart.figures(run, critics), partial(penalties_chart.draw, run, critics))
+
+
+def markers(part: str) -> tuple[str, str]:
+    """The comments around a generated part."""
+    return f"<!-- {part}:begin -->", f"<!-- {part}:end -->"
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the README is out of date")
-    parser.add_argument("--readme", type=Path, default=README)
-    parser.add_argument("--results", type=Path, default=FOLDER)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.readme", description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is out of date")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the folder of README.md (default: this repository)")
     arguments = parser.parse_args(argv)
-    old = arguments.readme.read_text()
-    try:
-        new = render(old, load_all(arguments.results))
-        new = render_penalties(new, penalties_results.load_all(arguments.results))
-    except ValueError as error:
-        print(f"{arguments.readme.name}: {error}", file=sys.stderr)
-        return 1
-    if arguments.check:
+    root = arguments.root
+    measured = Measured.load(root / "benchmarks" / "results")
+    charts = pictures(measured)
+    stale = []
+    for path, render in ((README, readme), (BENCHMARKS, benchmarks)):
+        old = (root / path).read_text()
+        try:
+            new = render(old, measured)
+        except ValueError as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 1
         if new != old:
-            print(
-                f"{arguments.readme.name} differs from the results: run `python -m benchmarks.readme`", file=sys.stderr
-            )
-        return int(new != old)
-    arguments.readme.write_text(new)
-    return 0
+            stale.append(path)
+            if not arguments.check:
+                (root / path).write_text(new)
+    stale += _stale_pictures(root, charts, arguments.check)
+    if arguments.check and stale:
+        names = ", ".join(str(path) for path in stale)
+        print(f"not what the results say, run `python -m benchmarks.readme`: {names}", file=sys.stderr)
+    return int(bool(arguments.check and stale))
+
+
+def _stale_pictures(root: Path, charts: list[Picture], check: bool) -> list[Path]:
+    """Charts of other figures and files that are no chart of ours; unless `check`, they are drawn and removed."""
+    stale = [chart for chart in charts if not shows(root / chart.path, chart.figures)]
+    present = {path.relative_to(root) for path in (root / PICTURES).glob("*")}
+    extra = sorted(present - {chart.path for chart in charts})
+    if not check:
+        for chart in stale:
+            chart.draw(root / chart.path)
+        for path in extra:
+            (root / path).unlink()
+    return [chart.path for chart in stale] + extra
 
 
 if __name__ == "__main__":

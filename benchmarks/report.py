@@ -1,4 +1,4 @@
-"""The table on the terminal: one line per implementation, grouped by op, shape and stage."""
+"""The terminal's table: one line for each implementation, grouped by op, shape and pass."""
 
 from rich.console import Console
 from rich.table import Table

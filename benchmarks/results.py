@@ -1,4 +1,4 @@
-"""Rows, their JSON file, and the one place that says when a speed-up may be stated."""
+"""Rows of results, their JSON file, and the rule for when a speed-up may be stated."""
 
 import dataclasses
 import json

@@ -1,14 +1,13 @@
-"""The spectrally normalised weights of whole networks: fastgan's group beside torch's two spectral norms.
+"""Times the spectrally normalised weights of whole networks: fastgan's group beside torch's two spectral norms.
 
-    python -m benchmarks.spectral_norm [--device cuda] [--json FILE]
+    python -m benchmarks.spectral_norm [--device cuda] [--json [PATH]]
 
-Networks are only their weights: forward makes all normalised weights, backward the gradients to the parameters. Layer
-by layer they are made outside of the network's forward pass, one call each.
+The networks consist of weights alone: forward computes all normalised weights, backward the gradients of the
+parameters. "Layer by layer" computes each weight with a call of its own, outside of the network's forward pass.
 Results are checked against float64 before anything is timed; all run in this process, in alternation.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -23,16 +22,19 @@ from torch.nn.utils import spectral_norm as hook_norm
 
 import fastgan
 from benchmarks import environment, measure
+from benchmarks.comparisons import Comparison, add_json_option
 from fastgan.nn import spectral_norm_
 from fastgan.ops.spectral_norm import BIGGAN_128, DCGAN_SN, SNGAN_32
 
+SUITE = "spectral_norm"
 NETWORKS = {"SNGAN-32": SNGAN_32, "DCGAN-SN": DCGAN_SN, "BigGAN-128": BIGGAN_128}
+STAGES = ("forward", "layer by layer", "forward+backward")
 TARGETS = {"cpu": {"SNGAN-32": 4.0, "DCGAN-SN": 3.0, "BigGAN-128": 1.6}, "cuda": {"SNGAN-32": 8.0, "BigGAN-128": 5.0}}
 """fastgan over the better of torch's two, forward + backward."""
 
 
 class Weights(nn.Module):
-    """A layer of which only the weight is of interest."""
+    """A layer that consists of its weight."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -80,7 +82,7 @@ def forward(network: Network) -> list[Tensor]:
 
 
 def layer_by_layer(network: Network) -> list[Tensor]:
-    """Outside of the network's forward pass, where nobody has expected these layers: what a wrong guess costs."""
+    """All weights outside of the network's forward pass, one call each: the cost of weights not computed ahead."""
     with torch.no_grad():
         return [layer() for layer in network.layers]
 
@@ -142,7 +144,7 @@ def print_table(rows: list[dict[str, Any]], targets: dict[str, float], console: 
     ):
         table.add_column(column, justify="left" if column in ("network", "stage") else "right")
     for row in rows:
-        for stage in ("forward", "layer by layer", "forward+backward"):
+        for stage in STAGES:
             times = [f"{row[f'{kind} {stage}']['median_ms']:.3g} ms" for kind in KINDS]
             target = targets.get(row["network"]) if stage == "forward+backward" else None
             cells = [row["network"], str(row["layers"]), f"{row['parameters'] / 1e6:.1f} M", stage, *times]
@@ -155,18 +157,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
     parser.add_argument("--budget", type=float, default=6.0, help="seconds for each network and stage")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    add_json_option(parser)
     arguments = parser.parse_args(argv)
     device = torch.device(arguments.device)
     console = Console(width=max(Console().width, 130))
     about = environment.collect(device)
-    if environment.busy(about):
+    busy = environment.busy(about)
+    if busy:
         console.print(f"This machine is busy (load {about['load_average']}): the figures will be inflated.")
     rows = [measure_network(name, device, arguments.budget) for name in arguments.networks]
     print_table(rows, TARGETS[device.type], console)
     if arguments.json:
-        with open(arguments.json, "w") as file:
-            json.dump({"environment": about, "rows": rows}, file, indent=1)
+        results = Comparison(SUITE, about, busy, arguments.budget, rows)
+        console.print(f"wrote {results.save(arguments.json)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Stacked digits, 1,000 modes: how many a plain DCGAN and the regularised default cover, how evenly, in what time.
+"""Stacked digits: how many of the 1,000 modes a plain DCGAN and the regularised default cover, in what time.
 
     python -m benchmarks.stacked                     # both, one after the other, on all cores
     python -m benchmarks.stacked --methods dcgan --steps 500 --json /tmp/stacked.json

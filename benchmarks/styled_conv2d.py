@@ -1,4 +1,4 @@
-"""StyleGAN2's whole layer (style, convolution, demodulation, noise, bias, activation) in every form that a user has.
+"""Times StyleGAN2's whole layer (style, convolution, demodulation, noise, bias, activation) in every form.
 
     python -m benchmarks.styled_conv2d [--device cuda] [--dtype bfloat16] [--json FILE]
 

@@ -1,4 +1,4 @@
-"""The loop: for every case its memory, then for every stage the check and, of what passed, the timings."""
+"""The loop over the cases: peak memory, then for every pass the check and, if it succeeds, the timings."""
 
 import gc
 from collections.abc import Callable, Iterator

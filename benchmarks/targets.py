@@ -1,4 +1,4 @@
-"""What the results must reach: `python -m benchmarks.targets [FILE]` prints each target, exits 1 if one is missed."""
+"""Goals of the results: `python -m benchmarks.targets [FILE]` prints each and exits 1 if one is missed."""
 
 import argparse
 import json

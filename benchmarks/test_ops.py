@@ -1,4 +1,4 @@
-"""The CPU through pytest-benchmark: `pytest benchmarks`, for its statistics and comparisons of saved runs.
+"""The ops on the CPU through pytest-benchmark: `pytest benchmarks`, for its statistics and saved comparisons.
 
 The same cases as `python -m benchmarks`; each is checked against float64 before it is timed.
 """

@@ -1,4 +1,4 @@
-"""What tests of the command line share: a call through typer's runner, and what a refusal looks like."""
+"""Helpers for tests of the command line: a call through typer's runner, and the form of an error."""
 
 from typer.testing import CliRunner
 

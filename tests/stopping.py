@@ -1,4 +1,4 @@
-"""Exceptions at any place inside fastgan, for functions that are to do their work as a whole or not at all."""
+"""Raises exceptions at any place inside fastgan, for functions that must do their work completely or not at all."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What ptxas says of every CUDA kernel: no GPU is needed to see a spill."""
+"""Compiles every CUDA kernel and reads ptxas's report, which needs no GPU: no register spills."""
 
 import re
 import shutil

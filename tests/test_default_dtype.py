@@ -1,4 +1,4 @@
-"""torch.set_default_dtype: the user's program may have changed it, and no number of ours may depend on that."""
+"""No result depends on torch.set_default_dtype, which the user's program may have changed."""
 
 import ast
 from collections.abc import Callable

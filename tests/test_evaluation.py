@@ -1,4 +1,4 @@
-"""What `fastgan evaluate` says in words, beside figures that flatter."""
+"""The remarks of `fastgan evaluate` beside figures that flatter."""
 
 from dataclasses import replace
 

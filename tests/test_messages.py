@@ -1,4 +1,4 @@
-"""Errors speak in the name of what was called: no public function or layer blames another one."""
+"""Errors name the function that was called: no public function or layer names another one."""
 
 import inspect
 import random

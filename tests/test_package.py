@@ -1,4 +1,4 @@
-"""The package as a whole: what importing it does, that nothing compiled is unlisted, what `fastgan info` says."""
+"""The package as a whole: imports, no unlisted kernel, `fastgan info`."""
 
 import io
 import os

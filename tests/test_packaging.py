@@ -1,4 +1,4 @@
-"""Building and installing: wheels that import from anywhere, and one clear sentence where something is missing."""
+"""Building and installing: wheels that import from anywhere, and one clear sentence for what is missing."""
 
 import os
 import shutil

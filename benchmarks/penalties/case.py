@@ -1,4 +1,4 @@
-"""A critic, an objective and a batch: what a step is taken on."""
+"""A case: a critic, an objective and a batch, on which a step is taken."""
 
 import copy
 from collections.abc import Callable
@@ -81,7 +81,7 @@ class Subject:
         return torch.compile(self.critic, dynamic=False)
 
     def reset(self) -> None:
-        """As it was: no gradients, the buffers of the beginning, the same random numbers ahead."""
+        """Restores the initial state: no gradients, the buffers of the beginning, the same random numbers ahead."""
         self.clear()
         with torch.no_grad():
             for name, buffer in self.critic.named_buffers():
@@ -94,7 +94,7 @@ class Subject:
         self.fake.grad = None
 
     def double(self) -> "Subject":
-        """The same numbers in float64."""
+        """A copy with the same numbers, in float64."""
         self.reset()
         fake = self.fake.detach().double().requires_grad_()
         return Subject(copy.deepcopy(self.critic).double(), self.real.double(), fake, self.objective)
@@ -102,7 +102,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Case:
-    """What a subject is made from; plain values, so that another process can make the same one."""
+    """The recipe of a subject: plain values, so that another process can make the same one."""
 
     kind: Kind
     objective: Objective

@@ -1,4 +1,4 @@
-"""Whether an implementation's gradients are right, on the very inputs that are timed.
+"""Checks a step's gradients against float64, on the very inputs that are timed.
 
 The truth is the textbook in float64 on the same (rounded) numbers. The critic's gradients as one vector, and the fakes'
 where there are any, may each be as far from it as twice the eager textbook in the same dtype, or ROUNDINGS units of
@@ -37,7 +37,7 @@ def take(step: Callable[[Subject], None], subject: Subject) -> list[Tensor | Non
 
 
 def gradients(step: Callable[[Subject], None], subject: Subject) -> Gradients:
-    """From the subject's initial state, in float64."""
+    """The gradients of a step from the subject's initial state, in float64."""
     subject.reset()
     *critic, fake = take(step, subject)
     wanted = zip(critic, subject.critic.parameters(), strict=True)
@@ -46,7 +46,7 @@ def gradients(step: Callable[[Subject], None], subject: Subject) -> Gradients:
 
 
 def errors(found: Gradients, truth: Gradients) -> list[float]:
-    """Relative, of each vector; infinite for what is missing or not finite."""
+    """The relative error of each vector; infinite for what is missing or not finite."""
     if len(found) != len(truth):
         return [float("inf")] * len(truth)
     relative = [((f - t).norm() / t.norm()).item() for f, t in zip(found, truth, strict=True)]

@@ -1,4 +1,4 @@
-"""How many convolutions a step asks ATen and fastgan for."""
+"""Counts the convolutions of a step, ATen's and fastgan's."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The critics, in torch.nn as users write them."""
+"""The critics that are measured, written in torch.nn as users write them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Kind:
 
 
 def mlp() -> nn.Module:
-    """For points in the plane."""
+    """A perceptron for points in the plane."""
     layers: list[nn.Module] = []
     for width in (2, 256, 256):
         layers += [nn.Linear(width, 256), nn.LeakyReLU(SLOPE)]
@@ -89,7 +89,7 @@ def resnet64() -> nn.Module:
 
 
 def resnet32_sn() -> nn.Module:
-    """With spectral normalisation of every convolution (Miyato et al. 2018, arXiv:1802.05957)."""
+    """A ResNet with spectral normalisation of every convolution (Miyato et al. 2018, arXiv:1802.05957)."""
     critic = resnet32()
     for module in critic.modules():
         if isinstance(module, nn.Conv2d):

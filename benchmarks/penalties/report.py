@@ -1,4 +1,4 @@
-"""The tables on the terminal: one for each critic and objective, one line for each implementation."""
+"""The terminal's tables: one for each critic and objective, one line for each implementation."""
 
 from rich.console import Console
 from rich.table import Table

@@ -1,4 +1,4 @@
-"""Rows of the penalised step and their JSON file, next to that of the ops."""
+"""Rows of results of the penalised step and their JSON file, next to that of the ops."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The ways to take the critic's step: real and fake batch, forward, loss, penalties, backward; no optimiser.
+"""The implementations of the critic's step: forward passes, loss, penalties, backward; no optimiser.
 
 Each deposits the gradients in the critic's parameters (and the simultaneous ones in the fakes).
 """
@@ -22,7 +22,7 @@ PLAIN_COMPILED, ONE_PASS_COMPILED = "plain compiled", "one_pass compiled"
 
 
 def plain(subject: Subject) -> None:
-    """No penalty: what one has to pay anyway."""
+    """The step without penalties."""
     _plain(subject, subject.critic)
 
 

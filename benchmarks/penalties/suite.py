@@ -1,4 +1,4 @@
-"""The loop: for every critic and objective the check, then of what passed the convolutions, the memory and the time."""
+"""The loop over critics and objectives: the check, then convolution calls, memory and time of what passed."""
 
 import gc
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What the penalised step must reach; `python -m benchmarks.targets` checks it with the others."""
+"""Goals of the penalised step; `python -m benchmarks.targets` checks them with the others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""One image file as 8-bit pixels: whatever Pillow reads, scaled by the range that its format has, without transparency.
+"""Decodes one image file into 8-bit pixels: any format of Pillow's, any depth, without transparency.
 
 Pillow's own `convert("L")` clips what has more than 8 bits at 255, and `convert("RGB")` shows the colours that a file
 keeps under transparent pixels.

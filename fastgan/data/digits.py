@@ -53,5 +53,5 @@ def digits(resolution: Resolution = SIDE, channels: int = 1) -> Images:
 
 
 def digit_labels() -> Tensor:
-    """Which digit each image of `digits()` shows: int64 [1797], 0 to 9."""
+    """The digit that each image of `digits()` shows: int64 [1797], 0 to 9."""
     return _bunch()[1]

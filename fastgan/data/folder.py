@@ -66,7 +66,7 @@ def folder(path: str | Path, resolution: Resolution, channels: int) -> Images:
 
 
 class _File(NamedTuple):
-    """What is kept of a file besides its pixels."""
+    """Facts about a file besides its pixels."""
 
     size: int
     sha256: bytes
@@ -86,7 +86,7 @@ def _read(file: Path, pixels: Tensor) -> _File:
 
 
 def _digest(files: list[Path], read: list[_File]) -> str:
-    """Of the names, sizes and contents of all files."""
+    """A digest of the names, sizes and contents of all files."""
     digest = hashlib.sha256()
     for path, file in zip(files, read, strict=True):
         digest.update(os.fsencode(path.as_posix()) + b"\0%d\0" % file.size + file.sha256)
@@ -94,7 +94,7 @@ def _digest(files: list[Path], read: list[_File]) -> str:
 
 
 def _remarks(files: list[Path], read: list[_File]) -> list[str]:
-    """What was found in the images and not taken over, one sentence for each kind."""
+    """One sentence for each kind of content that was found in the images and not taken over."""
     by_kind: dict[str, list[Path]] = {}
     for path, file in zip(files, read, strict=True):
         for remark in file.remarks:

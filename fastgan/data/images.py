@@ -81,12 +81,12 @@ class Images:
 
     @property
     def class_counts(self) -> Tensor:
-        """How many images each class has, int64 [len(classes)]."""
+        """The number of images of each class, int64 [len(classes)]."""
         labels = torch.empty(0, dtype=torch.int64) if self.labels is None else self.labels
         return torch.bincount(labels, minlength=len(self.classes))
 
     def summary(self) -> str:
-        """How many there are, and what else there is to say of them: a line, and one for each remark."""
+        """The number of images and classes in a line, then a line for each remark."""
         channels, height, width = self.shape
         classes = f"{len(self.classes)} class{'es' * (len(self.classes) > 1)}" if self.classes else "no classes"
         head = f"{self.name}: {len(self)} images of {channels}x{height}x{width}, {classes}"

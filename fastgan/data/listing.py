@@ -1,4 +1,4 @@
-"""The image files below a folder, and what else is there and why it is left out."""
+"""Lists the image files below a folder, and what was left out with the reason."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ class Listing(NamedTuple):
     Attributes:
         images: those that are read.
         folders: those right below it.
-        left_out: what else there is, by the reason, which is said after their number.
+        left_out: all other files and folders, by the reason, which follows their number in messages.
     """
 
     images: list[Path]
@@ -49,7 +49,7 @@ def list_images(root: Path) -> Listing:
 
 
 def names(paths: Sequence[Path]) -> str:
-    """The first of them, on one line; quoted where that would break it, or bytes are no text."""
+    """The first of the names, on one line; quoted where that would break it, or bytes are no text."""
     shown = ", ".join(str(path) if str(path).isprintable() else repr(str(path)) for path in paths[:NAMED])
     return shown if len(paths) <= NAMED else f"{shown}, ..."
 
@@ -87,6 +87,6 @@ def _below(folder: Path, path: Path, read: set[tuple[int, int]]) -> Iterator[tup
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    """The same for every path to one folder."""
+    """A key of a folder, the same for every path to it."""
     status = folder.stat()
     return status.st_dev, status.st_ino

@@ -16,7 +16,7 @@ COUNT = 50_000
 
 @cache
 def _chosen() -> Tensor:
-    """Which digits are stacked: indices into `digits()`, int64 [50000, 3], the same in every process."""
+    """The digits that are stacked: indices into `digits()`, int64 [50000, 3], the same in every process."""
     return torch.randint(len(digit_labels()), (COUNT, 3), generator=torch.Generator().manual_seed(0))
 
 

@@ -1,4 +1,4 @@
-"""How good samples are: distances to the data on features or patches, neighbours, classes, and reports of them."""
+"""Measures of samples: distances to the data by features or patches, nearest neighbours, classes, reports."""
 
 from fastgan.metrics.classification_accuracy import ClassificationAccuracy, classification_accuracy_score
 from fastgan.metrics.classifier import DigitClassifier, Judge, digit_judge

@@ -1,4 +1,4 @@
-"""Whether samples are of the classes that they were asked to be of, as a classifier sees it."""
+"""Class agreement: the share of samples that a classifier finds to be of the class they were generated for."""
 
 from dataclasses import dataclass
 

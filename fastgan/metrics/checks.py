@@ -1,6 +1,6 @@
-"""What every metric asks of the sets that it compares: their type, their shape, enough of them, and finite numbers.
+"""Checks of the metrics' arguments: type, shape, number of points, finite values.
 
-Without it NaN and infinity, which a network that has diverged makes, end in plausible figures: comparisons with NaN are
+A network that has diverged returns NaN and infinity, which would end in plausible figures: comparisons with NaN are
 false, and an argmax finds it. An eigenvalue routine may even end the process.
 """
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from fastgan.ops.checks import check_floating, check_labels
 
 LARGEST = 1e15
-"""Of a number that is compared: sums of squares are finite in float32, and of fourth powers in float64."""
+"""The largest number accepted: its sums of squares are finite in float32, of fourth powers in float64."""
 
 
 def check_set(owner: str, name: str, value: Any, one: Sequence[int | str], least: int = 1) -> None:
-    """Raises for what is no set of at least `least` finite things.
+    """Raises unless the argument is a set of at least `least` finite points.
 
     Args:
         owner, name: of the metric and the argument, for the message.
         value: floating point, [N, ...].
-        one: the shape of one of them, where names stand for sizes of at least 1 that do not matter otherwise.
+        one: the shape of one point; a string matches any size of at least 1.
 
     Raises:
         TypeError: it is no floating-point tensor.
@@ -52,7 +52,7 @@ def check_finite(owner: str, name: str, value: Tensor) -> None:
 
 
 def check_class_logits(owner: str, name: str, value: Any) -> None:
-    """Raises for what are no logits [N, classes] of N at least 1: numbers of at most 1e15, or minus infinity.
+    """Raises unless the argument is logits [N, classes], N at least 1: numbers of at most 1e15, or minus infinity.
 
     Raises:
         TypeError: it is no floating-point tensor.
@@ -66,7 +66,7 @@ def check_class_logits(owner: str, name: str, value: Any) -> None:
 
 
 def check_classes(owner: str, name: str, labels: Any, size: int, classes: int) -> None:
-    """Raises for what is not one of `classes` classes for each of `size` things.
+    """Raises unless the argument names one of `classes` classes for each of `size` samples.
 
     Raises:
         TypeError: it is no tensor of integers.

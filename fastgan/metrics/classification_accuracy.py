@@ -1,4 +1,4 @@
-"""The classification accuracy score: what a classifier learns from samples, tested on real images."""
+"""The classification accuracy score: that of a classifier trained on samples and tested on real images."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from fastgan.metrics.classifier import digit_judge, train_classifier_on, trainin
 
 @dataclass(frozen=True)
 class ClassificationAccuracy:
-    """How well a classifier does on real images that was trained on others.
+    """The accuracy on real images of a classifier that was trained on other images.
 
     Attributes:
         images: that each of the two classifiers was trained on.

@@ -1,4 +1,4 @@
-"""The judge of generated digits: a small classifier, trained in seconds, always from the same seed."""
+"""The classifier that judges generated digits: small, trained in seconds, always from the same seed."""
 
 import os
 from dataclasses import dataclass

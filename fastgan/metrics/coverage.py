@@ -1,4 +1,4 @@
-"""Which classes a generator makes, and how evenly, as a classifier sees it."""
+"""Class coverage: the classes that a classifier finds among samples, and how evenly they are spread."""
 
 from dataclasses import dataclass
 

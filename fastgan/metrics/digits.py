@@ -1,4 +1,4 @@
-"""How good generated digits are, beside what two halves of the real ones score against each other."""
+"""The report on generated digits, beside the scores of two halves of the real ones against each other."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Scores:
-    """How sure of random sets of 898 images the classifier is, and where they lie among its features of real ones.
+    """Inception score, precision, recall, density and coverage, over random sets of 898 images.
 
     Attributes:
         inception_score, inception_score_std: mean and standard deviation over 20 random sets.
@@ -64,10 +64,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class DigitsReport:
-    """What `fastgan evaluate` prints.
+    """The report that `fastgan evaluate` prints of digits.
 
     Attributes:
-        test_accuracy: of the classifier whose features and classes all of it is measured by.
+        test_accuracy: of the classifier whose features and classes are used, on digits it has not seen.
         all: all real digits against all samples.
         matched: random halves of the real digits against as many samples.
         floor: the same halves against the other halves: what no generator can be expected to beat.

@@ -1,4 +1,4 @@
-"""Distances between two sets of images, given what a network makes of them: their features."""
+"""Fréchet and kernel distance between two sets of images, given a network's features of them."""
 
 import math
 import warnings
@@ -16,7 +16,7 @@ SUBSET_SIZE = 500
 
 
 class _Features(nn.Module):
-    """torchmetrics asks for a network that makes features of images; these are features already."""
+    """The identity in the place of torchmetrics' feature network: the inputs are features already."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ from fastgan.ops.checks import check_count, check_number, check_shape
 
 @dataclass(frozen=True)
 class Divergences:
-    """Between two distributions over the same bins, in nats.
+    """Divergences between two distributions over the same bins, in nats.
 
     Attributes:
         jensen_shannon: from 0 to log 2.

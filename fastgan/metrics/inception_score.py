@@ -1,4 +1,4 @@
-"""The inception score: how sure a classifier is of each sample, and how many classes it sees in all of them."""
+"""The inception score: a classifier's confidence in each sample, and the variety of classes over all samples."""
 
 import torch
 from torch import Tensor
@@ -40,6 +40,6 @@ def inception_score(class_logits: Tensor, splits: int = 10, seed: int = 0) -> tu
 
 
 def _score(probabilities: Tensor) -> Tensor:
-    """Of one split. The mean KL is the entropy of the mean less the mean entropy, which 0 log 0 does not disturb."""
+    """The score of one split, whose mean KL is the entropy of the mean less the mean entropy (0 log 0 is 0)."""
     entropy = torch.special.entr(probabilities.mean(dim=0)).sum() - torch.special.entr(probabilities).sum(dim=1).mean()
     return entropy.exp()

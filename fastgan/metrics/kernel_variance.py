@@ -1,4 +1,4 @@
-"""How far the kernel distance varies from one pair of samples of two distributions to the next."""
+"""The variance of the kernel distance over draws of both sets, for its standard error."""
 
 import torch
 from torch import Tensor

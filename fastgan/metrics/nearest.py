@@ -1,4 +1,4 @@
-"""The training images that samples are nearest to: whether a generator has learnt them by heart."""
+"""Nearest training images of samples, and a measure of memorisation."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How good samples of any images are, without a network: the patches at each scale, beside those of real images."""
+"""The report on samples of any images, without a network: distances of their patches at each scale."""
 
 import math
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class PatchDistance:
 
 @dataclass(frozen=True)
 class PatchReport:
-    """What `fastgan evaluate` prints for images that it has no classifier for.
+    """The report that `fastgan evaluate` prints of images that it has no classifier for.
 
     Attributes:
         images: how many there are in each of the sets that are compared, on which the distances depend.
@@ -140,6 +140,6 @@ def _projections(images: Images, indices: Tensor, directions: list[Tensor], rand
 
 
 def _summary(distances: Tensor) -> PatchDistance:
-    """Of distances [2, REPEATS], to samples and to other images."""
+    """The summary of distances [2, REPEATS], to samples and to other images."""
     (samples, floor), (samples_std, floor_std) = distances.mean(1).tolist(), distances.std(1).tolist()
     return PatchDistance(samples, samples_std, floor, floor_std)

@@ -1,4 +1,4 @@
-"""Which samples lie where data lie, and which data where samples lie: balls that reach to a nearest neighbour.
+"""Precision, recall, density and coverage, by balls that reach to the k-th nearest neighbour.
 
 The ball of a point is closed and reaches to the k-th nearest of the other points of its own set. Distances are sums of
 squared differences, not products of matrices: those lose the digits of points that are close to each other and far from

@@ -1,4 +1,4 @@
-"""Laplacian pyramids: an image as its details at each scale, and what is left at the smallest."""
+"""Laplacian pyramids: an image's details at each scale, and the low-resolution rest."""
 
 from functools import cache
 

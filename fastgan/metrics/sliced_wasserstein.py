@@ -1,4 +1,4 @@
-"""The sliced Wasserstein distance: earth mover's distances along random directions, which need only sorting."""
+"""The sliced Wasserstein distance: the mean of one-dimensional distances along random directions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""How many of the 1,000 modes of stacked digits a generator covers, and how evenly."""
+"""Mode coverage of stacked digits: how many of 1,000 modes samples cover, and how evenly."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class ModeCount:
-    """Where images of three digits fall.
+    """The modes that images of three digits fall into.
 
     Attributes:
         modes: the modes, of 1,000, that at least one image is taken for.
@@ -34,7 +34,7 @@ class ModeCount:
 
 @dataclass(frozen=True)
 class StackedDigitsReport:
-    """What `fastgan evaluate` prints of stacked digits.
+    """The report that `fastgan evaluate` prints of stacked digits.
 
     Attributes:
         test_accuracy: of the classifier of single digits that judges each channel.
@@ -79,7 +79,7 @@ def mode_shares() -> Tensor:
 
 
 def count_modes(network: DigitClassifier, images: Tensor) -> ModeCount:
-    """What a classifier of single digits takes the channels of images for: float32 [N, 3, 8, 8], N at least 1."""
+    """The modes of images, whose channels a classifier of single digits reads: float32 [N, 3, 8, 8], N at least 1."""
     highest, guess = (
         torch.cat(parts).view(-1, 3)
         for parts in zip(

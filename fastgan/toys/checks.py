@@ -1,4 +1,4 @@
-"""What the settings of a small game must be: refusals in the terms of `fastgan play`."""
+"""Checks of a small game's settings; errors speak of the options of `fastgan play`."""
 
 import math
 
@@ -36,7 +36,7 @@ def check_loss(text: str, outputs: int) -> None:
 
 
 def check_penalty(text: str) -> bool:
-    """Whether there is a penalty; raises UserError unless `fastgan.penalties.parse` reads the text."""
+    """Returns whether there is a penalty; raises UserError unless `fastgan.penalties.parse` reads the text."""
     try:
         return bool(parse_penalties(text))
     except ValueError as error:
@@ -44,7 +44,7 @@ def check_penalty(text: str) -> bool:
 
 
 def trial_game(text: str) -> games.Game:
-    """The game of one number for each player, as what a game takes and is depends on its settings.
+    """A game of one number for each player, which shows whether its settings are accepted.
 
     Raises:
         UserError: `fastgan.games.parse` does not read the text, or a setting is out of range.

@@ -1,4 +1,4 @@
-"""DiracGAN: the smallest GAN, on which it can be seen which methods converge.
+"""DiracGAN, the smallest GAN: it shows which methods converge.
 
 The data are the number 0, the generator's samples the number theta, and the critic is D(x) = psi x. The only
 equilibrium is (theta, psi) = (0, 0).
@@ -24,7 +24,7 @@ QUANTILES = 64
 
 @dataclass(frozen=True)
 class DiracRecipe:
-    """How a DiracGAN is trained.
+    """The settings of a DiracGAN.
 
     Attributes:
         loss: as `fastgan.losses.parse` reads it.
@@ -37,7 +37,7 @@ class DiracRecipe:
 
     Raises:
         UserError: a text cannot be read, the objective is of more than one number for each point or of more points than
-            there are, or lr is no number above 0; the message names the option of `fastgan play`.
+            there are, or lr is not above 0; the message names the option of `fastgan play`.
     """
 
     loss: str = "nonsaturating"
@@ -55,7 +55,7 @@ class DiracRecipe:
 
     @property
     def points(self) -> int:
-        """How many points stand for the data, and for the samples."""
+        """The number of points that stand for the data, and for the samples."""
         return QUANTILES if self.noise else 1
 
 
@@ -117,7 +117,7 @@ def quantiles(count: int) -> Tensor:
 
 
 def verdict(path: np.ndarray) -> str:
-    """What a trajectory comes to: `converges`, `diverges`, `circles` the equilibrium, or is `stuck` elsewhere.
+    """The outcome of a trajectory: `converges`, `diverges`, `circles` the equilibrium, or is `stuck` elsewhere.
 
     It converges if its last tenth is on average within 2 % of the start's distance; it diverges if that is ten times as
     far as the start, or farther and still growing, or no longer finite; it circles if its last half goes round at least

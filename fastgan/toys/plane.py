@@ -22,7 +22,7 @@ LATENT_DIM, WIDTH = 8, 128
 
 @dataclass(frozen=True)
 class PlaneRecipe:
-    """How a GAN of points is trained.
+    """The settings of a GAN of points.
 
     Attributes:
         loss, optimizer, penalty: as `fastgan.losses`, `fastgan.games` and `fastgan.penalties` parse them.

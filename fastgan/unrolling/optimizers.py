@@ -13,7 +13,7 @@ Parameters = dict[str, Tensor]
 
 
 class InnerOptimizer(Protocol):
-    """What `unrolled_critic` needs of an optimiser."""
+    """The interface that `unrolled_critic` needs of an optimiser."""
 
     def start(self) -> Any:
         """The state before the first step."""

@@ -1,4 +1,4 @@
-"""Unrolled GANs: the generator is judged by the critic as it will be after some steps of its own."""
+"""Unrolled GANs: the generator's loss under the critic as it will be after K of its own steps."""
 
 from collections.abc import Callable
 from numbers import Integral

@@ -1,4 +1,4 @@
-"""Whatever raises while a model is changed in place leaves the model as it was."""
+"""A model stays as it was if an exception is raised while it is changed in place."""
 
 import random
 

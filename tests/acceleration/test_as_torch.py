@@ -1,4 +1,4 @@
-"""What replaces a function or layer of torch is called as that is and returns the same: keywords, strides, scripts."""
+"""Replacements of torch's functions and layers take the same arguments and return the same: strides, scripts."""
 
 import copy
 import inspect

@@ -1,4 +1,4 @@
-"""Minibatch standard deviation layers written elsewhere: which are recognised, and that they compute what they did."""
+"""Minibatch standard deviation layers of other code bases are recognised, and compute what they did."""
 
 import copy
 import pickle

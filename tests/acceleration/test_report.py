@@ -1,4 +1,4 @@
-"""What the report says: each reason for leaving a layer, and that it was left; times; errors."""
+"""The report of `accelerate`: a reason for each layer that is left, times, errors."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Models as people write them, and how they are compared."""
+"""Models as people write them, and a comparison of two of them."""
 
 import copy
 

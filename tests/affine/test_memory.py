@@ -1,4 +1,4 @@
-"""Who shares which memory in the passes: what every rule declares, and critics whose views are read late."""
+"""Shared memory in the passes: the declarations of every rule, and critics whose views are read late."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial

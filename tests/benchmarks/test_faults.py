@@ -1,4 +1,4 @@
-"""The table of faults: what must hold of its rows whatever the classifier."""
+"""The table of faults: properties that its rows must have whatever the classifier."""
 
 import pytest
 

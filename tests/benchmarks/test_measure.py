@@ -1,4 +1,4 @@
-"""The instruments see what is known: a sleep, an allocation, a process that fails."""
+"""Timers and memory meters against known cases: a sleep, an allocation, a process that fails."""
 
 import os
 import time

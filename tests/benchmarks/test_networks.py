@@ -1,4 +1,4 @@
-"""The comparisons of whole networks: run small, wrong results stop them, what they print."""
+"""The comparisons of whole networks, on small ones: output, and an error for wrong results."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.penalties`: what it states, what it refuses and what it exits with."""
+"""The command `python -m benchmarks.penalties`: its output, its errors and its exit status."""
 
 import dataclasses
 import json

@@ -1,16 +1,15 @@
-"""README and targets of the penalised step, from results that are written by hand."""
+"""Table, chart and targets of the penalised step, from results that are written by hand."""
 
 import pytest
 
 from benchmarks import readme, targets
-from benchmarks.penalties import readme as penalties
+from benchmarks.charts import penalties as chart
 from benchmarks.penalties import targets as penalty_targets
 from benchmarks.penalties.critics import CRITICS
 from benchmarks.penalties.results import load_all
 from benchmarks.results import GRAPH, OUT_OF_MEMORY, WRONG
+from benchmarks.tables import penalties
 from tests.benchmarks import tiny
-
-TEXT = f"# Title\n\n{penalties.BEGIN}\nold\n{penalties.END}\n\nafter\n"
 
 
 def cells(text, critic):
@@ -18,48 +17,43 @@ def cells(text, critic):
     return [cell.strip() for cell in found.strip("|").split("|")]
 
 
-def test_readme_states_the_figures():
-    text = readme.render_penalties(TEXT, [tiny.results("tiny")])
+def test_table_states_the_figures():
+    text = penalties.section(tiny.results("tiny"))
     assert cells(text, "tiny") == [
         "tiny, 4, R1+R2", "10.0 ms", "13.0 ms", "1.30x", "2.31x", "3.08x", "0.50", "6 + 10 / 6 + 10 / 6 + 10",
     ]  # fmt: skip
-    assert "old" not in text
-    assert text.endswith("\n\nafter\n")
     assert "commit 012345678" in text
-    assert readme.render_penalties(text, [tiny.results("tiny")]) == text
 
 
-def test_readme_states_no_ratio_of_what_is_wrong_or_over_what_failed():
+def test_table_states_no_ratio_of_what_is_wrong_or_over_what_failed():
     found = [
         *tiny.rows("wrong", times={**tiny.TIMES, "one_pass": WRONG}),
         *tiny.rows("large", times={**tiny.TIMES, "joint": OUT_OF_MEMORY}),
     ]
-    text = readme.render_penalties(TEXT, [tiny.results("wrong", "large", found=found)])
+    text = penalties.section(tiny.results("wrong", "large", found=found))
     assert cells(text, "wrong")[2:7] == ["WRONG", "-", "-", "-", "-"]
     assert cells(text, "large")[2:7] == ["13.0 ms", "1.30x", "out of memory", "3.08x", "-"]
 
 
-def test_readme_shows_graph_times_apart():
+def test_graph_times_are_shown_apart():
     results = tiny.results("tiny")
     results.rows.extend([type(row)(**{**vars(row), "timer": GRAPH}) for row in results.rows])
-    assert penalties.TIMERS[GRAPH] in readme.render_penalties(TEXT, [results])
+    assert penalties.TIMERS[GRAPH] in penalties.section(results)
 
 
-def test_readme_without_markers_is_an_error():
-    with pytest.raises(ValueError, match="penalties:begin"):
-        readme.render_penalties("# Title\n", [])
+def test_chart_is_a_picture_of_800_by_400(tmp_path):
+    pytest.importorskip("matplotlib")
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "chart.png"
+    chart.draw(tiny.results("a", "b", "c", "d"), ("a", "b", "c", "d"), path)
+    assert image.open(path).size == (800, 400)
 
 
-def test_readme_command_covers_both_tables(tmp_path):
-    file = tmp_path / "README.md"
-    file.write_text(f"{readme.BEGIN}\n{readme.END}\n{TEXT}")
-    tiny.results("tiny").save(tmp_path)
-    arguments = ["--readme", str(file), "--results", str(tmp_path)]
-    assert readme.main([*arguments, "--check"]) == 1
-    assert readme.main(arguments) == 0
-    assert readme.main([*arguments, "--check"]) == 0
-    file.write_text(file.read_text().replace("2.31x", "3.31x"))
-    assert readme.main([*arguments, "--check"]) == 1
+def test_the_readme_names_critics_on_which_one_pass_is_slower():
+    found = tiny.rows("gains") + tiny.rows("loses", times={**tiny.TIMES, "one_pass": 60.0})
+    text = readme.flagship(tiny.results("gains", "loses", found=found))
+    assert "slower than double backward: loses with R1+R2 (0.50x)." in text
+    assert "slower" not in readme.flagship(tiny.results("gains"))
 
 
 def test_round_trip(tmp_path):

@@ -1,4 +1,4 @@
-"""The command: what it prints, what it refuses and what it exits with."""
+"""The command `python -m benchmarks`: its output, its errors and its exit status."""
 
 import json
 import subprocess

@@ -1,11 +1,15 @@
-"""README, targets and chart from results that are written by hand here."""
+"""Tables, targets and charts of the ops, from results that are written by hand here."""
+
+import json
 
 import pytest
 
-from benchmarks import readme, targets
-from benchmarks.chart import draw
-from benchmarks.penalties import readme as penalties
-from benchmarks.results import GRAPH, OK, OUT_OF_MEMORY, UNSUPPORTED, WRONG, Results, Row, load, load_all
+from benchmarks import targets
+from benchmarks.charts import ops as chart
+from benchmarks.families import FAMILIES, works_by_family
+from benchmarks.gpu_runs import devices_by_op
+from benchmarks.results import GRAPH, OK, OUT_OF_MEMORY, UNSUPPORTED, WRONG, Results, Row, load, load_all, works
+from benchmarks.tables import ops, registry
 
 MEGABYTES = 1 << 20
 
@@ -42,16 +46,13 @@ def results():
     return Results("float32", environment, ceiling, conditions, found)
 
 
-TEXT = f"# Title\n\nbefore\n\n{readme.BEGIN}\nold\n{readme.END}\n\nafter\n"
-
-
 def line(text, shape):
     (found,) = [part for part in text.splitlines() if f"`op` {shape}" in part]
     return [cell.strip() for cell in found.strip("|").split("|")]
 
 
-def test_readme_states_winning_and_losing_rows(results):
-    text = readme.render(TEXT, [results])
+def test_tables_state_winning_and_losing_rows(results):
+    text = ops.section(results)
     assert line(text, "1x1")[1:] == [
         "1.00 ms", "40.0x", "8.00x", "2.00 ms", "15.0x", "10.0x", "3.00 ms", "3.00x", "1/100",
     ]  # fmt: skip
@@ -59,45 +60,57 @@ def test_readme_states_winning_and_losing_rows(results):
     assert line(text, "2x2")[-1] == "3.00"
 
 
-def test_readme_states_no_speed_up_of_what_is_wrong_or_over_what_failed(results):
-    cells = line(readme.render(TEXT, [results]), "3x3")
+def test_tables_state_no_speed_up_of_what_is_wrong_or_over_what_failed(results):
+    cells = line(ops.section(results), "3x3")
     assert cells[1:4] == ["WRONG", "-", "-"]
     assert cells[4:7] == ["0.500 ms", "eager: out of memory", "2.00x"]
 
 
-def test_readme_keeps_the_rest_and_is_idempotent(results):
-    text = readme.render(TEXT, [results])
-    assert text.startswith("# Title\n\nbefore\n")
-    assert text.endswith("\n\nafter\n")
-    assert "old" not in text
-    assert "commit 012345678" in text
-    assert readme.render(text, [results]) == text
-
-
-def test_readme_shows_graph_times_apart(results):
+def test_graph_times_are_shown_apart(results):
     found = results.rows + rows("1x1", {"forward": (5, 5, 1)}, timer=GRAPH)
-    text = readme.render(TEXT, [Results(**{**vars(results), "rows": found})])
-    assert readme.TIMERS[GRAPH] in text
+    text = ops.section(Results(**{**vars(results), "rows": found}))
+    assert ops.TIMERS[GRAPH] in text
 
 
-def test_readme_without_markers_is_an_error(results):
-    with pytest.raises(ValueError, match="benchmarks:begin"):
-        readme.render("# Title\n", [results])
+def test_a_section_says_where_and_how_it_was_measured(results):
+    text = ops.section(results)
+    assert text.startswith("### A Processor, 2 cores\n")
+    assert "commit 012345678" in text
+    assert "busy" not in text
+    results.conditions["busy"] = True
+    assert "the figures are inflated" in ops.section(results)
 
 
-def test_readme_command_writes_and_checks(results, tmp_path):
-    file = tmp_path / "README.md"
-    text = TEXT + f"{penalties.BEGIN}\n{penalties.END}\n"
-    file.write_text(text)
-    results.save(tmp_path)
-    (tmp_path / "another-suite.json").write_text('{"suite": "something else"}')
-    arguments = ["--readme", str(file), "--results", str(tmp_path)]
-    assert readme.main([*arguments, "--check"]) == 1
-    assert file.read_text() == text
-    assert readme.main(arguments) == 0
-    assert readme.main([*arguments, "--check"]) == 0
-    file.write_text(file.read_text().replace("40.0x", "50.0x"))
-    assert readme.main([*arguments, "--check"]) == 1
+def test_every_registered_op_has_one_family():
+    from fastgan.registry import OPS
+
+    assert sorted(op for family in FAMILIES.values() for op in family) == sorted(OPS)
+
+
+def test_ops_of_no_family_are_shown_too(results):
+    assert list(works_by_family([("op", "1x1"), ("conv3x3", "a")])) == ["convolutions", "others"]
+    assert "#### Others" in ops.section(results)
+
+
+def test_the_readme_table_says_which_ops_have_run_on_a_gpu():
+    from fastgan.registry import OPS
+
+    lines = registry.table({"bias_act": ["A GPU"]}).splitlines()[2:]
+    cells = dict(zip(OPS, [text.strip("| ").split(" | ")[-1] for text in lines], strict=True))
+    assert (cells["bias_act"], cells["upfirdn2d"], cells["conv3x3"]) == ("A GPU", "no", "-")
+
+
+def test_an_op_has_run_on_a_gpu_only_if_its_own_backend_was_right_there(results, tmp_path):
+    results.save(tmp_path)  # of a CPU
+    found = [Row("right", "1x1", "forward", "triton"), Row("wrong", "1x1", "forward", "cuda", status=WRONG)]
+    environment = {**results.environment, "device": "A GPU", "device_type": "cuda", "slug": "a-gpu"}
+    Results("float32", environment, {}, {}, [*found, Row("eager", "1x1", "forward", "eager")]).save(tmp_path)
+    assert devices_by_op(tmp_path) == {"right": ["A GPU"]}
+    rows = [{"op": "other", "implementation": "cuda", "status": "ok"}, {"critic": "mlp", "status": "ok"}]
+    data = {"suite": "gpu", "device": "B GPU", "stages": {"bandwidth": [{"name": "other", "rows": rows}]}}
+    (tmp_path / "gpu-b").mkdir()
+    (tmp_path / "gpu-b" / "results.json").write_text(json.dumps(data))
+    assert devices_by_op(tmp_path) == {"right": ["A GPU"], "other": ["B GPU"]}
 
 
 def test_round_trip(results, tmp_path):
@@ -134,5 +147,5 @@ def test_a_wrong_row_has_no_speed_up_even_with_a_time(results):
 def test_chart_is_a_picture(results, tmp_path):
     pytest.importorskip("matplotlib")
     path = tmp_path / "images" / "chart.png"
-    draw(results, path)
+    chart.draw(results, works(results.rows), path)
     assert path.read_bytes().startswith(b"\x89PNG")

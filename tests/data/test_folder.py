@@ -1,4 +1,4 @@
-"""What of a folder is read and what is not, what is said of that, and when two folders hold the same."""
+"""Folders of images: the files that are read or left out, the remarks about them, and when two are equal."""
 
 import os
 import shutil

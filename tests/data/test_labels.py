@@ -1,4 +1,4 @@
-"""What images are of: the classes of the digits and of a folder's subfolders."""
+"""Labels: the classes of the digits and of a folder's subfolders."""
 
 import pytest
 import torch

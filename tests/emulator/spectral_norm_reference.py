@@ -1,4 +1,4 @@
-"""What csrc/spectral_norm.cu must give: its formulas in float64, each value with a bound on what rounding may do."""
+"""Formulas of csrc/spectral_norm.cu in float64, with a bound on the rounding of each value."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The emulator itself: what it computes, and that it catches the faults it is there for."""
+"""The emulator itself: the results of small kernels, and the faults that it must catch."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""The command line."""
+"""The fuzzer's command line: `python -m tests.fuzz --help`."""
 
 import argparse
 import json

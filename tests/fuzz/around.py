@@ -1,4 +1,4 @@
-"""What a user does with a critic: how it is handed over, which losses and penalties, what changes in between."""
+"""Ways to use a critic: wrappers, losses, penalties, and changes between the steps."""
 
 from tests.fuzz.program import Program
 

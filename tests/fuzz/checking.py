@@ -1,4 +1,4 @@
-"""What is asked of a program: by every method the textbook's numbers, and that `auto` never fails alone."""
+"""Checks of a program: every method gives the textbook's numbers, and `auto` never fails alone."""
 
 import random
 import re

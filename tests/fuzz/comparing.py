@@ -1,4 +1,4 @@
-"""Holds an outcome against the textbook's."""
+"""Compares an outcome with the textbook's."""
 
 from torch import Tensor
 

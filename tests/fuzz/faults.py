@@ -1,4 +1,4 @@
-"""Faults that fastgan once had, put back on purpose: `python -m tests.fuzz --faults` looks how soon each is found.
+"""Faults that fastgan once had, put back on purpose: `--faults` measures how soon each is found.
 
 A fault is a context manager that puts what was faulty in the place of today's; `_instead` fails if the place is no
 longer there. Names are what the fault did, in a few words.

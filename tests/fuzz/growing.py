@@ -1,4 +1,4 @@
-"""Genes become a critic: each operation is written down, run once on a batch, and kept if that worked."""
+"""Grows a critic from genes: each operation is written down, run once on a batch, and kept if that worked."""
 
 import functools
 import itertools

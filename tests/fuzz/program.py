@@ -1,4 +1,4 @@
-"""What a random program is made of: data only, so that it can be repeated, shrunk and printed.
+"""The data of a random program, which can be repeated, shrunk and printed.
 
 A program is a critic (genes, each of which becomes a few lines of Python) and what a user does with it (`Around`). The
 lines follow from the genes (`growing.develop`), so that a gene can be left out and the others written anew.

@@ -1,4 +1,4 @@
-"""What a run prints: failures as programs that can be run, and a summary in numbers."""
+"""Prints a run: failures as programs that can be run, and a summary in numbers."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Runs a program by the textbook or by fastgan, and notes what came of it."""
+"""Runs a program by the textbook or by fastgan, and records the outcome."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""The critic's objective as textbooks write it: create_graph=True, in plain PyTorch. fastgan has no part in it.
+"""The critic's objective as in textbooks: create_graph=True, in plain PyTorch, without fastgan.
 
 The critic is called as `fastgan.critic_loss` documents: data, samples, then once for each further set of points.
 """

@@ -1,4 +1,4 @@
-"""The methods on networks: what they leave alone, what they resume, what they refuse."""
+"""The methods on networks: what stays unchanged, what is resumed, what is refused."""
 
 import copy
 

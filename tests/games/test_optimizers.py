@@ -1,4 +1,4 @@
-"""What torch's optimisers read besides gradients: decay, maximize, frozen parameters, parameters without a gradient."""
+"""Settings of torch's optimisers besides gradients: decay, maximize, frozen and unused parameters."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Closures that draw from PyTorch's global generators: one step's calls draw the same, the streams go on as ever."""
+"""Closures that draw from PyTorch's global generators draw the same in all calls of one step."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What `install` replaces and reports, and that `uninstall` leaves everything as it was."""
+"""`install` replaces and reports functions; `uninstall` leaves everything as it was."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""What NVIDIA's networks compute with besides their tensors is carried over or refused, whatever it is."""
+"""Settings of NVIDIA's networks besides their tensors are carried over or refused, each of them."""
 
 import importlib
 import pickle

@@ -1,4 +1,4 @@
-"""What every objective has in common, whatever its formula."""
+"""Properties that every objective has, whatever its formula."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""What the layers compute, in numpy and scipy, in float64: full convolutions of whole images, cut out afterwards."""
+"""The layers in numpy and scipy, in float64: full convolutions of whole images, cut out afterwards."""
 
 import numpy as np
 from scipy.signal import convolve2d

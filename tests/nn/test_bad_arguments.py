@@ -1,4 +1,4 @@
-"""What every layer of StyleGAN2 says to sizes, shapes and names that cannot be: the argument, what came, what fits."""
+"""Errors of StyleGAN2's layers about sizes, shapes and names: the argument, what came, what was expected."""
 
 import re
 

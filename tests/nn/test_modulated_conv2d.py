@@ -1,4 +1,4 @@
-"""The modulated layers: what each adds to the op, and the noise that they draw."""
+"""The modulated layers: their additions to the op, and the noise that they draw."""
 
 import numpy as np
 import pytest

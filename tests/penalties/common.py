@@ -1,4 +1,4 @@
-"""What the tests of critic_loss share."""
+"""Helpers that the tests of critic_loss share."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""What the tests of compile= share."""
+"""Helpers that the tests of compile= share."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Critics that one pass cannot differentiate, each with the reason that is given; and what is constant after all."""
+"""Critics that one pass cannot differentiate, each with the reason given; and some with constants that it can."""
 
 import contextlib
 

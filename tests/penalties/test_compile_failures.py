@@ -1,4 +1,4 @@
-"""compile=: what cannot be compiled runs without the compiler, exactly, after one warning; threads, interruptions."""
+"""compile=: critics that cannot be compiled run without the compiler, exactly, after one warning; threads."""
 
 import copy
 import threading

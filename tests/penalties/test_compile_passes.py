@@ -1,4 +1,4 @@
-"""compile=: what a step has read, changed before its passes read it again, by the critic itself or by others.
+"""compile=: tensors that a step has read are changed, by the critic or by others, before its passes read them again.
 
 Backward then raises, as it does without a compiler, or gives the gradient at the values that the forward pass read.
 """

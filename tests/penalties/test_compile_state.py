@@ -1,4 +1,4 @@
-"""compile=: whatever a compiled step depends on, changed between two of them: the next is as if nothing was compiled.
+"""compile=: changes between two compiled steps take effect as if nothing was compiled.
 
 test_compile_passes.py has what changes between the passes of one step.
 """

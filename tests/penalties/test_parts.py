@@ -1,4 +1,4 @@
-"""What critic_loss and gradient_penalty return: totals and parts, penalty by penalty."""
+"""Results of critic_loss and gradient_penalty: totals and parts, penalty by penalty."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a critic changes when it runs: a trial run puts it back, and a run that is given up starts from where it was."""
+"""State that a critic changes: a trial run puts it back, and a run that is given up starts from where it was."""
 
 import copy
 import functools

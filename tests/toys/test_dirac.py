@@ -1,4 +1,4 @@
-"""DiracGAN: what is known of which methods converge on it, and at which rate."""
+"""DiracGAN: known results on which methods converge, and at which rate."""
 
 import itertools
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Runs whose critic has another norm than its preset's: which layers, what they compute, resumed, refused."""
+"""Runs whose critic has another norm than its preset's: layers, values, resumption, refusals."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The benchmark of the training step claims a speed only after its gradient check."""
+"""The benchmark of the training step states a speed only after its check of the gradients."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What critics are made of, a file for each family."""
+"""The operations that random critics are made of, a file for each family."""
 
 from tests.fuzz.operations import (
     activations,

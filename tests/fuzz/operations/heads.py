@@ -1,4 +1,4 @@
-"""What makes one number for each sample, [samples, 1], of a tensor."""
+"""Heads: operations that reduce a tensor to one number for each sample, [samples, 1]."""
 
 from typing import Any
 

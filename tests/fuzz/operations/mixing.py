@@ -1,4 +1,4 @@
-"""What compares samples, or is not affine by its norm: for the double backward."""
+"""Operations that compare samples, or normalise by x: only double backward can differentiate these."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Where operations are listed, and what they are given: a tensor to work on, and a `Growth` to ask for more.
+"""The registry of operations and their arguments: a tensor to work on, and a `Growth` to ask for more.
 
 An operation returns the expression of its result, or an `Out` where there is more to say, or None where it does not
 fit. It writes source text, so that a failing program can be printed as it ran.

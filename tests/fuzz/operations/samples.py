@@ -1,4 +1,4 @@
-"""The samples travel: to dimension 1, to the last one, folded with channels or positions, and back."""
+"""Operations that move the samples' dimension: to 1, to the last, folded with channels or positions, and back."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a critic remembers: buffers, attributes, counters, and branches on them."""
+"""State of a critic: buffers, attributes, counters, and branches on them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Views, slices and copies: what shares memory, and what only looks as if it did."""
+"""Views, slices and copies: operations that share memory, and some that only seem to."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Weights that are made of something: normalised, standardised, shared, of statistics without a gradient."""
+"""Weights that are computed: normalised, standardised, shared, from statistics without a gradient."""
 
 from typing import Any
 

@@ -1,14 +1,12 @@
-"""The README's table of the penalised step; `python -m benchmarks.readme` writes it."""
+"""The table of the critic's step with gradient penalties."""
 
-from benchmarks.markdown import head, line, origin
-from benchmarks.penalties.case import MAIN
+from benchmarks.markdown import head, line, origin, small, title
 from benchmarks.penalties.report import calls
 from benchmarks.penalties.results import Results, Row
 from benchmarks.penalties.steps import JOINT, ONE_PASS, PLAIN, SEPARATE
 from benchmarks.report import STATUS_TEXT, milliseconds, times
 from benchmarks.results import CALL, GRAPH, OK
 
-BEGIN, END = "<!-- penalties:begin -->", "<!-- penalties:end -->"
 HEADINGS = (
     "critic, batch, penalties", "plain", "one pass", "one pass vs plain", "joint vs one pass", "separate vs one pass",
     "memory vs joint", "convolution calls: plain, one pass, joint",
@@ -16,17 +14,18 @@ HEADINGS = (
 TIMERS = {CALL: "", GRAPH: "The same with CUDA graphs, the GPU's time alone:"}
 
 
-def section(results: Results) -> str:
-    """One device: a heading, the tables and the conditions."""
-    title = results.environment["device"]
-    title += "" if results.dtype == "float32" else f", {results.dtype}"
-    title += ", channels_last" if results.channels_last else ""
-    parts = [f"#### {title}"]
+def section(results: Results, picture: str | None = None) -> str:
+    """Markdown for one run: a heading, the chart at the address `picture`, the tables and the conditions."""
+    layout = ", channels_last" if results.channels_last else ""
+    parts = [f"### {title(results.environment, results.dtype)}{layout}"]
+    if picture:
+        parts.append(f"![The critic's step with R1 + R2, beside the step without penalties]({picture})")
     for timer, introduction in TIMERS.items():
         if any(row.timer == timer for row in results.rows):
             parts += [introduction] if introduction else []
             parts.append(table(results, timer))
-    return "\n\n".join([*parts, caption(results)])
+    conditions = [origin(results.dtype, results.environment), results.conditions["timing"]]
+    return "\n\n".join([*parts, small(conditions, results.conditions["busy"])])
 
 
 def table(results: Results, timer: str) -> str:
@@ -63,22 +62,3 @@ def _time(row: Row | None) -> str:
     if row is None:
         return "-"
     return milliseconds(row.median_ms) if row.status == OK else STATUS_TEXT[row.status]
-
-
-def caption(results: Results) -> str:
-    """The conditions of a measurement, in sentences."""
-    conditions = results.conditions
-    lines = [
-        origin(results.dtype, results.environment),
-        conditions["timing"],
-        "Batch is the number of real and again of fake samples. plain is the step without penalties, joint and "
-        'separate are plain PyTorch, one pass is `fastgan.critic_loss(method="one_pass")`. "One pass vs plain" is our '
-        "time over the plain step's, below 1 we are faster; joint and separate vs one pass are their times over ours, "
-        "below 1 we are slower. Memory is our peak extra memory as a share of joint's. Convolution calls are those of "
-        "ATen's convolution + the gradients asked of its backward. Every figure passed the check of its gradients "
-        f"against float64 in the same run. {MAIN} and R1 have the weight 10 and the non-saturating loss, WGAN-GP the "
-        "weight 10 and the Wasserstein loss.",
-    ]
-    if conditions["busy"]:
-        lines.append("**The machine was busy with other work during this measurement: the figures are inflated.**")
-    return "<sub>" + " ".join(lines) + "</sub>"

@@ -1,0 +1,1 @@
+"""The generated charts of README.md and docs/benchmarks.md."""
