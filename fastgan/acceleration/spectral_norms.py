@@ -13,9 +13,9 @@ from fastgan.acceleration.convolutions import REPLACEMENTS as CONVOLUTIONS
 from fastgan.acceleration.foreign_spectral_norms import KINDS, replaced_kind, replacement
 from fastgan.acceleration.report import Report, Row
 from fastgan.acceleration.substitute import base_class, substitute, take_back
-from fastgan.nn.spectral_norm import SpectralNorm
 from fastgan.nn.spectral_norm_ahead import Operands, normalised
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, parametrized
+from fastgan.nn.spectral_normalisation import SpectralNorm
 
 BECAME = "spectral_norm, one call for the model"
 

@@ -11,7 +11,7 @@ from fastgan.cli.application import Checkpoint, Device, app
 from fastgan.errors import UserError
 
 if TYPE_CHECKING:
-    from fastgan.evaluation import Report
+    from fastgan.cli.measurement import Report
 
 
 @app.command(no_args_is_help=True)
@@ -44,7 +44,8 @@ def evaluate(
     \b
       fastgan evaluate runs/digits --n 2000 --out report.json
     """
-    from fastgan.evaluation import measure, show, usual_samples
+    from fastgan.cli.measurement import measure, usual_samples
+    from fastgan.cli.measurement_tables import show
     from fastgan.train import load_generator
 
     generator = load_generator(checkpoint, device)

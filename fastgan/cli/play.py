@@ -32,7 +32,7 @@ def play(
       fastgan play ring --method plain --out ring.gif
       fastgan play grid --out grid.gif
     """
-    from fastgan.play import play as play_game
+    from fastgan.cli.films import play_game
 
     given = {"loss": loss, "penalty": penalty, "optimizer": optimizer, "lr": lr}
     changes = {name: value for name, value in given.items() if value is not None}

@@ -90,9 +90,9 @@ def sample(
             else:
                 write_png(image_grid(images, columns=len(images) if len(images) <= 16 else 16), out)
         elif neighbours is not None:
-            from fastgan.neighbours import neighbours as nearest
+            from fastgan.cli.neighbours import neighbours_grid
 
-            grid, near = nearest(generator, each, neighbours, seed, psis[0], one)
+            grid, near = neighbours_grid(generator, each, neighbours, seed, psis[0], one)
             write_png(grid, out)
             typer.echo(
                 f"median distance to the nearest training image: samples {near.samples:.3f}, "

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fastgan.losses.features import wide
-from fastgan.losses.nonsaturating import critic as classification
+from fastgan.losses.nonsaturating_loss import critic as classification
 
 
 def moments(critic: nn.Module, x: Tensor, layers: Sequence[str] = ()) -> Tensor:

@@ -12,8 +12,8 @@ from fastgan.metrics.classification_accuracy import ClassificationAccuracy, clas
 from fastgan.metrics.classifier import digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
 from fastgan.metrics.distances import frechet_distance, kernel_distance
-from fastgan.metrics.inception_score import inception_score
-from fastgan.metrics.precision_recall import density_coverage, precision_recall
+from fastgan.metrics.inception import inception_score
+from fastgan.metrics.precision_and_recall import density_coverage, precision_recall
 
 HALF = 898
 """Images in each half of the 1,797 digits, and so the fewest samples that can be compared with them."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from fastgan.data import Images
 from fastgan.metrics.checks import check_finite, check_set
 from fastgan.metrics.pyramid import SMALLEST, laplacian_pyramid
-from fastgan.metrics.sliced_wasserstein import random_directions, sorted_projections, wasserstein
+from fastgan.metrics.sliced_distance import random_directions, sorted_projections, wasserstein
 
 SIDE = 7
 PER_IMAGE = 128

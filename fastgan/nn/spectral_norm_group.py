@@ -10,9 +10,9 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import _SpectralNorm
 
 from fastgan.nn.all_or_nothing import all_or_nothing
-from fastgan.nn.spectral_norm import SpectralNorm, check_settings, load_older_keys, spectral_norm
 from fastgan.nn.spectral_norm_ahead import ForwardPass, Operands, begin, end
 from fastgan.nn.spectral_norm_checkpoints import computed_again
+from fastgan.nn.spectral_normalisation import SpectralNorm, check_settings, load_older_keys, spectral_norm
 
 _LAYERS = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear,

@@ -8,7 +8,7 @@ from torch import Tensor
 from fastgan.backends import backend
 from fastgan.losses import Loss
 from fastgan.nn import PackedCritic, statistics_of
-from fastgan.penalties.critic_loss import gradient_penalty
+from fastgan.penalties.critic import gradient_penalty
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.result import CriticLoss, named, with_parts

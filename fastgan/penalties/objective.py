@@ -9,7 +9,7 @@ from torch import Tensor
 from fastgan.affine import NotAffineError
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
-from fastgan.losses.began import Began
+from fastgan.losses.began_loss import Began
 from fastgan.penalties.checks import check_scalar
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.witness import Witness, check_witness

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from fastgan.metrics import sliced_wasserstein
-from fastgan.metrics.sliced_wasserstein import random_directions
+from fastgan.metrics.sliced_distance import random_directions
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import nn
 
 import fastgan.nn
 from fastgan.nn import reference_batch, spectral_norm_
-from fastgan.nn.spectral_norm import SpectralNorm
+from fastgan.nn.spectral_normalisation import SpectralNorm
 
 IMAGE = (4, 3, 8, 8)
 MAKE = {

@@ -39,4 +39,4 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     return (wide(fake_logits) - 1).square().mean() / 2
 
 
-LEAST_SQUARES = Loss("least_squares", critic, generator, "Mao et al. 2017, arXiv:1611.04076", classifier=True)
+least_squares = Loss("least_squares", critic, generator, "Mao et al. 2017, arXiv:1611.04076", classifier=True)

@@ -131,7 +131,7 @@ def _outputs(name: str, outputs: Tensor) -> Tensor:
     return outputs
 
 
-SLICED_WASSERSTEIN = Loss(
+sliced_wasserstein = Loss(
     "sliced_wasserstein",
     critic,
     generator,

@@ -61,6 +61,6 @@ def _check_pairs(real_logits: Tensor, fake_logits: Tensor) -> None:
         )
 
 
-RELATIVISTIC_PAIRING = Loss(
+relativistic_pairing = Loss(
     "relativistic_pairing", critic, generator, "Huang et al. 2024, arXiv:2501.05441", needs_real=True
 )

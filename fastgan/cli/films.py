@@ -1,4 +1,4 @@
-"""Films of small games, as a lecturer would show them: `fastgan play`."""
+"""Films of small games, as a lecturer would show them, for `fastgan play`."""
 
 import re
 from collections.abc import Iterator
@@ -46,7 +46,9 @@ def methods(game: str) -> dict[str, DiracRecipe] | dict[str, PlaneRecipe]:
     raise UserError(f"GAME is {game!r}, expected one of dirac, {', '.join(MIXTURES)}")
 
 
-def play(game: str, method: str, out: Path | None, frames: int, steps: int | None, seed: int, **changes: Any) -> str:
+def play_game(
+    game: str, method: str, out: Path | None, frames: int, steps: int | None, seed: int, **changes: Any
+) -> str:
     """Plays a game and shows it in a window, or writes a GIF; Ctrl-C ends the film there.
 
     Args:

@@ -15,7 +15,7 @@ from torch import Tensor
 from fastgan.losses.divergences import exp
 from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
-from fastgan.losses.nonsaturating import critic as classification
+from fastgan.losses.nonsaturating_loss import critic as classification
 
 
 def critic(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -73,5 +73,5 @@ def plain_generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> T
 
 
 PAPER = "Goodfellow 2016, arXiv:1701.00160"
-MAXIMUM_LIKELIHOOD = Loss("maximum_likelihood", critic, generator, PAPER, classifier=True)
-PLAIN_MAXIMUM_LIKELIHOOD = Loss("maximum_likelihood:plain", critic, plain_generator, PAPER, classifier=True)
+maximum_likelihood = Loss("maximum_likelihood", critic, generator, PAPER, classifier=True)
+plain_maximum_likelihood = Loss("maximum_likelihood:plain", critic, plain_generator, PAPER, classifier=True)

@@ -40,4 +40,4 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     return -wide(fake_logits).mean()
 
 
-HINGE = Loss("hinge", critic, generator, "Lim & Ye 2017, arXiv:1705.02894")
+hinge = Loss("hinge", critic, generator, "Lim & Ye 2017, arXiv:1705.02894")

@@ -182,4 +182,4 @@ def mmd_with(kernel: str) -> Loss:
     )
 
 
-MMD = mmd_with("rational_quadratic")
+mmd = mmd_with("rational_quadratic")

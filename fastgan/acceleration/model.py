@@ -1,21 +1,16 @@
-"""`fastgan.accelerate(model)`: an existing PyTorch model on fastgan's functions, and back again."""
+"""`fastgan.accelerate(model)` replaces the layers of an existing PyTorch model by fastgan's; `restore` undoes it."""
 
 import copy
 from typing import Any
 
-import torch
 from torch import nn
 
-from fastgan.acceleration import SWAPPERS
-from fastgan.acceleration.calls import recording
 from fastgan.acceleration.profile import compare
 from fastgan.acceleration.report import Report
 from fastgan.acceleration.spectral_norms import take_back_spectral_norms
 from fastgan.acceleration.substitute import take_back
+from fastgan.acceleration.swappers import SWAPPERS
 from fastgan.nn.all_or_nothing import all_or_nothing
-from fastgan.penalties.lean import lean_derivatives
-
-__all__ = ["accelerate", "accelerated", "restore"]
 
 
 def accelerate(model: nn.Module, profile: tuple[Any, ...] | None = None) -> Report:
@@ -68,22 +63,6 @@ def restore(model: nn.Module) -> None:
         take_back_spectral_norms(model)
         for module in model.modules():
             take_back(module)
-
-
-class accelerated(lean_derivatives):  # noqa: N801 (a context manager)
-    """Inside, the functions of torch that a model calls in its forward are fastgan's: F.conv2d, F.relu and others.
-
-        with fastgan.accelerated():
-            loss = criterion(critic(x))
-
-    The values and first derivatives are torch's, the second derivatives do no needless work. What is differentiated
-    twice outside is so too. For models whose forward is functional; `accelerate` does the modules.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if torch.compiler.is_compiling() or recording():  # see fastgan/acceleration/calls.py
-            return func(*args, **(kwargs or {}))
-        return super().__torch_function__(func, types, args, kwargs)
 
 
 def _copy(model: nn.Module) -> nn.Module:

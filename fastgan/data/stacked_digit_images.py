@@ -5,7 +5,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from fastgan.data.digits import SIDE, digit_labels, digits
+from fastgan.data.digit_images import SIDE, digit_labels, digits
 from fastgan.data.images import Images, Resolution, image_shape
 from fastgan.errors import UserError
 

@@ -40,4 +40,4 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     return -wide(fake_logits).mean()
 
 
-WASSERSTEIN = Loss("wasserstein", critic, generator, "Arjovsky et al. 2017, arXiv:1701.07875")
+wasserstein = Loss("wasserstein", critic, generator, "Arjovsky et al. 2017, arXiv:1701.07875")

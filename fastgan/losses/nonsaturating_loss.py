@@ -41,4 +41,4 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     return softplus(-wide(fake_logits)).mean()
 
 
-NONSATURATING = Loss("nonsaturating", critic, generator, "Goodfellow et al. 2014, arXiv:1406.2661", classifier=True)
+nonsaturating = Loss("nonsaturating", critic, generator, "Goodfellow et al. 2014, arXiv:1406.2661", classifier=True)

@@ -1,4 +1,4 @@
-"""What `fastgan sample --neighbours` shows: samples beside the training images that they are nearest to."""
+"""The picture of `fastgan sample --neighbours`: samples beside the training images nearest to them."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from fastgan.train import TrainedGenerator, training_images
 from fastgan.train.grid import image_grid
 
 SAMPLES = 256
-"""Whose distances to the training data are compared."""
+"""How many samples' distances to the training data are compared, at least."""
 
 
-def neighbours(
+def neighbours_grid(
     generator: TrainedGenerator, rows: int, k: int, seed: int, psi: float = 1.0, label: int | None = None
 ) -> tuple[Tensor, Memorisation]:
     """A row for each sample, which its k nearest training images follow; and how near samples are as a whole.

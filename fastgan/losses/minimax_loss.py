@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
-from fastgan.losses.nonsaturating import critic as critic  # the same
+from fastgan.losses.nonsaturating_loss import critic as critic  # the same
 
 
 def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
@@ -27,4 +27,4 @@ def generator(fake_logits: Tensor, real_logits: Tensor | None = None) -> Tensor:
     return -softplus(wide(fake_logits)).mean()
 
 
-MINIMAX = Loss("minimax", critic, generator, "Goodfellow et al. 2014, arXiv:1406.2661", classifier=True)
+minimax = Loss("minimax", critic, generator, "Goodfellow et al. 2014, arXiv:1406.2661", classifier=True)
