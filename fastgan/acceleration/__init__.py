@@ -2,6 +2,6 @@
 
 from fastgan.acceleration.functions import accelerated
 from fastgan.acceleration.model import accelerate, restore
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.report import AccelerationReport
 
-__all__ = ["Report", "accelerate", "accelerated", "restore"]
+__all__ = ["AccelerationReport", "accelerate", "accelerated", "restore"]

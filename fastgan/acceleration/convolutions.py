@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from fastgan.acceleration.calls import takes
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute
 from fastgan.ops import convolution
 
@@ -111,7 +111,7 @@ ORDINARY: dict[type, type] = {nn.Conv1d: Conv1d, nn.Conv2d: Conv2d, nn.Conv3d: C
 TRANSPOSED: dict[type, type] = {
     nn.ConvTranspose1d: ConvTranspose1d, nn.ConvTranspose2d: ConvTranspose2d, nn.ConvTranspose3d: ConvTranspose3d,
 }  # fmt: skip
-REPLACEMENTS = {**ORDINARY, **TRANSPOSED}
+CONVOLUTIONS = {**ORDINARY, **TRANSPOSED}
 
 
 def _takes(module: Any, input: Any) -> bool:
@@ -125,18 +125,18 @@ def without_bias(module: Any, x: Tensor) -> Tensor:
     return _forward(module, x, module.weight, None)
 
 
-def swap_convolutions(model: nn.Module, report: Report) -> None:
+def swap_convolutions(model: nn.Module, report: AccelerationReport) -> None:
     for path, module in model.named_modules():
         kind = base_class(module)
         parametrized = " below its parametrization" if parametrize.is_parametrized(module) else ""
-        if kind in REPLACEMENTS.values():
+        if kind in CONVOLUTIONS.values():
             report.add(path, module, kind.__name__, f"convolution{parametrized}", "already")
-        if kind not in REPLACEMENTS:
+        if kind not in CONVOLUTIONS:
             continue
         if has_own_forward(module):
             report.add(path, module, kind.__name__, None, "its instance has a forward of its own")
         elif module.padding_mode != "zeros":
             report.add(path, module, kind.__name__, None, f"padding_mode is {module.padding_mode!r}")
         else:
-            substitute(module, REPLACEMENTS[kind])
+            substitute(module, CONVOLUTIONS[kind])
             report.add(path, module, kind.__name__, f"convolution{parametrized}")

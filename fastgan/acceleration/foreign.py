@@ -46,7 +46,7 @@ def copy_of(module: nn.Module, training: bool) -> Any:
     return copy.deepcopy(module).to("cpu", torch.float64).train(training)
 
 
-def difference(theirs: nn.Module, replacement: type[nn.Module], x: Tensor, generator: torch.Generator) -> float:
+def largest_difference(theirs: nn.Module, replacement: type[nn.Module], x: Tensor, generator: torch.Generator) -> float:
     """The largest difference of the outputs and of the gradients, to x and the parameters, if a copy is replaced."""
     ours = copy.deepcopy(theirs)
     ours.__class__ = replacement

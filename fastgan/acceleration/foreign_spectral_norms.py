@@ -67,7 +67,7 @@ class Foreign:
         return weight
 
 
-KINDS = (
+NORM_KINDS = (
     Foreign("sn_weights", "sn_u", "sn_sigma", "num_iters", repeats_in_eval=True),  # mimicry
     Foreign("W_", "u0", "sv0", "num_itrs", repeats_in_eval=False),  # BigGAN-PyTorch
 )
@@ -76,7 +76,7 @@ KINDS = (
 def replaced_kind(layer: nn.Module) -> Foreign | None:
     """The kind of a layer that has been replaced; None for any other."""
     methods = base_class(layer).__dict__
-    return next((kind for kind in KINDS if kind.method in methods), None) if _OURS in methods else None
+    return next((kind for kind in NORM_KINDS if kind.method in methods), None) if _OURS in methods else None
 
 
 def replacement(layer: nn.Module, kind: Foreign) -> tuple[type[nn.Module] | None, str]:
@@ -93,7 +93,7 @@ def replacement(layer: nn.Module, kind: Foreign) -> tuple[type[nn.Module] | None
 
 def _subclass(original: Any, method: str) -> type[nn.Module]:
     if (original, method) not in _MADE:
-        kind = next(kind for kind in KINDS if kind.method == method)
+        kind = next(kind for kind in NORM_KINDS if kind.method == method)
 
         def weight(self: nn.Module) -> Tensor:
             # Where settings were changed to what is not ours, the original answers for them.

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.acceleration.calls import takes
-from fastgan.acceleration.foreign import TOLERANCE, copy_of, difference, subclass, verifying
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.foreign import TOLERANCE, copy_of, largest_difference, subclass, verifying
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import base_class, has_own_forward
 from fastgan.errors import one_line
 from fastgan.ops.convolution_passes import autocasts
@@ -112,11 +112,11 @@ def _difference(module: nn.Module, replacement: type[nn.Module], group: int | No
         for batch in sorted(batches):
             for scale in (1.0, 1e-3):
                 x = scale * torch.randn(batch, 2 * channels, 3, 2, generator=generator, dtype=torch.float64)
-                worst = max(worst, difference(copy_of(module, training), replacement, x, generator))
+                worst = max(worst, largest_difference(copy_of(module, training), replacement, x, generator))
     return worst
 
 
-def swap_minibatch_stddev(model: nn.Module, report: Report) -> None:
+def swap_minibatch_stddev(model: nn.Module, report: AccelerationReport) -> None:
     for path, module in model.named_modules():
         kind = base_class(module)
         name = kind.__name__

@@ -6,14 +6,14 @@ from typing import Any
 from torch import nn
 
 from fastgan.acceleration.profile import compare
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.spectral_norms import take_back_spectral_norms
 from fastgan.acceleration.substitute import take_back
 from fastgan.acceleration.swappers import SWAPPERS
 from fastgan.nn.all_or_nothing import all_or_nothing
 
 
-def accelerate(model: nn.Module, profile: tuple[Any, ...] | None = None) -> Report:
+def accelerate(model: nn.Module, profile: tuple[Any, ...] | None = None) -> AccelerationReport:
     """Replaces the layers of a model, in place, by layers of fastgan that compute the same.
 
     Convolutions and piecewise linear activations give torch's values and first derivatives by torch's kernels, and
@@ -42,7 +42,7 @@ def accelerate(model: nn.Module, profile: tuple[Any, ...] | None = None) -> Repo
     before = None if profile is None else _copy(model)
     if before is not None and profile is not None:
         compare(before, before, profile, rounds=0)  # arguments that do not fit raise before anything has changed
-    report = Report()
+    report = AccelerationReport()
     with all_or_nothing(model):
         for swap in SWAPPERS:
             swap(model, report)

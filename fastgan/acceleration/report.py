@@ -6,7 +6,7 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class Row:
+class LayerReport:
     """One layer.
 
     Attributes:
@@ -23,7 +23,7 @@ class Row:
 
 
 @dataclass
-class Report:
+class AccelerationReport:
     """The rows, and the times of a step if they were measured.
 
     Attributes:
@@ -31,7 +31,7 @@ class Report:
         before_ms, after_ms: median time of a forward and backward pass before and after; None without `profile`.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[LayerReport] = field(default_factory=list)
     before_ms: float | None = None
     after_ms: float | None = None
     _seen: set[nn.Module] = field(default_factory=set, repr=False, compare=False)
@@ -39,7 +39,7 @@ class Report:
     def add(self, path: str, module: nn.Module, kind: str, became: str | None, reason: str = "") -> None:
         """Says what became of a module."""
         self._seen.add(module)
-        self.rows.append(Row(path, kind, became, reason))
+        self.rows.append(LayerReport(path, kind, became, reason))
 
     def knows(self, module: nn.Module) -> bool:
         """Whether something has been said of a module itself (a pair is not its two modules)."""
@@ -52,11 +52,11 @@ class Report:
         self.rows.sort(key=lambda row: position[row.path.split(" + ")[0]])
 
     @property
-    def replaced(self) -> list[Row]:
+    def replaced(self) -> list[LayerReport]:
         return [row for row in self.rows if row.became is not None]
 
     @property
-    def left(self) -> list[Row]:
+    def left(self) -> list[LayerReport]:
         return [row for row in self.rows if row.became is None]
 
     def __str__(self) -> str:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan.acceleration.calls import hooks_on_every_module, is_quiet, plain_pass, takes
-from fastgan.acceleration.convolutions import REPLACEMENTS, without_bias
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.convolutions import CONVOLUTIONS, without_bias
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute, torch_class
 from fastgan.ops.bias_act import bias_act
 
@@ -31,7 +31,7 @@ _NORMS = (
     nn.GroupNorm, nn.LayerNorm,
 )  # fmt: skip
 _POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-_READS_ONLY = frozenset({*REPLACEMENTS, nn.Linear, *_NORMS, *_POOLS, *_ACTS})
+_READS_ONLY = frozenset({*CONVOLUTIONS, nn.Linear, *_NORMS, *_POOLS, *_ACTS})
 _PASSES_ON = frozenset({nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Dropout3d})
 
 
@@ -79,7 +79,7 @@ def _is_pair(modules: list[nn.Module], i: int) -> bool:
     return (
         i + 1 < len(modules)
         and torch_class(modules[i + 1]) in _ACTS
-        and (base_class(modules[i]) in REPLACEMENTS.values() or torch_class(modules[i]) is nn.Linear)
+        and (base_class(modules[i]) in CONVOLUTIONS.values() or torch_class(modules[i]) is nn.Linear)
         and modules[i].bias is not None
         and getattr(modules[i], "padding_mode", "zeros") == "zeros"
     )
@@ -119,7 +119,7 @@ def _together(first: Any, act: Any, x: Tensor) -> Tensor:
     return bias_act(y, first.bias, dim, name, act.negative_slope if name == "lrelu" else None, gain=1)
 
 
-def swap_sequentials(model: nn.Module, report: Report) -> None:
+def swap_sequentials(model: nn.Module, report: AccelerationReport) -> None:
     inner = {
         child
         for module in model.modules()

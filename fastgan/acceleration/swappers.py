@@ -14,11 +14,11 @@ from fastgan.acceleration.convolutions import swap_convolutions
 from fastgan.acceleration.leftovers import name_leftovers
 from fastgan.acceleration.minibatch import swap_minibatch_discrimination
 from fastgan.acceleration.minibatch_stddev import swap_minibatch_stddev
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.sequential import swap_sequentials
 from fastgan.acceleration.spectral_norms import swap_spectral_norms
 
-Swapper = Callable[[nn.Module, Report], None]
+Swapper = Callable[[nn.Module, AccelerationReport], None]
 
 SWAPPERS: tuple[Swapper, ...] = (
     swap_spectral_norms,

@@ -11,14 +11,14 @@ from typing import NamedTuple
 from fastgan.affine.errors import NotAffineError
 
 
-class Batch(NamedTuple):
+class BatchDim(NamedTuple):
     """The dimension that holds the samples, and how many neighbouring indices belong to each."""
 
     dim: int
     folded: int
 
 
-def reshaped(shape: Sequence[int], batch: Batch, new: Sequence[int], samples: int) -> Batch:
+def reshaped(shape: Sequence[int], batch: BatchDim, new: Sequence[int], samples: int) -> BatchDim:
     """Where the samples are after a row-major reshape from `shape` to `new`.
 
     The elements of a sample stay together if the dimensions before the batch keep their product and the new batch
@@ -27,29 +27,29 @@ def reshaped(shape: Sequence[int], batch: Batch, new: Sequence[int], samples: in
     before = math.prod(shape[: batch.dim])
     for dim, size in enumerate(new):
         if math.prod(new[:dim]) == before and size % samples == 0 and (size > 1 or samples == 1 or size == samples):
-            return Batch(dim, size // samples)
+            return BatchDim(dim, size // samples)
     if samples == 1 and not new:
-        return Batch(0, 1)  # the number of the only sample, whose dimension is gone
+        return BatchDim(0, 1)  # the number of the only sample, whose dimension is gone
     raise NotAffineError(f"reshaping {list(shape)} to {list(new)} mixes the samples (dimension {batch.dim})")
 
 
-def broadcast(shapes: Sequence[Sequence[int]], batches: Sequence[Batch], out_ndim: int) -> Batch:
+def broadcast(shapes: Sequence[Sequence[int]], batches: Sequence[BatchDim], out_ndim: int) -> BatchDim:
     """Where the samples are in the result of an elementwise operation on tensors that depend on the input."""
     places = {(out_ndim - len(shape) + b.dim, b.folded) for shape, b in zip(shapes, batches, strict=True)}
     if len(places) > 1:
         raise NotAffineError("tensors are combined whose samples lie along different dimensions")
-    return Batch(*places.pop())
+    return BatchDim(*places.pop())
 
 
-def without(ndim: int, batch: Batch, dims: Sequence[int] | None, keepdim: bool) -> Batch:
+def without(ndim: int, batch: BatchDim, dims: Sequence[int] | None, keepdim: bool) -> BatchDim:
     """Where the samples are after a reduction over `dims` (None or empty: all)."""
     reduced = {d % ndim for d in dims} if dims else set(range(ndim))
     if batch.dim in reduced:
         raise NotAffineError(f"the samples (dimension {batch.dim}) are reduced")
-    return batch if keepdim else Batch(batch.dim - sum(d < batch.dim for d in reduced), batch.folded)
+    return batch if keepdim else BatchDim(batch.dim - sum(d < batch.dim for d in reduced), batch.folded)
 
 
-def untouched(ndim: int, batch: Batch, dims: Sequence[int], what: str) -> Batch:
+def untouched(ndim: int, batch: BatchDim, dims: Sequence[int], what: str) -> BatchDim:
     """The same place, provided that an operation along `dims` does not touch the samples."""
     if batch.dim in {d % ndim for d in dims}:
         raise NotAffineError(f"{what} works along the samples (dimension {batch.dim})")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import BackwardCFunction
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgan.affine.batch import Batch
+from fastgan.affine.batch import BatchDim
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.rules import ADDITIONS, CONSTANT, FUNCTIONS, IN_PLACE, RULES
 from fastgan.affine.saved_tensors import SavedTensors
@@ -130,7 +130,7 @@ class Recorder(TorchDispatchMode):
         self._apart |= seen
         return False
 
-    def add(self, node: Node, tensor: Tensor, batch: Batch, changed: bool = False) -> Tensor:
+    def add(self, node: Node, tensor: Tensor, batch: BatchDim, changed: bool = False) -> Tensor:
         """Appends a node whose output is this tensor; `changed`: it was an input, modified in place."""
         value = Value(tensor, batch)
         value.hidden, value.place = not torch.is_grad_enabled(), self.where()
@@ -164,7 +164,7 @@ class Recorder(TorchDispatchMode):
     def start(self, x: Tensor, buffers: Iterable[Tensor]) -> None:
         """`buffers`: what calls of the network may change, so that it is copied where T reads it again."""
         self._x, self._given_buffers = x, buffers
-        self.tape.input = Value(x, Batch(0, 1))
+        self.tape.input = Value(x, BatchDim(0, 1))
         self._mark(x, self.tape.input, changed=False)
 
     def _mark(self, tensor: Tensor, value: Value, changed: bool) -> None:
@@ -280,7 +280,7 @@ class Recorder(TorchDispatchMode):
         result = done[0] if done else func(*args, **kwargs)
         for tensor in _outputs(result):
             folded, rest = divmod(tensor.shape[0] if tensor.ndim else 0, self.samples)
-            value = Value(tensor, Batch(0, 1 if rest else folded))
+            value = Value(tensor, BatchDim(0, 1 if rest else folded))
             value.place = self.where()
             if not torch.is_grad_enabled():
                 place = "" if isinstance(error, _HandedOnError) else value.place

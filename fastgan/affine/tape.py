@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastgan.affine.batch import Batch
+from fastgan.affine.batch import BatchDim
 from fastgan.affine.memory import Memory
 from fastgan.affine.versions import version_of
 
@@ -26,7 +26,7 @@ class Value:
 
     __slots__ = ("batch", "device", "dtype", "hidden", "own", "place", "reason", "shape")
 
-    def __init__(self, tensor: Tensor, batch: Batch) -> None:
+    def __init__(self, tensor: Tensor, batch: BatchDim) -> None:
         self.shape, self.dtype, self.device = tuple(tensor.shape), tensor.dtype, tensor.device
         self.batch = batch
         self.hidden = False

@@ -11,7 +11,7 @@ from fastgan.cli.application import Checkpoint, Device, app
 from fastgan.errors import UserError
 
 if TYPE_CHECKING:
-    from fastgan.cli.measurement import Report
+    from fastgan.cli.measurement import EvaluationReport
 
 
 @app.command(no_args_is_help=True)
@@ -56,7 +56,7 @@ def evaluate(
         _write_json(report, out, {"checkpoint": str(checkpoint), "step": generator.step, "n": n, "seed": seed})
 
 
-def _write_json(report: "Report", out: Path, about: dict[str, Any]) -> None:
+def _write_json(report: "EvaluationReport", out: Path, about: dict[str, Any]) -> None:
     try:
         out.write_text(json.dumps({**about, **dataclasses.asdict(report)}, indent=2) + "\n")
     except OSError as error:

@@ -17,7 +17,7 @@ from fastgan.metrics.pyramid import SMALLEST
 from fastgan.metrics.stacked_digits import SAMPLES
 from fastgan.train import TrainedGenerator, training_images
 
-Report = DigitsReport | StackedDigitsReport | PatchReport
+EvaluationReport = DigitsReport | StackedDigitsReport | PatchReport
 
 
 def usual_samples(generator: TrainedGenerator) -> int:
@@ -25,7 +25,7 @@ def usual_samples(generator: TrainedGenerator) -> int:
     return SAMPLES if generator.config.data == STACKED_DIGITS else 2000
 
 
-def measure(generator: TrainedGenerator, n: int, seed: int) -> Report:
+def measure(generator: TrainedGenerator, n: int, seed: int) -> EvaluationReport:
     """Compares n samples with the images that the generator was trained on.
 
     Digits of 1×8×8 and stacks of three are judged by a classifier, all other images from 16×16 on by their patches. The

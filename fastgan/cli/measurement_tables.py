@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from fastgan.cli.measurement import Report
+from fastgan.cli.measurement import EvaluationReport
 from fastgan.metrics import ClassificationAccuracy, DigitsReport, PatchDistance, PatchReport, StackedDigitsReport
 from fastgan.metrics.agreement import ClassAgreement
 from fastgan.metrics.coverage import CONFIDENT, COVERED
@@ -18,7 +18,7 @@ LITTLE = 1 / 3
 """Share of real stacks' confidence below which samples are commented on; noise reaches a quarter at most."""
 
 
-def show(report: Report, title: str) -> None:
+def show(report: EvaluationReport, title: str) -> None:
     """Prints a report as tables."""
     if isinstance(report, StackedDigitsReport):
         _show_stacked_digits(report, title)

@@ -37,12 +37,12 @@ def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = 512, seed:
     check_count(owner, "projections", projections)
     if projections < 2:
         raise ValueError(f"{owner}: projections is {projections}, expected at least 2")
-    directions = random_directions(real.shape[1], projections, torch.Generator().manual_seed(seed))
+    directions = seeded_directions(real.shape[1], projections, torch.Generator().manual_seed(seed))
     distances = wasserstein(*(sorted_projections(points, directions) for points in (real, fake)))
     return distances.mean().item(), distances.std().item() / math.sqrt(projections)
 
 
-def random_directions(dimension: int, count: int, random: torch.Generator) -> Tensor:
+def seeded_directions(dimension: int, count: int, random: torch.Generator) -> Tensor:
     """Unit vectors, uniform on the sphere: float32 [dimension, count]."""
     directions = torch.randn(dimension, count, generator=random, dtype=torch.float32)
     return directions / directions.norm(dim=0)

@@ -108,7 +108,7 @@ class StyledConv(ModulatedConv2d):
         super().__init__(in_channels, out_channels, kernel_size, w_dim, up=up, resample_filter=resample_filter)
         layer = type(self).__name__
         resolved(layer, act, None, None, clamp)
-        check_size(layer, size, up)
+        check_image_size(layer, size, up)
         self.act, self.clamp = act, clamp
         self.register_buffer("noise_const", torch.randn(size))
         self.noise_strength = nn.Parameter(torch.zeros([]))
@@ -163,7 +163,7 @@ class NoiseInjection(nn.Module):
     def __init__(self, size: tuple[int, int] | None = None) -> None:
         super().__init__()
         if size is not None:
-            check_size("NoiseInjection", size)
+            check_image_size("NoiseInjection", size)
         self.register_buffer("noise_const", None if size is None else torch.randn(size))
         self.noise_strength = nn.Parameter(torch.zeros([]))
 
@@ -192,7 +192,7 @@ def draw_noise(layer: str, noise: str, x: Tensor, constant: Tensor | None, up: i
     return torch.randn(x.shape[0], 1, *image, dtype=torch.float32, device=x.device)
 
 
-def check_size(layer: str, size: tuple[int, int], up: int = 1) -> None:
+def check_image_size(layer: str, size: tuple[int, int], up: int = 1) -> None:
     """Raises ValueError for what is no height and width of an image that was upsampled by `up`."""
     whole = isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n >= 1 for n in size)
     if not whole or any(n % up for n in size):

@@ -20,7 +20,7 @@ _LAYERS = (
 )  # fmt: skip
 
 
-Finder = Callable[[nn.Module], Iterator[Operands]]
+FindOperands = Callable[[nn.Module], Iterator[Operands]]
 """Yields what the normalised weights of one layer (not of those below it) are computed from."""
 
 
@@ -45,7 +45,7 @@ class SpectralNormGroup:
         ValueError: nothing below root is normalised.
     """
 
-    def __init__(self, root: nn.Module, find: Finder | None = None) -> None:
+    def __init__(self, root: nn.Module, find: FindOperands | None = None) -> None:
         if not isinstance(root, nn.Module):
             raise TypeError(f"SpectralNormGroup: root is {type(root).__name__}, expected a torch.nn.Module")
         self.find = find or parametrized

@@ -12,7 +12,7 @@ from fastgan.penalties.result import CriticLoss
 from fastgan.penalties.state import Footprint
 
 
-def either(
+def one_pass_or_double_backward(
     owner: str,
     method: str,
     network: Callable[..., Tensor],

@@ -8,7 +8,7 @@ backend compiles both. What T and W read of the critic's tensors is copied or wa
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
@@ -17,8 +17,8 @@ from torch import Tensor, fx
 from fastgan.affine import NotAffineError
 from fastgan.penalties.graphs import Graphs, returned, without_mark
 from fastgan.penalties.modules import buffers_of
-from fastgan.penalties.one_pass import OnTape, Recorded, divided
-from fastgan.penalties.programs import CompilerError, Program, in_short, kind_of, program_of
+from fastgan.penalties.one_pass import OnTape, Recorded, unscaled
+from fastgan.penalties.programs import CompilerError, Program, call_kind, in_short, program_of
 
 
 def backend_of(compile: bool | str) -> str:
@@ -44,14 +44,22 @@ def backend_of(compile: bool | str) -> str:
     return backend
 
 
-def recorded(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any], backend: str) -> Recorded:
+def recorded_by(compile: bool | str) -> Callable[[Callable[..., Tensor], Tensor, Sequence[Any]], Recorded]:
+    """The function (critic, x, rest) that runs F: on the tape, or compiled by the backend `compile`.
+
+    Where the compiler cannot, the compiled one also runs on the tape.
+    """
+    return partial(_recorded, backend=backend_of(compile)) if compile else OnTape
+
+
+def _recorded(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any], backend: str) -> Recorded:
     """The network after F: compiled, or on its tape where the compiler cannot."""
     program = program_of(critic, _graphs_by(backend))
 
     def compiled() -> Recorded:
         return Compiled(program, critic, x, rest)
 
-    return program.either(kind_of(critic, x, *rest), compiled, lambda: OnTape(critic, x, rest))
+    return program.either(call_kind(critic, x, *rest), compiled, lambda: OnTape(critic, x, rest))
 
 
 def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
@@ -66,7 +74,7 @@ def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tenso
             handed_over, _HERE.y = _HERE.y, None  # kept no longer than this
             return handed_over if y is None else y
 
-        return program.either(kind_of(critic, *args), compiled, lambda: critic(*args))
+        return program.either(call_kind(critic, *args), compiled, lambda: critic(*args))
 
     return run
 
@@ -142,7 +150,7 @@ class Compiled:
 
 
 def _divide(gradient: Tensor, seed: float, factor: Tensor | None) -> Tensor:
-    return divided({None: gradient}, seed, factor)[None]  # type: ignore[dict-item,index]
+    return unscaled({None: gradient}, seed, factor)[None]  # type: ignore[dict-item,index]
 
 
 # --- between dynamo and the graphs ------------------------------------------------------------------------------------

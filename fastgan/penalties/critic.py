@@ -1,7 +1,6 @@
 """`critic_loss` and `gradient_penalty`: the whole critic's side of a step in one call."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -10,18 +9,16 @@ from torch import Tensor
 from fastgan.affine import NotAffineError
 from fastgan.nn import statistics_of
 from fastgan.penalties import double_backward, one_pass
-from fastgan.penalties.checks import arguments, check_method, check_samples, check_scalar, one_tensor
-from fastgan.penalties.choice import either
-from fastgan.penalties.compiled import backend_of, ordinary, recorded
-from fastgan.penalties.eligibility import verdicts_of
-from fastgan.penalties.objective import Objective, objective_of, slopes
+from fastgan.penalties.checks import arguments, check_method, check_samples
+from fastgan.penalties.choice import one_pass_or_double_backward
+from fastgan.penalties.compiled import recorded_by
+from fastgan.penalties.objective import Objective, objective_of
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import R1, Penalty
-from fastgan.penalties.result import CriticLoss, GeneratorSide, named, with_parts
+from fastgan.penalties.result import CriticLoss, loss_with_parts, named, sum_of_terms
+from fastgan.penalties.step import CriticStep, by_double_backward, by_one_pass, by_witness
 from fastgan.penalties.witness import Witness
-from fastgan.penalties.witness import gradients as witness_gradients
-from fastgan.penalties.witness import passes as witness_passes
-from fastgan.penalties.wrappers import inside
+from fastgan.penalties.wrappers import run_in_forward_of
 
 
 def critic_loss(
@@ -82,24 +79,33 @@ def critic_loss(
     fake_rest = rest if fake_labels is None else arguments(fake_labels)
     critic, network, (real, fake) = of_packs("critic_loss", critic, [*rest, *fake_rest], real, fake)
 
+    step = CriticStep(network, objective, penalised, real, fake, rest, fake_rest)
+
     def body(*_: Any) -> CriticLoss:
         if witness is not None and penalised:
-            return _of_witness(method, network, real, fake, objective, witness, penalised, rest, fake_rest)
-        calls = [(real, *rest)] if any(p.at != "fake" for p in penalised.values()) else []
-        calls += [(fake, *fake_rest)] if any(p.at == "fake" for p in penalised.values()) else []
-        return either(
+            return _by_witness(step, witness, method)
+        return one_pass_or_double_backward(
             "critic_loss",
             method,
             network,
-            calls,
-            lambda: _one_pass(network, real, fake, objective, penalised, rest, fake_rest, compile),
-            lambda: _double_backward(network, real, fake, objective, penalised, rest, fake_rest),
+            step.penalised_calls(),
+            lambda: by_one_pass(step, compile),
+            lambda: by_double_backward(step),
         )
 
-    result = inside(critic, body, real, fake)
+    result = run_in_forward_of(critic, body, real, fake)
     side = result._generator_side
     if side is not None:
         side.objective = loss
+    return result
+
+
+def _by_witness(step: CriticStep, witness: Witness, method: str) -> CriticLoss:
+    reason = "the loss is of several numbers per sample, and its penalties are of a function of them"
+    if method == "one_pass":
+        raise NotAffineError(f"one_pass cannot differentiate these penalties: {reason}")
+    result = by_witness(step, witness)
+    result.method, result.reason = "double_backward", reason if method == "auto" else None
     return result
 
 
@@ -130,181 +136,19 @@ def gradient_penalty(
 
     def one() -> CriticLoss:
         with statistics_of(penalty.at, network):
-            evaluation = one_pass.Evaluation(network, x, rest, penalised, _runner(compile))
+            evaluation = one_pass.Evaluation(network, x, rest, penalised, recorded_by(compile))
         evaluation.differentiate(None)
         (value,) = evaluation.values.values()
         total = one_pass.deposit(value, [evaluation])
-        return _result(
-            total, torch.zeros_like(value), evaluation.values, evaluation.norms, evaluation.recorded.logits, None
-        )
+        logits = evaluation.recorded.logits
+        return loss_with_parts(total, torch.zeros_like(value), evaluation.values, evaluation.norms, logits, None)
 
     def double() -> CriticLoss:
         with statistics_of(penalty.at, network):
             output, g, _ = double_backward.gradient(network, x, rest)
-        return _total(None, output, None, {name: (p, g) for name, p in penalised.items()})
+        return sum_of_terms(None, output, None, {name: (p, g) for name, p in penalised.items()})
 
     def body(*_: Any) -> CriticLoss:
-        return either("gradient_penalty", method, network, [(x, *rest)], one, double)
+        return one_pass_or_double_backward("gradient_penalty", method, network, [(x, *rest)], one, double)
 
-    return inside(critic, body, x)
-
-
-# --- the two methods --------------------------------------------------------------------------------------------------
-
-
-def _runner(compile: bool | str) -> Callable[..., one_pass.Recorded]:
-    return partial(recorded, backend=backend_of(compile)) if compile else one_pass.OnTape
-
-
-def _one_pass(
-    network: Callable[..., Tensor],
-    real: Tensor,
-    fake: Tensor,
-    objective: Callable[[Tensor, Tensor], Tensor],
-    penalised: dict[str, Penalty],
-    rest: tuple,
-    fake_rest: tuple,
-    compile: bool | str,
-) -> CriticLoss:
-    run = _runner(compile)
-    plain = ordinary(network, backend_of(compile)) if compile else network
-    evaluations: dict[str, one_pass.Evaluation] = {}
-    outputs: dict[str, Tensor] = {}
-    for at, x, more in (("real", real, rest), ("fake", fake, fake_rest)):
-        here = {name: p for name, p in penalised.items() if p.at == at}
-        with statistics_of(at, network):
-            if here:
-                evaluations[at] = one_pass.Evaluation(network, x, more, here, run)
-                outputs[at] = evaluations[at].recorded.logits
-            else:  # nothing to penalise: three passes, by autograd
-                with torch.enable_grad():
-                    outputs[at] = one_tensor(plain(x.detach(), *more))
-    leaves = [evaluation.recorded.leaf for evaluation in evaluations.values()]
-    loss, s, further = slopes(objective, outputs, leaves)
-    gradients = {at: evaluation.differentiate(s[at]) for at, evaluation in evaluations.items()}
-    elsewhere = [(name, p) for name, p in penalised.items() if p.at not in outputs]
-    for name, p in elsewhere:
-        points = p.points(real.detach(), fake.detach())
-        evaluations[name] = one_pass.Evaluation(network, points, rest, {name: p}, run)
-        evaluations[name].differentiate(None)
-    values = {name: e.values[name] for name in penalised for e in evaluations.values() if name in e.values}
-    norms = {name: e.norms[name] for name in penalised for e in evaluations.values() if name in e.norms}
-    total = loss.detach()
-    for value in values.values():
-        total = total + value  # in the wider dtype of the two
-    others = [
-        (y, slope)
-        for at, y in outputs.items()
-        if at not in evaluations and y.requires_grad and (slope := s[at]) is not None
-    ]
-    if further:
-        others.append((loss, torch.ones_like(loss)))
-    total = one_pass.deposit(total, list(evaluations.values()), others)
-    side = GeneratorSide(fake, gradients.get("fake"), objective, lambda: True) if fake.requires_grad else None
-    real_logits, fake_logits = (outputs[at].detach() for at in ("real", "fake"))
-    return _result(total, loss.detach(), values, norms, real_logits, fake_logits, side)
-
-
-def _double_backward(
-    network: Callable[..., Tensor],
-    real: Tensor,
-    fake: Tensor,
-    objective: Callable[[Tensor, Tensor], Tensor],
-    penalised: dict[str, Penalty],
-    rest: tuple,
-    fake_rest: tuple,
-) -> CriticLoss:
-    outputs: dict[str, Tensor] = {}
-    gradients: dict[str, Tensor] = {}
-    for at, x, more in (("real", real, rest), ("fake", fake, fake_rest)):
-        with statistics_of(at, network), torch.enable_grad():
-            if any(p.at == at for p in penalised.values()):
-                outputs[at], gradients[at], _ = double_backward.gradient(network, x, more)
-            else:
-                outputs[at] = one_tensor(network(x.detach(), *more))
-    with torch.enable_grad():  # before the critic runs again: the loss may depend on what its last run has saved
-        loss = objective(outputs["real"], outputs["fake"])
-        check_scalar("critic_loss", loss)
-    terms: dict[str, tuple[Penalty, Tensor]] = {}
-    for name, p in penalised.items():
-        if p.at in outputs:
-            terms[name] = p, gradients[p.at]
-        else:
-            points = p.points(real.detach(), fake.detach())
-            with statistics_of(p.at, network):
-                terms[name] = p, double_backward.gradient(network, points, rest)[1]
-    g = gradients.get("fake")
-    side = None
-    if fake.requires_grad:
-        call = (fake.detach(), *fake_rest)
-        separate = lambda: verdicts_of(network, [call])[0].eligible  # noqa: E731
-        side = GeneratorSide(fake, None if g is None else g.detach(), objective, separate)
-    return _total(loss, outputs["real"], outputs["fake"], terms, side)
-
-
-def _of_witness(
-    method: str,
-    network: Callable[..., Tensor],
-    real: Tensor,
-    fake: Tensor,
-    objective: Callable[[Tensor, Tensor], Tensor],
-    witness: Witness,
-    penalised: dict[str, Penalty],
-    rest: tuple,
-    fake_rest: tuple,
-) -> CriticLoss:
-    reason = "the loss is of several numbers per sample, and its penalties are of a function of them"
-    if method == "one_pass":
-        raise NotAffineError(f"one_pass cannot differentiate these penalties: {reason}")
-    passes = witness_passes(network, real, fake, penalised, rest, fake_rest)
-    of_real, of_fake = (passes[at].features for at in ("real", "fake"))
-    with torch.enable_grad():
-        loss = objective(of_real, of_fake)
-        check_scalar("critic_loss", loss)
-    gradients = witness_gradients(network, passes, witness, penalised, rest)
-    side = GeneratorSide(fake, None, objective, lambda: False) if fake.requires_grad else None
-    result = _total(loss, of_real, of_fake, {name: (p, gradients[name]) for name, p in penalised.items()}, side)
-    result.method, result.reason = "double_backward", reason if method == "auto" else None
-    return result
-
-
-def _total(
-    loss: Tensor | None,
-    real_logits: Tensor,
-    fake_logits: Tensor | None,
-    terms: dict[str, tuple[Penalty, Tensor]],
-    side: GeneratorSide | None = None,
-) -> CriticLoss:
-    """The sum of the loss and the differentiable penalties."""
-    values, norms = {}, {}
-    with torch.enable_grad():
-        total = loss
-        for name, (p, g) in terms.items():
-            value = p.rho(g).mean()
-            total = value if total is None else total + value
-            values[name] = value.detach()
-            wide = g.detach() if g.dtype == torch.float64 else g.detach().float()
-            norms[name] = torch.linalg.vector_norm(wide.flatten(1), dim=1)
-    assert total is not None
-    plain = torch.zeros_like(total.detach()) if loss is None else loss.detach()
-    return _result(total, plain, values, norms, real_logits, fake_logits, side)
-
-
-def _result(
-    total: Tensor,
-    loss: Tensor,
-    values: dict[str, Tensor],
-    norms: dict[str, Tensor],
-    real_logits: Tensor,
-    fake_logits: Tensor | None,
-    side: GeneratorSide | None = None,
-) -> CriticLoss:
-    return with_parts(
-        total,
-        loss=loss,
-        penalties=values,
-        gradient_norms=norms,
-        real_logits=real_logits.detach(),
-        fake_logits=None if fake_logits is None else fake_logits.detach(),
-        _generator_side=side,
-    )
+    return run_in_forward_of(critic, body, x)

@@ -66,8 +66,8 @@ class OnTape:
             found = self.tape.weight_gradients(u, s)
         else:
             found = self.tape.weight_gradients(_times(u, factor), None if s is None else s * factor)
-        merged = divided(found, self.seed, factor)
-        for slot, gradient in divided(self.of_constants, self.seed, None).items():
+        merged = unscaled(found, self.seed, factor)
+        for slot, gradient in unscaled(self.of_constants, self.seed, None).items():
             merged[slot] = merged[slot] + gradient if slot in merged else gradient
         return [merged.get(slot) for slot in self.slots]
 
@@ -77,7 +77,7 @@ def seed_of(tape: Tape) -> float:
     return HEADROOM if tape.uses(torch.float16) else 1.0
 
 
-def divided(gradients: dict[Slot, Tensor], seed: float, factor: Tensor | None) -> dict[Slot, Tensor]:
+def unscaled(gradients: dict[Slot, Tensor], seed: float, factor: Tensor | None) -> dict[Slot, Tensor]:
     """The gradients without the factors that they were carried with."""
     if factor is None:
         return {k: g if seed == 1 else g / seed for k, g in gradients.items()}

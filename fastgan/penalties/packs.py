@@ -9,15 +9,13 @@ from torch.nn.parallel import DistributedDataParallel
 from fastgan.nn import PackedCritic, pack
 from fastgan.penalties.wrappers import unwrap
 
-Critic = Callable[..., Tensor]
-
 
 def of_packs(
     owner: str,
-    critic: Critic,
+    critic: Callable[..., Tensor],
     rest: Sequence[Any],
     *samples: Tensor,  # [B, C, ...] each
-) -> tuple[Critic, Critic, tuple[Tensor, ...]]:  # samples [B / m, m C, ...]
+) -> tuple[Callable[..., Tensor], Callable[..., Tensor], tuple[Tensor, ...]]:  # samples [B / m, m C, ...]
     """The network of packs inside its wrappers, and the packs, where the critic is packed; else unwrapped alone.
 
     What packing judges is a sample of the m-fold product distribution, so a point of a penalty is a whole pack

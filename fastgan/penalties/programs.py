@@ -173,7 +173,7 @@ _HOOKS_OF_ALL = (
 )
 
 
-def kind_of(critic: Callable[..., Tensor], *args: Any) -> Any:
+def call_kind(critic: Callable[..., Tensor], *args: Any) -> Any:
     """Calls that compile, or fail to, alike."""
     shapes = ((tuple(a.shape), a.dtype) if isinstance(a, Tensor) else type(a) for a in args)
     return getattr(critic, "training", None), *shapes

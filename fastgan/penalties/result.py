@@ -8,6 +8,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from fastgan.losses import Loss
+    from fastgan.penalties.penalty import Penalty
 
 
 class CriticLoss(Tensor):
@@ -58,6 +59,56 @@ def with_parts(total: Tensor, **parts: Any) -> CriticLoss:
     for name, value in parts.items():
         setattr(result, name, value)
     return result
+
+
+def loss_with_parts(
+    total: Tensor,
+    loss: Tensor,
+    penalties: dict[str, Tensor],
+    gradient_norms: dict[str, Tensor],
+    real_logits: Tensor,
+    fake_logits: Tensor | None,
+    side: GeneratorSide | None = None,
+) -> CriticLoss:
+    """`total` as a `CriticLoss` with all of its parts but `method` and `reason`."""
+    return with_parts(
+        total,
+        loss=loss,
+        penalties=penalties,
+        gradient_norms=gradient_norms,
+        real_logits=real_logits.detach(),
+        fake_logits=None if fake_logits is None else fake_logits.detach(),
+        _generator_side=side,
+    )
+
+
+def sum_of_terms(
+    loss: Tensor | None,
+    real_logits: Tensor,
+    fake_logits: Tensor | None,
+    terms: "dict[str, tuple[Penalty, Tensor]]",
+    side: GeneratorSide | None = None,
+) -> CriticLoss:
+    """The loss plus the penalties of gradients that autograd can differentiate.
+
+    Args:
+        loss: a scalar; None for penalties alone.
+        real_logits, fake_logits: the critic's outputs.
+        terms: each penalty by its name, with the gradient [B, ...] that it is of; at least one, or a loss.
+        side: what a generator's step needs.
+    """
+    values, norms = {}, {}
+    with torch.enable_grad():
+        total = loss
+        for name, (penalty, g) in terms.items():
+            value = penalty.rho(g).mean()
+            total = value if total is None else total + value
+            values[name] = value.detach()
+            wide = g.detach() if g.dtype == torch.float64 else g.detach().float()
+            norms[name] = torch.linalg.vector_norm(wide.flatten(1), dim=1)
+    assert total is not None
+    plain = torch.zeros_like(total.detach()) if loss is None else loss.detach()
+    return loss_with_parts(total, plain, values, norms, real_logits, fake_logits, side)
 
 
 def named(penalties: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def unwrap(critic: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return critic
 
 
-def inside(critic: Callable[..., Tensor], body: Callable[..., CriticLoss], *inputs: Tensor) -> CriticLoss:
+def run_in_forward_of(critic: Callable[..., Tensor], body: Callable[..., CriticLoss], *inputs: Tensor) -> CriticLoss:
     """body(), run as the forward pass of a DistributedDataParallel critic if it is one.
 
     Its forward pass is where the wrapper prepares for the gradients to be averaged; they are when they arrive in the

@@ -1,14 +1,10 @@
-"""How to freeze each ATen operation: `RULES` maps an operation to what records it.
+"""The rules that freeze each ATen operation: `RULES` maps an operation to its `Rule`."""
 
-A rule is called as rule(recorder, operation, args, kwargs) with at least one argument that depends on the input. It
-runs the operation, appends a `Node` and returns the operation's output, or raises `NotAffineError`.
-"""
-
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from fastgan.affine.rule import Rule
 from fastgan.affine.rules import (
     activation,
     arithmetic,
@@ -23,7 +19,7 @@ from fastgan.affine.rules import (
     spatial,
 )
 
-RULES: dict[Any, Callable[..., Any]] = {
+RULES: dict[Any, Rule] = {
     **activation.RULES,
     **arithmetic.RULES,
     **convolution.RULES,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.linear import linear
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.rules.convolution import add_scaled_bias, scaled_bias_gradient
 from fastgan.affine.tape import Bias, Node, Scales, Value
 from fastgan.ops.upfirdn2d import Config, _Upfirdn2d
@@ -22,13 +23,13 @@ def _positions(func: Any) -> int:
     return next(n for n in (3, 2, 1) if f"{n}d" in func._schema.name)
 
 
-def spatial(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def spatial(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     _leave_samples_alone(value, _positions(func))
     return linear(recorder, func, args, kwargs, value.batch)
 
 
-class Upsample(Node):
+class Interpolation(Node):
     """Nearest, linear or cubic resampling, whose derivative is an operator of its own."""
 
     pulls_new = pushes_new = True
@@ -50,22 +51,22 @@ class Upsample(Node):
         return resampled_by_slices(us[0]) if self.halves else self.func(us[0], self.size, *self.rest)
 
 
-def upsample(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def upsample(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     _leave_samples_alone(value, _positions(func))
     if kwargs or func._overloadname != "default":
         return linear(recorder, func, args, kwargs, value.batch)
-    return recorder.add(Upsample(value, func, args[1], args[2:]), func(*args), value.batch)
+    return recorder.add(Interpolation(value, func, args[1], args[2:]), func(*args), value.batch)
 
 
-def shuffle(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def shuffle(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """pixel_shuffle and its inverse work along the last three dimensions."""
     value = recorder.value(args[0])
     _leave_samples_alone(value, 3)
     return linear(recorder, func, args, kwargs, value.batch)
 
 
-def unfold(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def unfold(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """im2col and col2im: [B, ...] -> [B, ...]."""
     value = recorder.value(args[0])
     if value.batch.dim != 0 or len(value.shape) != (4 if func is aten.im2col.default else 3):
@@ -97,7 +98,7 @@ class ConstantPad(Node):
         return torch.addcmul(y, s, inside)
 
 
-def constant_pad(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def constant_pad(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     touched = {len(value.shape) - 1 - i // 2 for i, p in enumerate(args[1]) if p}
     if value.batch.dim in touched:
@@ -124,7 +125,7 @@ class Upfirdn2d(Node):
         return self.func(us[0], self.f, *self.config, self.size)
 
 
-def upfirdn2d(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def upfirdn2d(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     _leave_samples_alone(value, 2)
     _x, f, *config, size = args
@@ -213,7 +214,7 @@ class AveragePool(Node):
         return (scaled_bias_gradient(delta, s),)
 
 
-def average_pool(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def average_pool(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     _leave_samples_alone(value, 2)
     if kwargs:
@@ -238,7 +239,7 @@ def _overloads(names: list[str]) -> list[Any]:
     return [overload for overload in found if not overload._schema.is_mutable]
 
 
-RULES: dict[Any, Any] = {
+RULES: dict[Any, Rule] = {
     **dict.fromkeys(_overloads(_UPSAMPLE), upsample),
     **dict.fromkeys(_overloads(_OTHERS), spatial),
     **dict.fromkeys((aten.pixel_shuffle.default, aten.pixel_unshuffle.default), shuffle),

@@ -6,13 +6,13 @@ from fastgan.integrations.stylegan.nvidia_names import from_nvidia, to_nvidia
 from fastgan.integrations.stylegan.our_state import build_critic, build_generator
 from fastgan.integrations.stylegan.pickled import Network
 from fastgan.integrations.stylegan.reader import read_pickle
-from fastgan.integrations.stylegan.report import Report, Row
+from fastgan.integrations.stylegan.report import InstallReport, InstallRow
 from fastgan.integrations.stylegan.rosinality_names import from_rosinality, to_rosinality
 
 __all__ = [
+    "InstallReport",
+    "InstallRow",
     "Network",
-    "Report",
-    "Row",
     "build_critic",
     "build_generator",
     "from_nvidia",

@@ -16,7 +16,7 @@ COMPILES = "cpp_extension"
 """The source of a module that compiles while it is imported names torch.utils.cpp_extension."""
 
 
-class Finder(MetaPathFinder):
+class OriginalFinder(MetaPathFinder):
     """Finds the modules that `install` waits for.
 
     Args:

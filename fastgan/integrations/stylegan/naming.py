@@ -15,7 +15,7 @@ FILTER = [1, 3, 3, 1]
 OURS = "our network"
 
 
-class Pair(NamedTuple):
+class NamePair(NamedTuple):
     """One tensor in both namings; theirs may have dimensions of size 1 around those of ours."""
 
     theirs: str
@@ -36,7 +36,7 @@ class Naming:
     """
 
     source: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[NamePair, ...]
     their_filters: Mapping[str, float]
     our_filters: tuple[str, ...]
 
@@ -70,7 +70,7 @@ class Naming:
             moved[pair.theirs] = value.reshape((*(1,) * pair.before, *value.shape, *(1,) * pair.behind))
         return moved | {name: setup_filter(FILTER) * gain for name, gain in self.their_filters.items()}
 
-    def _without_ones(self, pair: Pair, value: Tensor) -> Tensor:
+    def _without_ones(self, pair: NamePair, value: Tensor) -> Tensor:
         first, last = pair.before, value.ndim - pair.behind
         if last < first or any(size != 1 for size in (*value.shape[:first], *value.shape[last:])):
             expected = f"1 in the first {pair.before} and the last {pair.behind} dimensions"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Row:
+class InstallRow:
     """One name of the code base.
 
     Attributes:
@@ -22,7 +22,7 @@ class Row:
 
 
 @dataclass
-class Report:
+class InstallReport:
     """The rows, in the order in which the modules were seen. That of `install` grows while modules are imported.
 
     Attributes:
@@ -31,9 +31,9 @@ class Report:
     """
 
     title: str
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, InstallRow] = field(default_factory=dict)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: InstallRow) -> None:
         """Says what became of a name, in place of what was said before."""
         self.rows[row.name] = row
 
@@ -41,7 +41,7 @@ class Report:
         """The names in a state."""
         return [row.name for row in self.rows.values() if row.state == state]
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[InstallRow]:
         return iter(self.rows.values())
 
     def __str__(self) -> str:
