@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from fastgan._torch_private import conv1d_forward, conv2d_forward, conv3d_forward
 from fastgan.acceleration.calls import takes
 from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute
@@ -28,7 +29,7 @@ def _transposed(module: Any, input: Tensor, bias: Tensor | None, output_size: li
 
 @replaces(nn.Conv1d)
 class Conv1d(nn.Conv1d):
-    as_torch = as_torch(nn.Conv1d._conv_forward)
+    as_torch = as_torch(conv1d_forward)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if torch.jit.is_scripting():
@@ -41,7 +42,7 @@ class Conv1d(nn.Conv1d):
 
 @replaces(nn.Conv2d)
 class Conv2d(nn.Conv2d):
-    as_torch = as_torch(nn.Conv2d._conv_forward)
+    as_torch = as_torch(conv2d_forward)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if torch.jit.is_scripting():
@@ -54,7 +55,7 @@ class Conv2d(nn.Conv2d):
 
 @replaces(nn.Conv3d)
 class Conv3d(nn.Conv3d):
-    as_torch = as_torch(nn.Conv3d._conv_forward)
+    as_torch = as_torch(conv3d_forward)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if torch.jit.is_scripting():

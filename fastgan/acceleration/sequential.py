@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastgan.acceleration.calls import hooks_on_every_module, is_quiet, plain_pass, takes
+from fastgan._torch_private import call_is_forward, has_hooks_on_every_module
+from fastgan.acceleration.calls import plain_pass, takes
 from fastgan.acceleration.convolutions import CONVOLUTIONS, without_bias
 from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute, torch_class
@@ -50,7 +51,7 @@ class Sequential(nn.Sequential):
 
 def _may_pair(input: Any) -> bool:
     free = isinstance(input, Tensor) and input.device.type in BIAS_IS_FREE
-    return not (free or plain_pass() or hooks_on_every_module())
+    return not (free or plain_pass() or has_hooks_on_every_module())
 
 
 def _in_pairs(modules: list[nn.Module], input: Any) -> Any:
@@ -68,7 +69,7 @@ def _in_pairs(modules: list[nn.Module], input: Any) -> Any:
 def _flat(sequential: nn.Sequential) -> Iterator[nn.Module]:
     """Its modules, those of Sequentials inside it among them."""
     for module in sequential:
-        if type(module) in (nn.Sequential, Sequential) and is_quiet(module):
+        if type(module) in (nn.Sequential, Sequential) and call_is_forward(module):
             yield from _flat(module)  # type: ignore[arg-type]
         else:
             yield module
@@ -88,7 +89,7 @@ def _is_pair(modules: list[nn.Module], i: int) -> bool:
 def _why_apart(modules: list[nn.Module], i: int) -> str | None:
     """What keeps a pair from one pass."""
     first, act = modules[i : i + 2]
-    if not (is_quiet(first) and is_quiet(act)):
+    if not (call_is_forward(first) and call_is_forward(act)):
         return "a hook may see what is between them"
     if torch_class(act) is nn.LeakyReLU:
         if not act.negative_slope >= 0:  # type: ignore[operator]
@@ -103,7 +104,7 @@ def _only_read(modules: list[nn.Module], i: int) -> bool:
     """Whether what is given to module i is certainly not changed in place."""
     for module in modules[i:]:
         kind = torch_class(module)
-        if not is_quiet(module) or getattr(module, "inplace", False):
+        if not call_is_forward(module) or getattr(module, "inplace", False):
             return False
         if kind not in _PASSES_ON:
             return kind in _READS_ONLY
@@ -125,7 +126,7 @@ def swap_sequentials(model: nn.Module, report: AccelerationReport) -> None:
         for module in model.modules()
         if type(module) in (nn.Sequential, Sequential)
         for child in module.children()
-        if type(child) in (nn.Sequential, Sequential) and is_quiet(child)
+        if type(child) in (nn.Sequential, Sequential) and call_is_forward(child)
     }
     names = {module: path for path, module in model.named_modules()}
     seen: set[tuple[nn.Module, nn.Module]] = set()

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm as TorchHook
 
+from fastgan._torch_private import TorchSpectralNorm
 from fastgan.acceleration.convolutions import CONVOLUTIONS
 from fastgan.acceleration.foreign_spectral_norms import NORM_KINDS, replaced_kind, replacement
 from fastgan.acceleration.report import AccelerationReport, LayerReport
@@ -24,7 +24,7 @@ class Adopted(SpectralNorm):
     """torch's parametrization that is fastgan's for as long as the model is accelerated."""
 
 
-Adopted.__name__ = _SpectralNorm.__name__  # the repr of a model stays the same
+Adopted.__name__ = TorchSpectralNorm.__name__  # the repr of a model stays the same
 
 
 class Hook(TorchHook):
@@ -80,7 +80,7 @@ def swap_spectral_norms(model: nn.Module, report: AccelerationReport) -> None:
 def _swap_parametrizations(path: str, layer: Any, report: AccelerationReport) -> None:
     for name, parametrization in layer.parametrizations.items():
         for i, norm in enumerate(parametrization):
-            if type(norm) not in (_SpectralNorm, Adopted):
+            if type(norm) not in (TorchSpectralNorm, Adopted):
                 continue
             became: str | None = BECAME
             reason = "already" if type(norm) is Adopted else ""
@@ -136,7 +136,7 @@ def take_back_spectral_norms(model: nn.Module) -> None:
     """Undoes `swap_spectral_norms`."""
     take_back_groups(model)
     for layer in _open_modules(model):
-        _give_class_back(layer, Adopted, _SpectralNorm)
+        _give_class_back(layer, Adopted, TorchSpectralNorm)
         for hook in layer._forward_pre_hooks.values():
             _give_class_back(hook, Hook, TorchHook)
         if replaced_kind(layer) is not None:

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from fastgan._torch_private import innermost_dispatch_mode
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.saved_tensors import SavedTensors
 
@@ -45,7 +45,7 @@ class BehindAutograd(TorchFunctionMode):
 
     def _called_by_recorder(self) -> bool:
         """Operations of TorchScript or of autograd's engine come to the recorder without having been here before."""
-        return _get_current_dispatch_mode() is not self.recorder
+        return innermost_dispatch_mode() is not self.recorder
 
 
 _REFUSED: dict[Callable[..., Any], str] = {

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan._torch_private import tree_flatten, tree_unflatten
 from fastgan.affine.batch import BatchDim
 from fastgan.affine.rule import RuleRecorder
 from fastgan.affine.tape import Node, Scales, Slot, Value
@@ -77,5 +78,5 @@ def linear(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, batch: 
 
 
 def _flatten(args: tuple, kwargs: dict) -> tuple[list[Any], Callable[[list[Any]], tuple[Any, dict]]]:
-    leaves, spec = torch.utils._pytree.tree_flatten((args, kwargs))
-    return leaves, lambda filled: torch.utils._pytree.tree_unflatten(filled, spec)
+    leaves, spec = tree_flatten((args, kwargs))
+    return leaves, lambda filled: tree_unflatten(filled, spec)

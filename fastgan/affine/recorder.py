@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from fastgan._torch_private import BackwardCFunction, TorchDispatchMode
 from fastgan.affine.batch import BatchDim
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.rules import ADDITIONS, CONSTANT, FUNCTIONS, IN_PLACE, RULES

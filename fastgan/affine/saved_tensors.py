@@ -4,8 +4,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 
+from fastgan._torch_private import (
+    StorageWeakRef,
+    pop_saved_tensors_hooks,
+    push_saved_tensors_hooks,
+    top_saved_tensors_hooks,
+)
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.versions import version_of
 
@@ -59,10 +64,10 @@ class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
 
         There are no activations to save memory on, and what the weights are made of need not be computed again.
         """
-        top = torch._C._autograd._top_saved_tensors_default_hooks(False)
+        top = top_saved_tensors_hooks(False)
         if top is not None and top[0] is not self.pack_hook and top[0].__qualname__.startswith("_checkpoint_hook"):
-            torch._C._autograd._pop_saved_tensors_default_hooks()
-            torch._C._autograd._push_saved_tensors_default_hooks(self.pack_hook, self.unpack_hook)
+            pop_saved_tensors_hooks()
+            push_saved_tensors_hooks(self.pack_hook, self.unpack_hook)
 
 
 def _unpack(packed: Any) -> Tensor:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fastgan._torch_private import foreach_add, foreach_mul
+
 Vector = list[Tensor]
 
 
@@ -16,12 +18,12 @@ def dot(a: Vector, b: Vector) -> Tensor:
 
 def plus(a: Vector, b: Vector, factor: float = 1.0) -> Vector:
     """a + factor b."""
-    return list(torch._foreach_add(a, b, alpha=factor))
+    return list(foreach_add(a, b, alpha=factor))
 
 
 def times(a: Vector, factors: float | list[float]) -> Vector:
     """Every tensor of a, times one number for all or one for each."""
-    return list(torch._foreach_mul(a, factors))
+    return list(foreach_mul(a, factors))
 
 
 class Solution:

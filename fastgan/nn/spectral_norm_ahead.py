@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fastgan._torch_private import foreach_copy_
 from fastgan.nn.spectral_norm_checkpoints import computed_again, recall, remember
 from fastgan.ops.spectral_norm import estimates
 from fastgan.ops.spectral_norm_autograd import Estimate, divided
@@ -164,7 +165,7 @@ def _write(now: Operands, found: Estimate) -> None:
     if now.v is None:
         now.u.copy_(found.u)
     else:
-        torch._foreach_copy_([now.u, now.v], [found.u, found.v])
+        foreach_copy_([now.u, now.v], [found.u, found.v])
 
 
 def _estimated(operands: Sequence[Operands]) -> list[Estimate]:

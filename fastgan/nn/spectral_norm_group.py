@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import _SpectralNorm
 
+from fastgan._torch_private import TorchSpectralNorm
 from fastgan.nn.all_or_nothing import all_or_nothing
 from fastgan.nn.spectral_norm_ahead import ForwardPass, Operands, begin, end
 from fastgan.nn.spectral_norm_checkpoints import computed_again
@@ -160,7 +160,7 @@ def _normalised(layer: nn.Module) -> bool:
     """Whether the weight has a spectral norm of torch's or fastgan's."""
     if not parametrize.is_parametrized(layer, "weight"):
         return False
-    return any(isinstance(norm, _SpectralNorm) for norm in layer.parametrizations["weight"])  # type: ignore[index]
+    return any(isinstance(norm, TorchSpectralNorm) for norm in layer.parametrizations["weight"])  # type: ignore[index]
 
 
 def _check_weight(path: str, layer: nn.Module) -> None:
@@ -182,6 +182,6 @@ def adopt(module: nn.Module) -> None:
         return
     for name, parametrization in module.parametrizations.items():  # type: ignore[union-attr, operator]
         for norm in parametrization:
-            if type(norm) is _SpectralNorm:
+            if type(norm) is TorchSpectralNorm:
                 norm.__class__ = SpectralNorm
                 load_older_keys(module, name)

@@ -4,14 +4,14 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import _SpectralNorm
 
+from fastgan._torch_private import TorchSpectralNorm
 from fastgan.nn.all_or_nothing import all_or_nothing
 from fastgan.nn.spectral_norm_ahead import Operands, normalised
 from fastgan.ops.checks import check_count, check_number
 
 
-class SpectralNorm(_SpectralNorm):
+class SpectralNorm(TorchSpectralNorm):
     """torch's parametrization, its buffers and its arithmetic, by the fused op.
 
     Every access of the weight is a power iteration in training mode, as torch's. Where a `SpectralNormGroup` has
@@ -89,7 +89,7 @@ class _OlderKeys:
         if not parametrize.is_parametrized(module, self.name):
             return
         parametrization = module.parametrizations[self.name]  # type: ignore[index]
-        index = next((i for i, p in enumerate(parametrization) if isinstance(p, _SpectralNorm)), None)
+        index = next((i for i, p in enumerate(parametrization) if isinstance(p, TorchSpectralNorm)), None)
         old, new = f"{prefix}{self.name}", f"{prefix}parametrizations.{self.name}"
         if index is None or f"{old}_orig" not in state_dict:
             return

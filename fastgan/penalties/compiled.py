@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fastgan._torch_private import compile_graph, compiler_backend, compiler_backends
 from fastgan.affine import NotAffineError
 from fastgan.penalties.graphs import Graphs, returned, without_mark
 from fastgan.penalties.modules import buffers_of
@@ -27,20 +28,14 @@ def backend_of(compile: bool | str) -> str:
     Raises:
         ValueError, TypeError: torch.compile has none of this name; it is no name.
     """
-    from torch._dynamo import list_backends
-    from torch._dynamo.backends.registry import lookup_backend
-    from torch._dynamo.exc import InvalidBackend
-
     backend = "inductor" if compile is True else compile
     if not isinstance(backend, str):
         raise TypeError(f"critic_loss: compile is {type(compile).__name__}, expected a bool or the name of a backend")
-    try:
-        lookup_backend(backend)
-    except InvalidBackend:
-        names = ", ".join(list_backends())
+    if compiler_backend(backend) is None:
+        names = ", ".join(compiler_backends())
         raise ValueError(
             f"critic_loss: compile is {backend!r}, expected True, False or a backend of torch.compile: {names}"
-        ) from None
+        )
     return backend
 
 
@@ -82,10 +77,8 @@ def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tenso
 @cache
 def _as_usual(backend: str) -> Callable[..., Callable[..., Any]]:
     def take(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
-        from torch._dynamo.backends.registry import lookup_backend
-
         output = returned(network)
-        compiled = lookup_backend(backend)(network, list(examples))
+        compiled = compile_graph(backend, network, list(examples))
 
         def run(*inputs: Any) -> Any:
             outputs = compiled(*inputs)

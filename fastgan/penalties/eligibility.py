@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastgan._torch_private import module_call_code
 from fastgan.affine import NotAffineError, record
 from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
 from fastgan.penalties.packs import of_packs
@@ -106,7 +107,7 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
 def _running(names: dict[nn.Module, str]) -> str:
     """Names the module whose forward is running, as the stack has it: hooks of all modules would see other threads."""
     frame = sys._getframe()
-    while frame.f_code is not nn.Module._call_impl.__code__:
+    while frame.f_code is not module_call_code:
         if frame.f_back is None or frame.f_code is examine.__code__:
             return ""
         frame = frame.f_back

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from fastgan import allocation
+from fastgan._torch_private import compile_graph, graph_of
 from fastgan.affine import NotAffineError, record
 from fastgan.penalties.cut import Cut
 from fastgan.penalties.objective import leaves_of
@@ -65,7 +66,6 @@ class Graphs:
 
     def _trace(self, network: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
         """(inputs, u, s) -> the network's outputs, g, and the gradient of each input that wants one, as one graph."""
-        from torch.fx.experimental.proxy_tensor import make_fx
 
         def step(inputs: list[Any], u: Tensor, s: Tensor) -> Any:
             leaves = [t.detach().requires_grad_() if want else t for t, want in zip(inputs, self.wants, strict=True)]
@@ -97,7 +97,7 @@ class Graphs:
         if x.device.type == "cpu":
             allocation.keep_freed_memory()  # in earnest, before the tape does it while it is traced
         with torch.enable_grad():
-            return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(given, torch.empty_like(x), s)
+            return graph_of(step)(given, torch.empty_like(x), s)
 
 
 def returned(network: fx.GraphModule) -> int | None:
@@ -139,11 +139,9 @@ class _Part:
             return self._run(*args)
 
     def _compiled(self, args: Sequence[Tensor]) -> Callable[..., Any]:
-        from torch._dynamo.backends.registry import lookup_backend
-
         try:
             own = fx.GraphModule(self.graph, copy.deepcopy(self.graph.graph))  # which backends rewrite
-            return lookup_backend(self.backend)(own, list(args))
+            return compile_graph(self.backend, own, list(args))
         except Exception as error:
             self.tell(in_short(error))
             return self.graph.forward

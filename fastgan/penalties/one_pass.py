@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fastgan._torch_private import backward_keeps_graph
 from fastgan.affine import Slot, Tape, record
 from fastgan.ops import penalised_input
 from fastgan.penalties.modules import buffers_of
@@ -167,7 +168,7 @@ class _Deposit(torch.autograd.Function):
                 "call backward(retain_graph=True) the first time"
             )
         found = ctx.gradients()
-        if not _graph_is_kept():
+        if not backward_keeps_graph():
             ctx.gradients = None
         if scale.device.type == "cpu" and scale.item() == 1:  # reading it costs nothing there
             return found
@@ -198,12 +199,6 @@ class _NotAgain(torch.autograd.Function):
         raise RuntimeError(
             "critic_loss: the gradient of one_pass cannot be differentiated again; use method='double_backward'"
         )
-
-
-def _graph_is_kept() -> bool:
-    """Whether the running backward pass has retain_graph=True; True where PyTorch cannot say."""
-    ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return ask is None or ask()
 
 
 def deposit(value: Tensor, evaluations: Sequence[Evaluation], others: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:

@@ -16,9 +16,14 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as modules_of_torch
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._device import DeviceContext
+
+from fastgan._torch_private import (
+    DeviceContext,
+    compiler_errors,
+    compiler_settings,
+    function_modes,
+    has_hooks_on_every_module,
+)
 
 KEPT = 16
 """Compiled critics that are kept, the most recently used; each keeps its network alive."""
@@ -54,20 +59,19 @@ def _attempt(compiled: Callable[..., Any], *args: Any) -> Any:
     Raises:
         CompilerError: it was, and failed.
     """
-    from torch._dynamo import exc
-
     check_modes()
+    errors = compiler_errors()
     try:
-        with torch._dynamo.config.patch(_strict()):
+        with compiler_settings().patch(_strict()):
             return compiled(*args)
     except _NotCompiledError:
         raise NotNowError("torch.compile is disabled, or a mode is active that it does not see through") from None
-    except exc.FailOnRecompileLimitHit:
+    except errors.FailOnRecompileLimitHit:
         raise _FullError(
             f"more than {_limit()} kinds of call (shapes, flags, hooks) of one critic would be compiled; keep batches "
             "to one shape (drop_last=True), or raise torch._dynamo.config.recompile_limit"
         ) from None
-    except exc.TorchDynamoException as error:
+    except errors.TorchDynamoException as error:
         raise CompilerError(in_short(error)) from error
     except RuntimeError as error:
         if "found no compiled frames" in str(error):
@@ -85,7 +89,7 @@ def in_short(error: Exception) -> str:
 
 
 def _limit() -> int:
-    return torch._dynamo.config.recompile_limit
+    return compiler_settings().recompile_limit
 
 
 class Program:
@@ -153,24 +157,16 @@ def _strict() -> dict[str, Any]:
         "skip_tensor_guards_with_matching_dict_tags": False,
         "assume_dunder_attributes_remain_unchanged": False,
     }
-    return {name: value for name, value in wanted.items() if hasattr(torch._dynamo.config, name)}
+    return {name: value for name, value in wanted.items() if hasattr(compiler_settings(), name)}
 
 
 def check_modes() -> None:
     """Raises NotNowError where what is compiled would not see, or not only see, what the critic's own code sees."""
-    if any(getattr(modules_of_torch, hooks) for hooks in _HOOKS_OF_ALL):
+    if has_hooks_on_every_module():
         raise NotNowError("a hook of all modules is registered, which is called for the compiler's as well")
-    for mode in _get_current_function_mode_stack():
+    for mode in function_modes():
         if not isinstance(mode, DeviceContext):
             raise NotNowError(f"a TorchFunctionMode is active: {type(mode).__name__}")
-
-
-_HOOKS_OF_ALL = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
 
 
 def call_kind(critic: Callable[..., Tensor], *args: Any) -> Any:

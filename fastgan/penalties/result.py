@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fastgan._torch_private import no_torch_function
+
 if TYPE_CHECKING:
     from fastgan.losses import Loss
     from fastgan.penalties.penalty import Penalty
@@ -26,7 +28,7 @@ class CriticLoss(Tensor):
     """
 
     # An ordinary tensor for every operator.
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    __torch_function__ = no_torch_function
 
     loss: Tensor
     penalties: dict[str, Tensor]

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from fastgan._torch_private import TorchDispatchMode, is_functorch_wrapped, tree_leaves
 
 aten = torch.ops.aten
 
@@ -121,11 +122,11 @@ def _overwritten(func: Any, args: tuple, kwargs: dict) -> Iterator[Tensor]:
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, Tensor) and _has_memory(leaf))
+    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and _has_memory(leaf))
 
 
 def _has_memory(tensor: Tensor) -> bool:
-    return tensor.layout == torch.strided and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return tensor.layout == torch.strided and not is_functorch_wrapped(tensor)
 
 
 def _is_special(module: nn.Module) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor, nn
 
+from fastgan._torch_private import AnyConvolution
 from fastgan.ops.checks import check_number
 from fastgan.ops.precision import compute_dtype
 
@@ -83,7 +84,7 @@ def _weights(owner: str, module: nn.Module, exclude: Iterable[nn.Module | Tensor
 
 def _kind(layer: nn.Module) -> tuple[int, bool] | None:
     """(groups, whether it is transposed) of a convolution; its parameters include those of parametrisations."""
-    return (layer.groups, isinstance(layer, _TRANSPOSED)) if isinstance(layer, nn.modules.conv._ConvNd) else None
+    return (layer.groups, isinstance(layer, _TRANSPOSED)) if isinstance(layer, AnyConvolution) else None
 
 
 def _identities(owner: str, exclude: Iterable[nn.Module | Tensor]) -> Iterator[int]:
