@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from fastgan._torch_private import TorchSpectralNorm
@@ -22,6 +23,13 @@ class SpectralNorm(TorchSpectralNorm):
         if weight.ndim == 1:
             return super().forward(weight)  # a vector's singular value is its norm
         return normalised(self.operands(weight))[0]
+
+    def reset_parameters(self) -> None:
+        """Draws the vectors anew, of length 1; power iterations in training find the singular vectors again."""
+        for name in ("_u", "_v"):
+            vector = self._buffers.get(name)
+            if vector is not None:
+                F.normalize(vector.normal_(), dim=0, eps=self.eps, out=vector)
 
     def operands(self, weight: Tensor) -> Operands:
         """What an access would be computed from now."""

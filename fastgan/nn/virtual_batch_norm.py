@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.types import Device
 
 from fastgan.ops.checks import check_count, check_floating, check_number
 from fastgan.ops.precision import compute_dtype
@@ -39,6 +41,7 @@ class VirtualBatchNorm(nn.Module):
         num_features: C.
         eps: added to the variance, above 0.
         affine: whether there are a weight and a bias, [C], at first 1 and 0.
+        device, dtype: of the parameters and buffers, as in torch.nn.
 
     Buffers:
         reference_mean, reference_var: [C], NaN before there is a reference batch; reference_size: its n, 0 before.
@@ -54,19 +57,39 @@ class VirtualBatchNorm(nn.Module):
     reference_var: Tensor
     reference_size: Tensor
 
-    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         check_count("VirtualBatchNorm", "num_features", num_features)
         check_number("VirtualBatchNorm", "eps", eps, above=True)
         self.num_features, self.eps, self.affine = num_features, eps, affine
-        self.weight = nn.Parameter(torch.ones(num_features)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(num_features)) if affine else None
-        self.register_buffer("reference_mean", torch.full((num_features,), torch.nan))
-        self.register_buffer("reference_var", torch.full((num_features,), torch.nan))
-        self.register_buffer("reference_size", torch.zeros((), dtype=torch.long))
+        per_channel = partial(torch.empty, num_features, device=device, dtype=dtype)
+        self.weight = nn.Parameter(per_channel()) if affine else None
+        self.bias = nn.Parameter(per_channel()) if affine else None
+        self.register_buffer("reference_mean", per_channel())
+        self.register_buffer("reference_var", per_channel())
+        self.register_buffer("reference_size", torch.empty((), dtype=torch.long, device=device))
         self._measuring = False  # whether the next input is the reference batch
         self._live: _Statistics | None = None  # the reference batch's with their graph, inside `reference_batch`
         self._known = False  # that there is a reference batch: asking the buffer each time would wait for the GPU
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Weight 1 and bias 0; the reference batch is forgotten."""
+        if self.weight is not None and self.bias is not None:
+            self.weight.fill_(1)
+            self.bias.zero_()
+        self.reference_mean.fill_(torch.nan)
+        self.reference_var.fill_(torch.nan)
+        self.reference_size.zero_()
+        self._known = False
 
     def forward(self, x: Tensor) -> Tensor:
         check_floating("VirtualBatchNorm", "x", x)
