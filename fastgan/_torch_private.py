@@ -55,7 +55,7 @@ def in_forward_mode() -> bool:
 # --- what sees the calls of torch's functions -------------------------------------------------------------------------
 
 dispatch_mode_count: Callable[[], int] = torch._C._len_torch_dispatch_stack
-"""How many dispatch modes are active."""
+"""The number of active dispatch modes."""
 
 dispatch_modes: Callable[[], list[Any]] = _get_current_dispatch_mode_stack
 """The active dispatch modes, the innermost last."""
@@ -167,7 +167,7 @@ def compiler_errors() -> Any:
 
 
 def graph_of(function: Callable[..., Any]) -> Callable[..., torch.fx.GraphModule]:
-    """The function that, called with tensors, writes down what `function` does with fake ones of their shapes."""
+    """A tracer of `function`: called with tensors, it returns the graph for fake tensors of their shapes."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     return make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)

@@ -1,4 +1,4 @@
-"""Activations: torch's modules over our functions, where every number stays torch's.
+"""Replaces activation modules; values and first derivatives stay torch's to the bit.
 
 The piecewise linear ones are those of fastgan/ops/piecewise_linear.py, which compute with torch's kernels, save what
 torch saves and may work in place as torch's: bit for bit the same, without the zeros of the second derivative. bias_act
@@ -152,7 +152,7 @@ _WHY_NOT: dict[type, Callable[[nn.Module], str | None]] = {
 
 
 ACTIVATION_KINDS: tuple[type, ...] = tuple({**_PIECEWISE, **_SMOOTH, **_WHY_NOT})
-"""torch's activations of which something is known here."""
+"""The classes of activations that are replaced, or left for a known reason."""
 
 
 def swap_activations(model: nn.Module, report: AccelerationReport) -> None:

@@ -1,4 +1,4 @@
-"""Which calls the replacements take; every other one is the original's own."""
+"""Decides whether a replaced layer takes a call; if not, the original's forward runs."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from fastgan.affine.recorder import Recorder
 
 
 def recording() -> bool:
-    """Whether the one-pass penalties are recording: they know torch's own operations, and replay those in kernels."""
+    """Whether the one-pass penalties are recording, which must see torch's own operations."""
     return dispatch_mode_count() > 0 and any(isinstance(mode, Recorder) for mode in dispatch_modes())
 
 
 def plain_pass() -> bool:
-    """Whether something looks at this pass that is to see torch's own operations.
+    """Whether this pass is traced or transformed by something that must see torch's own operations.
 
     torch.compile fuses and differentiates those itself; the transforms of torch.func and forward mode have no rule for
     our autograd Functions; a tracer would record our private operators.
@@ -30,7 +30,7 @@ def plain_pass() -> bool:
 
 
 def takes(x: Any) -> bool:
-    """Whether a replacement may compute with x: not with integers, sparse tensors, proxies and other subclasses."""
+    """Whether a replacement takes x: a strided floating-point Tensor in a pass that need not see torch's operations."""
     return (
         not plain_pass()
         and type(x) in (Tensor, nn.Parameter)

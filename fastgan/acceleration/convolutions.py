@@ -1,4 +1,4 @@
-"""Convolutions: torch's modules over fastgan/ops/convolution.py, whose second derivatives do no needless work."""
+"""Replaces convolution modules by subclasses over fastgan/ops/convolution.py, with cheaper second derivatives."""
 
 from typing import Any
 
@@ -120,7 +120,7 @@ def _takes(module: Any, input: Any) -> bool:
 
 
 def without_bias(module: Any, x: Tensor) -> Tensor:
-    """What a replaced convolution does, but for its bias."""
+    """A replaced convolution's output without its bias."""
     if base_class(module) in TRANSPOSED.values():
         return _transposed(module, x, None)
     return _forward(module, x, module.weight, None)

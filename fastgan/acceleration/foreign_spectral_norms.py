@@ -1,4 +1,4 @@
-"""Layers of other code bases that normalise their own weights: mimicry's and BigGAN-PyTorch's, by the fused op."""
+"""Replaces the spectrally normalised layers of mimicry and BigGAN-PyTorch by the fused op."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _MADE: dict[tuple[type, str], type[nn.Module]] = {}
 
 
 class Foreign:
-    """A kind of layer: what its buffers and attributes are called.
+    """A kind of layer, by the names of its buffers and attributes.
 
     Both known kinds keep u of shape [1, rows], compute v from it first, and make an iteration in eval mode too, whose
     u they forget. Only training writes the buffers.
@@ -32,7 +32,7 @@ class Foreign:
         return weight is not None and self.u in layer._buffers and callable(getattr(type(layer), self.method, None))
 
     def why_not(self, layer: Any) -> str:
-        """Which setting of such a layer the fused op does not compute; empty if there is none."""
+        """The setting of such a layer that the fused op does not support; an empty text if there is none."""
         weight, u = layer.weight, layer._buffers[self.u]
         if getattr(layer, "num_svs", 1) != 1:
             return f"keeps {layer.num_svs} singular vectors (num_svs), fastgan's power iteration has one"
@@ -59,7 +59,7 @@ class Foreign:
         )
 
     def weight(self, layer: Any) -> Tensor:
-        """What the layer's own method returns."""
+        """The normalised weight, in the place of the layer's own method."""
         weight, sigma = normalised(self.operands(layer))
         if layer.training and not computed_again():
             with torch.no_grad():
@@ -80,7 +80,7 @@ def replaced_kind(layer: nn.Module) -> Foreign | None:
 
 
 def replacement(layer: nn.Module, kind: Foreign) -> tuple[type[nn.Module] | None, str]:
-    """The class that computes what the layer does, or why there is none."""
+    """The class that computes the same as the layer, or the reason why there is none."""
     if kind.method in layer.__dict__:
         return None, "its instance has a method of its own"
     reason = kind.why_not(layer)
@@ -109,7 +109,7 @@ def _rebuild(original: type[nn.Module], method: str) -> nn.Module:
 
 
 def _difference(layer: nn.Module, found: type[nn.Module], kind: Foreign) -> str:
-    """Empty if it gives the layer's weights, buffers and gradients, on copies in float64; else why not."""
+    """Compares weights, buffers and gradients on copies in float64: what differs, or an empty text."""
     try:
         with verifying():
             theirs: Any = copy_of(layer, training=True)

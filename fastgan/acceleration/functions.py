@@ -9,7 +9,7 @@ from fastgan.penalties.lean import lean_derivatives
 
 
 class accelerated(lean_derivatives):  # noqa: N801 (a context manager)
-    """Inside, the functions of torch that a model calls in its forward are fastgan's: F.conv2d, F.relu and others.
+    """A context in which functions of torch that a model calls are fastgan's: F.conv2d, F.relu and others.
 
         with fastgan.accelerated():
             loss = criterion(critic(x))

@@ -1,4 +1,4 @@
-"""The layers that no swapper has said anything about."""
+"""Reports the layers that no swapper has looked at."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Minibatch discrimination layers written elsewhere, run through fastgan.ops.minibatch_discrimination."""
+"""Replaces minibatch discrimination layers of other code bases by fastgan.ops.minibatch_discrimination."""
 
 from typing import Any
 
@@ -71,7 +71,7 @@ def _rebuild(kind: type[nn.Module], itself: float) -> nn.Module:
 
 
 def _verified(module: nn.Module) -> tuple[type[nn.Module] | None, str]:
-    """The replacement that computes what the module does, or why there is none."""
+    """The replacement that computes the same as the module, or the reason why there is none."""
     if module._buffers or len(module._parameters) != 1 or module._modules:
         return None, "has more in it than the parameter T"
     errors = []

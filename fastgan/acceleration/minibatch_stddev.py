@@ -1,4 +1,4 @@
-"""Minibatch standard deviation layers written elsewhere, run through fastgan.ops.minibatch_stddev.
+"""Replaces minibatch standard deviation layers of other code bases by fastgan.ops.minibatch_stddev.
 
 Of a batch that is no multiple of the group StyleGAN2's layer makes an error, others make other groups: only multiples,
 and batches smaller than a group, are taken over.
@@ -71,7 +71,7 @@ def _rebuild(kind: type[nn.Module]) -> nn.Module:
 
 
 def _fits(x: Tensor, group: int | None, channels: int) -> bool:
-    """Whether x is what was verified: a batch of whole groups, or part of one group."""
+    """Whether the batch is of a verified kind: whole groups, or part of one group."""
     if x.ndim != 4 or x.shape[0] == 0 or x.shape[1] == 0 or x.shape[1] % channels != 0:
         return False
     return group is None or x.shape[0] < group or x.shape[0] % group == 0
@@ -81,7 +81,7 @@ def _fits(x: Tensor, group: int | None, channels: int) -> bool:
 
 
 def _verified(module: nn.Module) -> tuple[type[nn.Module] | None, str]:
-    """The replacement that computes what the module does, or why there is none."""
+    """The replacement that computes the same as the module, or the reason why there is none."""
     if module._buffers or module._parameters or module._modules:
         return None, "has parameters, buffers or layers in it, which a minibatch standard deviation has not"
     sizes = _sizes(module)

@@ -1,4 +1,4 @@
-"""nn.Sequential: a convolution, its bias and an activation in two passes over memory instead of three.
+"""Runs a convolution, its bias and an activation in an nn.Sequential in two passes over memory, not three.
 
 The pair is found in each call of the Sequential, and only that call knows of it: the convolution runs without its bias,
 `bias_act` adds it. Whoever calls one of the two modules alone (another layer that shares it, `net[0](x)`, a slice, a
@@ -20,7 +20,7 @@ from fastgan.acceleration.substitute import as_torch, base_class, has_own_forwar
 from fastgan.ops.bias_act import bias_act
 
 BIAS_IS_FREE = frozenset({"cpu"})
-"""Devices whose convolutions and matrix products add a bias while they write: there bias_act has nothing to save."""
+"""Devices whose convolutions and matrix products add the bias as they write: bias_act would save nothing."""
 
 # torch's activation -> the name in bias_act's table. softplus is not quite torch's: see activations.py.
 _ACTS: dict[type, str] = {
@@ -67,7 +67,7 @@ def _in_pairs(modules: list[nn.Module], input: Any) -> Any:
 
 
 def _flat(sequential: nn.Sequential) -> Iterator[nn.Module]:
-    """Its modules, those of Sequentials inside it among them."""
+    """The modules of a Sequential, with those of Sequentials inside it."""
     for module in sequential:
         if type(module) in (nn.Sequential, Sequential) and call_is_forward(module):
             yield from _flat(module)  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def _is_pair(modules: list[nn.Module], i: int) -> bool:
 
 
 def _why_apart(modules: list[nn.Module], i: int) -> str | None:
-    """What keeps a pair from one pass."""
+    """The reason why a pair cannot run in one pass; None if it can."""
     first, act = modules[i : i + 2]
     if not (call_is_forward(first) and call_is_forward(act)):
         return "a hook may see what is between them"

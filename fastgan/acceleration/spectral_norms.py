@@ -1,4 +1,4 @@
-"""Spectral norms of torch (both kinds) and of well-known code bases, all of a model by one call per forward pass."""
+"""Replaces spectral norms, torch's (both kinds) and known code bases', by one call per forward pass of a model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,14 +21,14 @@ BECAME = "spectral_norm, one call for the model"
 
 
 class Adopted(SpectralNorm):
-    """torch's parametrization that is fastgan's for as long as the model is accelerated."""
+    """torch's parametrization, run by fastgan's op while the model is accelerated."""
 
 
 Adopted.__name__ = TorchSpectralNorm.__name__  # the repr of a model stays the same
 
 
 class Hook(TorchHook):
-    """The hook of torch.nn.utils.spectral_norm, by the fused op."""
+    """The hook of torch.nn.utils.spectral_norm, run by fastgan's op."""
 
     def compute_weight(self, module: nn.Module, do_power_iteration: bool) -> Tensor:
         return normalised(self.operands(module, do_power_iteration))[0]
@@ -54,7 +54,7 @@ def find(layer: nn.Module) -> Iterator[Operands]:
 
 
 class Group(SpectralNormGroup):
-    """The group that `accelerate` made, and `restore` removes."""
+    """A group made by `accelerate`, which `restore` removes."""
 
 
 def _open_modules(model: nn.Module) -> Iterator[nn.Module]:

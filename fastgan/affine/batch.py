@@ -1,4 +1,4 @@
-"""Where the samples are in a tensor, so that no operation can mix them unnoticed.
+"""The batch dimension of a tensor through reshapes, broadcasts and reductions; raises where samples would mix.
 
 Every tensor that depends on the input has one dimension, `batch`, of size samples * folded: index i * folded + j
 along it belongs to sample i. (Networks fold channels or positions into the batch to filter or multiply them alike.)
@@ -12,14 +12,14 @@ from fastgan.affine.errors import NotAffineError
 
 
 class BatchDim(NamedTuple):
-    """The dimension that holds the samples, and how many neighbouring indices belong to each."""
+    """The dimension `dim` that holds the samples, and the number `folded` of neighbouring indices per sample."""
 
     dim: int
     folded: int
 
 
 def reshaped(shape: Sequence[int], batch: BatchDim, new: Sequence[int], samples: int) -> BatchDim:
-    """Where the samples are after a row-major reshape from `shape` to `new`.
+    """The batch dimension after a row-major reshape from `shape` to `new`.
 
     The elements of a sample stay together if the dimensions before the batch keep their product and the new batch
     dimension is again a multiple of the samples.
@@ -34,7 +34,7 @@ def reshaped(shape: Sequence[int], batch: BatchDim, new: Sequence[int], samples:
 
 
 def broadcast(shapes: Sequence[Sequence[int]], batches: Sequence[BatchDim], out_ndim: int) -> BatchDim:
-    """Where the samples are in the result of an elementwise operation on tensors that depend on the input."""
+    """The batch dimension of an elementwise operation's result; raises if the tensors' batch dimensions differ."""
     places = {(out_ndim - len(shape) + b.dim, b.folded) for shape, b in zip(shapes, batches, strict=True)}
     if len(places) > 1:
         raise NotAffineError("tensors are combined whose samples lie along different dimensions")
@@ -42,7 +42,7 @@ def broadcast(shapes: Sequence[Sequence[int]], batches: Sequence[BatchDim], out_
 
 
 def without(ndim: int, batch: BatchDim, dims: Sequence[int] | None, keepdim: bool) -> BatchDim:
-    """Where the samples are after a reduction over `dims` (None or empty: all)."""
+    """The batch dimension after a reduction over `dims` (None or empty: all); raises if samples are reduced."""
     reduced = {d % ndim for d in dims} if dims else set(range(ndim))
     if batch.dim in reduced:
         raise NotAffineError(f"the samples (dimension {batch.dim}) are reduced")
@@ -50,7 +50,7 @@ def without(ndim: int, batch: BatchDim, dims: Sequence[int] | None, keepdim: boo
 
 
 def untouched(ndim: int, batch: BatchDim, dims: Sequence[int], what: str) -> BatchDim:
-    """The same place, provided that an operation along `dims` does not touch the samples."""
+    """`batch` itself; raises if an operation along `dims` works along the samples. `what` names it in the message."""
     if batch.dim in {d % ndim for d in dims}:
         raise NotAffineError(f"{what} works along the samples (dimension {batch.dim})")
     return batch

@@ -1,4 +1,4 @@
-"""`record`: the forward pass F of a network, as a tape."""
+"""`record` runs a network forward (the pass F) and returns its output and tape."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -23,7 +23,7 @@ def record(
     where: Callable[[], str] = str,
     plain: bool = False,
 ) -> tuple[Tensor, Tape]:
-    """F: calls network(x, *rest) and records it.
+    """Calls network(x, *rest) and records the operations on x (the pass F).
 
     Args:
         network: any callable; one number per sample is expected of it.

@@ -1,4 +1,4 @@
-"""What autograd saves while a network is recorded: what its weights are made of, and no activation."""
+"""Keeps autograd from saving activations while a network is recorded; what its weights depend on is saved."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ from fastgan.affine.versions import version_of
 
 
 class _Dropped:
-    """Stands for an activation that autograd wanted to keep: the tape has what the passes need."""
+    """Saved in the place of an activation: the tape has what the passes need."""
 
 
 class _Memory:
-    """Storages, for as long as they live."""
+    """A set of storages, which does not keep them alive."""
 
     def __init__(self) -> None:
         self._known: dict[int, StorageWeakRef] = {}
@@ -38,7 +38,7 @@ class _Memory:
 
 
 class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
-    """Inside, autograd saves no activation; the rest is saved as ever, and checked for changes when it is used."""
+    """Inside, autograd saves no activations; other tensors are saved and checked for in-place changes when used."""
 
     def __init__(self) -> None:
         activations = _Memory()
@@ -50,17 +50,17 @@ class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
         self._activations, self._constants = activations, _Memory()
 
     def drop(self, tensor: Tensor) -> None:
-        """From now on this memory is that of an activation, unless a constant lies in it as well."""
+        """Marks the memory of a tensor as an activation's, which is not saved, unless a constant lies in it."""
         if tensor not in self._constants:
             self._activations.add(tensor)
 
     def keep(self, tensor: Tensor) -> None:
-        """The network has taken this memory for a constant, of which weights may be made."""
+        """Marks the memory of a tensor as a constant's (it was detached): weights may be computed from it."""
         self._activations.discard(tensor)
         self._constants.add(tensor)
 
     def instead_of_checkpoint(self) -> None:
-        """Takes the place of torch.utils.checkpoint, if a region of it has begun.
+        """Replaces the hooks of torch.utils.checkpoint, if a checkpointed region has begun, by these.
 
         There are no activations to save memory on, and what the weights are made of need not be computed again.
         """

@@ -1,4 +1,4 @@
-"""`fastgan evaluate`."""
+"""The command `fastgan evaluate`: measures a generator."""
 
 import dataclasses
 import json
@@ -22,10 +22,10 @@ def evaluate(
         typer.Option(
             min=2,
             max=100_000,
-            help="How many samples; of digits at least 898. (default: 2000; of stacked digits 26000)",
+            help="Number of samples; of digits at least 898. (default: 2000; of stacked digits 26000)",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the latents.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
     device: Device = "auto",
 ) -> None:

@@ -56,12 +56,12 @@ def play_game(
         method: one of `methods(game)`.
         out: the GIF; None for a window.
         frames: pictures in the film, 2 to 1000.
-        steps: of the game, at least 1; None for the method's own number (500 of DiracGAN).
-        seed: of the weights and draws, 0 to 2^63 - 1.
+        steps: number of steps, at least 1; None for the method's own number (500 of DiracGAN).
+        seed: random seed of weights and samples, 0 to 2^63 - 1.
         changes: to the method's recipe: `loss`, `penalty`, `optimizer`, `lr`.
 
     Returns:
-        What came of it, in a sentence.
+        A sentence on the outcome.
 
     Raises:
         UserError: a name is unknown, a number is out of range, the method cannot be played with a change, the GIF
@@ -97,7 +97,7 @@ def play_game(
 
 
 def _reach(path: np.ndarray) -> str:
-    """How far a trajectory got, or when it got out of sight."""
+    """Describes the end of a trajectory: its distance from the equilibrium, or the step at which it diverged."""
     finite = np.isfinite(path).all(axis=1)
     if not finite.all():
         return f"no longer finite at step {finite.argmin()}"
@@ -112,7 +112,7 @@ def _recipe(game: str, method: str, changes: dict[str, Any]) -> DiracRecipe | Pl
 
 
 def _show(figure: Figure, pictures: Iterator[None], count: int, out: Path | None, stop: StopRequest) -> None:
-    """Draws picture after picture, until the last or a request to stop."""
+    """Draws the pictures one after another, until the last or a request to stop."""
     console = Console(stderr=True)
     watched = track(pictures, "drawing", count, console=console, transient=True, disable=not console.is_terminal)
     with _screen(figure, out) as draw:
@@ -137,7 +137,7 @@ def _screen(figure: Figure, out: Path | None) -> Iterator[Any]:
 
 
 def _dirac(figure: Figure, path: np.ndarray, frames: int, title: str) -> Iterator[None]:
-    """The trajectory so far, theta to the right and psi upwards."""
+    """Draws the trajectory so far, theta to the right and psi upwards."""
     axes = figure.subplots()
     for end in np.linspace(1, len(path), frames).astype(int):
         axes.clear()
@@ -150,7 +150,7 @@ def _dirac(figure: Figure, path: np.ndarray, frames: int, title: str) -> Iterato
 
 
 def _plane(figure: Figure, gan: PlaneGAN, frames: int, title: str) -> Iterator[None]:
-    """Samples over the data's modes and the critic's value, from the first step to the last."""
+    """Trains the GAN and draws its samples over the data's modes and the critic's values."""
     axes = figure.subplots()
     for step in np.linspace(0, gan.recipe.steps, frames).astype(int):
         gan.train(int(step) - gan.step)
@@ -169,7 +169,7 @@ def _plane(figure: Figure, gan: PlaneGAN, frames: int, title: str) -> Iterator[N
 
 
 def _critic_values(axes: Any, gan: PlaneGAN, reach: float) -> None:
-    """Lighter where the critic takes a point for real."""
+    """Shades the plane by the critic's value, lighter where it takes points for real."""
     mesh = torch.linspace(-reach, reach, MESH, dtype=torch.float32)
     x, y = torch.meshgrid(mesh, mesh, indexing="xy")
     values = gan.judge(torch.stack([x, y], dim=-1).view(-1, 2)).view(MESH, MESH)

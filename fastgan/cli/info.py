@@ -1,4 +1,4 @@
-"""`fastgan info`: versions, devices, and for every op and backend whether it can run, or why not."""
+"""The command `fastgan info`: versions, devices, and for every op and backend whether it can run, or why not."""
 
 import platform
 from typing import Annotated

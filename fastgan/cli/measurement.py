@@ -21,7 +21,7 @@ EvaluationReport = DigitsReport | StackedDigitsReport | PatchReport
 
 
 def usual_samples(generator: TrainedGenerator) -> int:
-    """How many samples are compared unless others are asked for: 2,000, or 26,000 where 1,000 modes are counted."""
+    """The default number of samples: 2,000, or 26,000 for stacked digits, whose 1,000 modes are counted."""
     return SAMPLES if generator.config.data == STACKED_DIGITS else 2000
 
 

@@ -60,7 +60,7 @@ def _show_digits(report: DigitsReport, title: str) -> None:
 
 
 def doubts(report: DigitsReport) -> list[str]:
-    """What to say of samples that the number of digits covered flatters: that they are no digits, or much alike.
+    """Warnings about samples that the number of covered digits flatters: they are no digits, or much alike.
 
     A classifier finds digits in anything. Whether samples are digits, their precision says, beside that of real digits
     that were put aside; whether they are as many-sided, the recall.

@@ -9,13 +9,13 @@ from fastgan.train import TrainedGenerator, training_images
 from fastgan.train.grid import image_grid
 
 SAMPLES = 256
-"""How many samples' distances to the training data are compared, at least."""
+"""The least number of samples whose distances to the training data are compared."""
 
 
 def neighbours_grid(
     generator: TrainedGenerator, rows: int, k: int, seed: int, psi: float = 1.0, label: int | None = None
 ) -> tuple[Tensor, Memorisation]:
-    """A row for each sample, which its k nearest training images follow; and how near samples are as a whole.
+    """A picture of samples, each beside its k nearest training images, and distances of samples to the data.
 
     By the Euclidean distance of pixels. All training images are compared, of whatever data: built-in sets and folders
     are finite.

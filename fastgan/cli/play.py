@@ -1,4 +1,4 @@
-"""`fastgan play`."""
+"""The command `fastgan play`: films of small games."""
 
 from pathlib import Path
 from typing import Annotated
@@ -21,9 +21,9 @@ def play(
     lr: Annotated[
         float | None, typer.Option(help="Another learning rate, where the players' differ the generator's.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of the game. (default: the method's)")] = None,
-    frames: Annotated[int, typer.Option(help="Pictures in the film, 2 to 1000.")] = 60,
-    seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Number of steps. (default: the method's)")] = None,
+    frames: Annotated[int, typer.Option(help="Number of pictures, 2 to 1000.")] = 60,
+    seed: Annotated[int, typer.Option(help="Random seed of weights and samples.")] = 0,
 ) -> None:
     """Show a small game as it is played, in a window or as a GIF; Ctrl-C ends the film there.
 

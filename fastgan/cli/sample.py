@@ -1,4 +1,4 @@
-"""`fastgan sample`."""
+"""The command `fastgan sample`: draws images from a trained generator."""
 
 import math
 from pathlib import Path

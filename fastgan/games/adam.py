@@ -1,4 +1,4 @@
-"""The game optimisers that are known by their Adam form, over parameters."""
+"""ExtraAdam and OptimisticAdam: the game optimisers that are known by their Adam form."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -20,7 +20,7 @@ def ExtraAdam(  # noqa: N802 (named like the optimiser it is)
     betas: tuple[float, float] = (0.5, 0.9),
     eps: float = 1e-8,
 ) -> Extragradient:
-    """The extragradient method over two Adams.
+    """The extragradient method with two Adam optimisers.
 
     Args:
         critic, generator: the players' parameters, or param groups.

@@ -22,12 +22,12 @@ def plus(a: Vector, b: Vector, factor: float = 1.0) -> Vector:
 
 
 def times(a: Vector, factors: float | list[float]) -> Vector:
-    """Every tensor of a, times one number for all or one for each."""
+    """Every tensor of a times a factor, one for all or one for each."""
     return list(foreach_mul(a, factors))
 
 
 class Solution:
-    """What `solve_normal_equations` came to.
+    """The result of `solve_normal_equations`.
 
     Attributes:
         x: the solution.
@@ -40,7 +40,7 @@ class Solution:
 
     @property
     def residual(self) -> float:
-        """||operator x - b|| / ||b||, computed when it is asked for."""
+        """||operator x - b|| / ||b||, computed at each access."""
         size = dot(self._b, self._b).item()
         return (dot(self._left, self._left).item() / size) ** 0.5 if size else 0.0
 

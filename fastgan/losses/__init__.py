@@ -47,17 +47,17 @@ LOSSES: dict[str, Loss] = {
 }
 """Every objective that `fastgan train` can be asked for, by name; those with a parameter have its default.
 
-began's k is that of this very object: take one of your own from `began()` or `parse("began")`."""
+Of `began`, which has a state, make an object of your own: `began()` or `parse("began")`."""
 
 _OF_NUMBERS: dict[str, tuple[Callable[..., Loss], int, str]] = {
     "ebgan": (ebgan, 1, "for the margin, as in ebgan:0.5"),
     "began": (began, 2, "for gamma, and another for lambda_k if you like, as in began:0.7 or began:0.7:0.01"),
 }
-"""What makes them, and of how many numbers at most."""
+"""Family -> (constructor, largest number of parameters, an example for messages)."""
 
 
 def parse(text: str) -> Loss:
-    """What an objective is called, with its parameter if it has one.
+    """The objective of a name, with its parameter if it has one.
 
     `hinge`, `fgan:kl`, `mmd:gaussian`, `maximum_likelihood:plain`; with a number `fgan:alpha:0.5`,
     `fgan:weighted_jensen_shannon:0.3`, `ebgan:0.5` (the margin), `began:0.7` (gamma), `began:0.7:0.01` (and lambda_k);

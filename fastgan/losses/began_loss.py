@@ -102,7 +102,7 @@ def _critic_of(state: dict[str, Tensor], real_errors: Tensor, fake_errors: Tenso
 
 @dataclass(frozen=True, eq=False)
 class Began(Loss):
-    """The game with its own k, made by `began`; what a run has to keep is in `state_dict`.
+    """The game with its weight k, made by `began`; `state_dict` holds k for checkpoints.
 
     Attributes:
         gamma, lambda_k: see `next_k`.
@@ -115,11 +115,11 @@ class Began(Loss):
 
     @property
     def k(self) -> Tensor:
-        """The samples' weight now: a scalar; from the first update on, on the device of the errors."""
+        """The present weight of samples, a scalar; after the first update on the device of the errors."""
         return self.state["k"]
 
     def update(self, real_errors: Tensor, fake_errors: Tensor) -> None:
-        """One step of k, after the critic's; nothing waits for a GPU.
+        """Updates k, after the critic's step; does not wait for a GPU.
 
         Args:
             real_errors, fake_errors: the critic's, of this step: detached or not. In the paper those of the samples are
@@ -136,11 +136,11 @@ class Began(Loss):
             return convergence_measure(self.gamma, real_errors, fake_errors)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """{"k": k}, which later updates leave as it is."""
+        """{"k": k}; updates replace k, so this tensor stays as it is."""
         return {"k": self.k}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes k from what `state_dict` returned.
+        """Sets k from a `state_dict`.
 
         Raises:
             ValueError: there is not k alone, or it is no scalar from 0 to 1.
@@ -154,7 +154,7 @@ class Began(Loss):
 
 
 def began(gamma: float = GAMMA, lambda_k: float = RATE) -> Began:
-    """The game with a fresh k = 0.
+    """The boundary-equilibrium game with a new state, k = 0.
 
     Args:
         gamma: the wanted ratio E_q D / E_p D, above 0 and at most 1; 0.3 to 0.7 in the paper.

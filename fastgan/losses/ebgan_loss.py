@@ -51,7 +51,7 @@ def generator(fake_errors: Tensor, real_errors: Tensor | None = None) -> Tensor:
 
 
 def ebgan(margin: float = MARGIN) -> Loss:
-    """The game with a margin.
+    """The energy-based game with a margin.
 
     Args:
         margin: above 0, in the units of the reconstruction error: what the critic should come to make of samples. It

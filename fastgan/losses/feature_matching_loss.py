@@ -1,4 +1,4 @@
-"""Feature matching: the generator matches the mean of what the critic sees in data, instead of outplaying the critic.
+"""Feature matching: the generator matches the mean of the critic's features of data.
 
 The critic plays an ordinary game by its logit. Its hidden layers learn what tells data from samples, so the means of
 these over data are worth matching, and a generator that is asked for nothing else does not chase the critic's newest
@@ -48,7 +48,7 @@ def feature_matching(real_features: Tensor, fake_features: Tensor) -> Tensor:
 
 
 def critic(loss: Loss, real_outputs: Tensor, fake_outputs: Tensor) -> Tensor:
-    """The critic's loss of the other game, of the first of the critic's outputs.
+    """The critic's loss of the wrapped objective, of the critic's first output.
 
     Args:
         loss: of logits.
@@ -86,7 +86,7 @@ def generator(fake_outputs: Tensor, real_outputs: Tensor | None) -> Tensor:
 
 
 def feature_matching_with(loss: Loss) -> Loss:
-    """The game of a critic that plays another one by its logit, against a generator that matches its features.
+    """An objective whose critic minimises `loss` by its logit, while the generator matches its features.
 
     Args:
         loss: what the critic minimises, one of logits: hinge, also with `label_smoothing`, ...
@@ -117,7 +117,7 @@ def feature_matching_with(loss: Loss) -> Loss:
 
 
 def _outputs(name: str, outputs: Tensor) -> Tensor:
-    """[B, 1 + F]: a logit, then features."""
+    """Returns outputs [B, 1 + F], a logit and then features; raises for another shape."""
     check_floating("feature_matching", name, outputs)
     if outputs.ndim != 2 or outputs.shape[1] < 2:
         raise ValueError(f"feature_matching: {name} has shape {list(outputs.shape)}, expected [B, 1 + F], F >= 1")

@@ -14,7 +14,7 @@ from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
 
 CROSS_ENTROPIES = ("gan", "jensen_shannon")
-"""Whose critic's loss is the classifier's, up to a constant."""
+"""Divergences whose critic's loss is a classifier's, up to a constant."""
 
 
 def critic(divergence: Divergence, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def saturating_generator(divergence: Divergence, fake_logits: Tensor, real_logit
 
 
 def fgan(divergence: str | Divergence = "jensen_shannon", saturating: bool = False) -> Loss:
-    """The game over a divergence.
+    """The game of an f-divergence.
 
     Args:
         divergence: a name in `fastgan.losses.divergences.DIVERGENCES`, or one with its parameter, as in

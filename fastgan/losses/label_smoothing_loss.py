@@ -1,4 +1,4 @@
-"""One-sided label smoothing: a critic that is never quite sure of data, so that its slopes stay moderate.
+"""One-sided label smoothing: the critic's target for data is below 1, so that its gradient stays moderate.
 
 Only the target of data is lowered. With a target above 0 for samples, the best critic would be (a p + b q) / (p + q),
 in which q stands in the numerator: samples far from all data would be held where they are.
@@ -11,7 +11,7 @@ from fastgan.losses.loss import Loss
 
 
 def label_smoothing(loss: Loss, real: float = 0.9) -> Loss:
-    """The game with the target `real` on data in place of 1, and 0 on samples as before.
+    """A classifier's objective with the target `real` for data in place of 1; the target of samples stays 0.
 
     Of both a cross entropy of s(D) and half a squared error of D, that adds (1 - real) E_p D to the critic's loss, up
     to a constant. The best critic becomes

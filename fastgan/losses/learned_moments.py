@@ -120,7 +120,7 @@ def critic(critic: nn.Module, real: Tensor, fake: Tensor, weight: float = 1.0) -
 
 @contextmanager
 def _outputs_of(critic: nn.Module, layers: Sequence[str]) -> Iterator[list[list[Tensor]]]:
-    """What each of the layers returns while this lasts, call by call."""
+    """A context that collects the outputs of each layer, call by call."""
     modules = dict(critic.named_modules())
     for name in layers:
         if name not in modules:

@@ -1,4 +1,4 @@
-"""The maximum mean discrepancy game: the critic's features are a kernel's eyes, the kernel compares two samples.
+"""The maximum mean discrepancy game: a kernel compares the critic's features of data and of samples.
 
     MMD^2_k(p, q) = E k(x, x') + E k(y, y') - 2 E k(x, y),        x, x' of p, y, y' of q, all independent
 
@@ -89,7 +89,7 @@ def witness_function(points: Tensor, x: Tensor, y: Tensor, kernel: Kernel = rati
 
 
 def check_features(owner: str, x: Tensor, y: Tensor, names: tuple[str, str] = ("x", "y")) -> None:
-    """Raises for what are not two samples of two points or more, with as many features each."""
+    """Raises unless both are samples of two points or more, with equally many features."""
     check_shape(owner, names[0], x, ["N", "F"])
     check_shape(owner, names[1], y, ["M", x.shape[1]])
     for name, points in zip(names, (x, y), strict=True):
@@ -157,7 +157,7 @@ def _witness(kernel: Kernel, features: Tensor, real_features: Tensor, fake_featu
 
 
 def mmd_with(kernel: str) -> Loss:
-    """The game with a kernel.
+    """The maximum mean discrepancy game with a kernel.
 
     Args:
         kernel: `rational_quadratic` or `gaussian`. For other widths, make a `Loss` of `maximum_mean_discrepancy`.

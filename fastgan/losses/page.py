@@ -139,7 +139,7 @@ def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def objective_rows() -> Iterable[tuple[str, ...]]:
-    """A row for each of `LOSSES` but the games over f-divergences."""
+    """A row for each of `LOSSES` except the f-divergence games."""
     for name, loss in LOSSES.items():
         if not name.startswith("fgan:"):
             yield f"`{name}`", loss.output, formula(loss.critic), formula(loss.generator), loss.paper

@@ -64,7 +64,7 @@ def supervised(class_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def semi_supervised(loss: Loss) -> Loss:
-    """The game of a classifier of n classes, whose logit log Z is the critic's of another game: the unsupervised part.
+    """The unsupervised objective of a classifier of n classes: `loss` of its logit log Z of being data.
 
     Args:
         loss: one whose critic is a classifier, as nonsaturating; also with `label_smoothing` before it is given here.

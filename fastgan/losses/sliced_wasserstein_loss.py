@@ -123,7 +123,7 @@ def generator(fake_outputs: Tensor, real_outputs: Tensor | None) -> Tensor:
 
 
 def _outputs(name: str, outputs: Tensor) -> Tensor:
-    """[B, 1 + F]: a logit, then features."""
+    """Returns outputs as [B, 1 + F], a logit and then features; raises for another shape."""
     check_floating("sliced_wasserstein", name, outputs)
     outputs = vectors(outputs)
     if outputs.ndim != 2 or not outputs.shape[1]:

@@ -92,7 +92,7 @@ class BatchRenorm2d(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Weight 1 and bias 0; the moving averages and the schedule start anew."""
+        """Sets weight 1 and bias 0, and restarts the moving averages and the schedule."""
         if self.weight is not None and self.bias is not None:
             self.weight.fill_(1)
             self.bias.zero_()
@@ -126,7 +126,7 @@ class BatchRenorm2d(nn.Module):
 
     @torch.no_grad()
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """m_B, s_B, r and d, [C] each."""
+        """(m_B, s_B, r, d) of a batch, [C] each."""
         var, mean = torch.var_mean(x.to(compute_dtype(x)), [0, *range(2, x.ndim)], correction=0)
         std = (var + self.eps).sqrt()
         r_max, d_max = self.limits()

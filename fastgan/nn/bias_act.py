@@ -41,7 +41,7 @@ class BiasAct(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The bias is 0."""
+        """Sets the bias to 0."""
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -69,7 +69,7 @@ class ConditionalBatchNorm2d(nn.Module):
         self._initialise()
 
     def reset_parameters(self) -> None:
-        """Gains and biases as they are at first; the running statistics start anew.
+        """Sets the initial gains and biases, and restarts the running statistics.
 
         The children's own `reset_parameters` would make them an ordinary embedding or linear layer.
         """

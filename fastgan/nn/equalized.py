@@ -65,7 +65,7 @@ class EqualizedLinear(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Normal weights of standard deviation 1 / lr_multiplier, and the initial bias."""
+        """Draws weights of standard deviation 1 / lr_multiplier, and sets the bias to `bias_init`."""
         self.weight.normal_().div_(self.lr_multiplier)
         if self.bias is not None:
             self.bias.fill_(self.bias_init)
@@ -137,7 +137,7 @@ class EqualizedConv2d(ExactFilter):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Normal weights, a bias of 0, and the filter that the layer was built with."""
+        """Draws normal weights, and sets the bias to 0 and the filter to that of the constructor."""
         nn.init.normal_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -158,14 +158,14 @@ class EqualizedConv2d(ExactFilter):
 
 
 def activated(x: Tensor, bias: Tensor | None, act: str, gain: float, clamp: float | None) -> Tensor:
-    """Bias, activation, its default gain times `gain`, and the clamp, scaled by `gain` too."""
+    """x after bias, activation, its default gain times `gain`, and the clamp times `gain`."""
     if bias is None and act == "linear" and clamp is None:
         return x if gain == 1 else x * gain
     return bias_act(x, bias, act=act, gain=default_gain(act) * gain, clamp=None if clamp is None else clamp * gain)
 
 
 def default_gain(act: str) -> float:
-    """What keeps the variance of an activation's normal input."""
+    """The gain that keeps the variance of normal numbers through an activation."""
     return ACTIVATIONS[act].default_gain
 
 

@@ -1,4 +1,4 @@
-"""Layers with a resampling filter, whose taps stay what they were given as."""
+"""The base of layers with a resampling filter, which stays float32 whatever the dtype of the layer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +29,7 @@ class ExactFilter(nn.Module):
         self.register_buffer(self.filter_name, None if taps is None else taps.to(place))
 
     def reset_filter(self) -> None:
-        """The filter that the layer was built with."""
+        """Sets the filter to that of the constructor."""
         if self._taps is not None:
             getattr(self, self.filter_name).copy_(torch.tensor(self._taps, dtype=torch.float32))
 

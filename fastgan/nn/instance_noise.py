@@ -51,7 +51,7 @@ class InstanceNoise(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The standard deviation is that at first."""
+        """Sets the standard deviation to the initial one."""
         self.std.fill_(self.initial_std)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from fastgan.ops.precision import compute_dtype
 
 
 class MappingNetwork(nn.Module):
-    """Layers of a normalised z, and a moving average of their result for truncation.
+    """Fully connected layers from a normalised z to w, with a moving average of w for truncation.
 
     Karras et al. 2019, A Style-Based Generator Architecture, arXiv:1812.04948, sections 2 and B (truncation).
 
@@ -59,13 +59,13 @@ class MappingNetwork(nn.Module):
         self.register_buffer("w_avg", torch.zeros(w_dim, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
-        """The layers' parameters are drawn anew; the moving average is 0."""
+        """Draws the layers' parameters, and sets the moving average to 0."""
         for layer in self.layers:
             cast(EqualizedLinear, layer).reset_parameters()
         self.w_avg.zero_()
 
     def forward(self, z: Tensor, psi: float = 1.0) -> Tensor:
-        """w for each z; psi below 1 draws it towards the average w (truncation), which varies less and errs less."""
+        """w for each z; truncation psi < 1 moves it towards the average w: less variety, fewer bad samples."""
         check_shape("MappingNetwork", "z", z, ("batch", self.z_dim))
         z = z.to(compute_dtype(self.w_avg))  # in float16 1e-8 is 0
         w = self.layers((z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()).to(self.w_avg.dtype))

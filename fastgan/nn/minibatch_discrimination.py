@@ -44,7 +44,7 @@ class MinibatchDiscrimination(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Normal weights: distances of order one for features of order one, so that exp(-distance) is not 0 or 1."""
+        """Draws weights for which features of order one have distances of order one: exp(-distance) is not 0 or 1."""
         self.weight.normal_().mul_(1.0 / (self.kernel_dims * self.in_features**0.5))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class ModulatedConv2d(ExactFilter):
         self.register_filter(filter_where(layer, up > 1, resample_filter), device)
 
     def reset_parameters(self) -> None:
-        """Normal weights, styles around 1, and the filter that the layer was built with."""
+        """Draws normal weights and styles around 1, and sets the filter to that of the constructor."""
         self.affine.reset_parameters()
         nn.init.normal_(self.weight)
         self.reset_filter()
@@ -73,7 +73,7 @@ class ModulatedConv2d(ExactFilter):
         return styles if self.demodulate else styles * (1 / self.fan_in**0.5)
 
     def check(self, x: Tensor, w: Tensor) -> None:
-        """Raises what the class documents."""
+        """Raises ValueError or TypeError for inputs of another shape or dtype."""
         layer = type(self).__name__
         check_shape(layer, "x", x, ("batch", self.in_channels, "height", "width"))
         check_shape(layer, "w", w, (x.shape[0], self.w_dim))
@@ -132,7 +132,7 @@ class StyledConv(ModulatedConv2d):
         self.bias = nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
-        """As `ModulatedConv2d`; the constant noise is drawn anew, the noise's strength and the bias are 0."""
+        """As `ModulatedConv2d`; draws the constant noise, and sets its strength and the bias to 0."""
         super().reset_parameters()
         nn.init.normal_(self.noise_const)
         nn.init.zeros_(self.noise_strength)
@@ -180,7 +180,7 @@ class ToRGB(ModulatedConv2d):
         self.bias = nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
-        """As `ModulatedConv2d`; the bias is 0."""
+        """As `ModulatedConv2d`; sets the bias to 0."""
         super().reset_parameters()
         nn.init.zeros_(self.bias)
 
@@ -220,7 +220,7 @@ class NoiseInjection(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros([], device=device, dtype=dtype))
 
     def reset_parameters(self) -> None:
-        """The constant noise is drawn anew; its strength is 0."""
+        """Draws the constant noise, and sets its strength to 0."""
         if self.noise_const is not None:
             nn.init.normal_(self.noise_const)
         nn.init.zeros_(self.noise_strength)
@@ -235,7 +235,7 @@ class NoiseInjection(nn.Module):
 
 
 def draw_noise(layer: str, noise: str, x: Tensor, constant: Tensor | None, up: int = 1) -> Tensor | None:
-    """What `noise` names, for x times `up`: [B, 1, H, W] from PyTorch's global generator, the constant, or None."""
+    """The noise for x upsampled by `up`: [B, 1, H, W] from PyTorch's global generator, the constant, or None."""
     if noise not in ("random", "const", "none"):
         raise ValueError(f"{layer}: noise is {noise!r}, expected random, const or none")
     if noise == "none":
@@ -254,7 +254,7 @@ def draw_noise(layer: str, noise: str, x: Tensor, constant: Tensor | None, up: i
 
 
 def check_image_size(layer: str, size: tuple[int, int], up: int = 1) -> None:
-    """Raises ValueError for what is no height and width of an image that was upsampled by `up`."""
+    """Raises ValueError unless `size` is a height and a width, multiples of `up`."""
     whole = isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n >= 1 for n in size)
     if not whole or any(n % up for n in size):
         multiples = "" if up == 1 else f", multiples of up = {up}"

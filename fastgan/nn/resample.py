@@ -1,4 +1,4 @@
-"""Filters between convolutions that change the size of an image without aliasing, or blur it, as layers."""
+"""Layers that blur an image, or change its size with a low-pass filter against aliasing."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ class _Resample(ExactFilter):
         self.register_filter(filter_of(type(self).__name__, "filter", filter), device)
 
     def reset_parameters(self) -> None:
-        """The filter that the layer was built with."""
+        """Sets the filter to that of the constructor."""
         self.reset_filter()
 
     def extra_repr(self) -> str:

@@ -28,7 +28,7 @@ class _Uses:
 
 
 _uses: weakref.WeakKeyDictionary[Any, dict[tuple[int, str], _Uses]] = weakref.WeakKeyDictionary()
-"""By checkpoint, as long as the graph holds it, and by a layer's id and weight: a layer may hold the graph."""
+"""Stored uses by checkpoint (weakly) and by the layer's id and weight: a layer may hold the graph."""
 
 
 def computed_again() -> bool:
@@ -37,13 +37,13 @@ def computed_again() -> bool:
 
 
 def remember(layer: nn.Module, name: str, vectors: tuple[Tensor, Tensor]) -> None:
-    """Keeps u and v of a layer's weight, which nobody will change, for the checkpoints that are running it."""
+    """Stores u and v of a layer's weight for the checkpoints that are running it; the tensors must not change."""
     for region in _regions():
         _keep(region, (id(layer), name), vectors)
 
 
 def recall(layer: nn.Module, name: str) -> tuple[Tensor, Tensor] | None:
-    """u and v when the layer was computed for the first time; None where nobody knows."""
+    """The u and v of the layer's first computation; None if they were not stored."""
     task, regions, key = private.current_backward_pass(), _regions(), (id(layer), name)
     for depth in reversed(range(len(regions))):  # those inside the one that is repeated run for the first time
         uses = _uses.get(regions[depth], {}).get(key)
@@ -62,7 +62,7 @@ def _keep(region: Any, key: tuple[int, str], vectors: tuple[Tensor, Tensor]) -> 
 
 
 def _regions() -> list[Any]:
-    """The checkpoints that run what runs now, the innermost first; each is the same object when it is repeated."""
+    """The running checkpoints, the innermost first; a checkpoint is the same object when it is repeated."""
     found = []
     if private.top_saved_tensors_hooks(False) is not None:
         found += [frame for pack in _pack_hooks() for frame in [_frame_behind(pack)] if frame is not None]

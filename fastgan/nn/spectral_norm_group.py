@@ -21,7 +21,7 @@ _LAYERS = (
 
 
 FindOperands = Callable[[nn.Module], Iterator[Operands]]
-"""Yields what the normalised weights of one layer (not of those below it) are computed from."""
+"""(layer) -> the inputs of the normalisations of its own weights (not of those below it)."""
 
 
 class SpectralNormGroup:
@@ -64,7 +64,7 @@ class SpectralNormGroup:
             )
 
     def remove(self) -> None:
-        """From now on every layer computes its own weight again."""
+        """Makes every layer compute its own weight again."""
         for hook in self._hooks:
             hook.remove()
 
@@ -98,7 +98,7 @@ def _submodule(root: nn.Module, path: str) -> list[nn.Module]:
 
 
 def parametrized(layer: nn.Module, kind: type[SpectralNorm] = SpectralNorm) -> Iterator[Operands]:
-    """The parameters of a layer whose only parametrization is a spectral norm of fastgan's."""
+    """Yields the parameters of a layer whose only parametrization is fastgan's spectral norm."""
     parametrizations = layer._modules.get("parametrizations")
     if parametrizations is None:
         return
@@ -157,7 +157,7 @@ def spectral_norm_(
 
 
 def _normalised(layer: nn.Module) -> bool:
-    """Whether the weight has a spectral norm of torch's or fastgan's."""
+    """Whether the weight has torch's or fastgan's spectral norm."""
     if not parametrize.is_parametrized(layer, "weight"):
         return False
     return any(isinstance(norm, TorchSpectralNorm) for norm in layer.parametrizations["weight"])  # type: ignore[index]
@@ -177,7 +177,7 @@ def _check_weight(path: str, layer: nn.Module) -> None:
 
 
 def adopt(module: nn.Module) -> None:
-    """Makes torch's spectral norms of a layer's parameters fastgan's, with their buffers."""
+    """Replaces torch's spectral norms of a layer's parameters by fastgan's, with their buffers."""
     if not parametrize.is_parametrized(module):
         return
     for name, parametrization in module.parametrizations.items():  # type: ignore[union-attr, operator]

@@ -32,7 +32,7 @@ class SpectralNorm(TorchSpectralNorm):
                 F.normalize(vector.normal_(), dim=0, eps=self.eps, out=vector)
 
     def operands(self, weight: Tensor) -> Operands:
-        """What an access would be computed from now."""
+        """The inputs of the normalisation of `weight`, as they are now."""
         iterations, buffers = self.n_power_iterations if self.training else 0, self._buffers
         u, v = cast(Tensor, buffers["_u"]), cast(Tensor, buffers["_v"])
         return Operands(self, "", weight, u, v, self.dim, iterations, self.eps, False, iterations > 0)
@@ -88,7 +88,7 @@ def load_older_keys(module: nn.Module, name: str) -> None:
 
 
 class _OlderKeys:
-    """weight_orig, weight_u and weight_v become parametrizations.weight.original, ...0._u and ...0._v."""
+    """Renames weight_orig, weight_u and weight_v to parametrizations.weight.original, ...0._u and ...0._v."""
 
     def __init__(self, name: str) -> None:
         self.name = name

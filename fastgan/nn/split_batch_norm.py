@@ -74,7 +74,7 @@ class SplitBatchNorm2d(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Weight 1 and bias 0; the moving averages start anew."""
+        """Sets weight 1 and bias 0, and restarts the moving averages."""
         if self.weight is not None and self.bias is not None:
             self.weight.fill_(1)
             self.bias.zero_()
@@ -94,7 +94,7 @@ class SplitBatchNorm2d(nn.Module):
 
 
 def fake_statistics(network: nn.Module) -> AbstractContextManager[None]:
-    """Inside, every `SplitBatchNorm2d` of the network uses and moves the statistics of generated samples.
+    """A context in which every `SplitBatchNorm2d` of the network uses and updates the statistics of fake samples.
 
     Of this network alone; may be nested.
 
@@ -108,7 +108,7 @@ def fake_statistics(network: nn.Module) -> AbstractContextManager[None]:
 
 
 def statistics_of(at: str, critic: Callable[..., Any]) -> AbstractContextManager[None]:
-    """The context in which a critic, with such layers or without, judges points of a gradient penalty or a loss.
+    """The context in which a critic is called at the points of a loss or penalty; for critics without such layers too.
 
     Points that are neither data nor samples (WGAN-GP's interpolates, DRAGAN's perturbed data) are normalised in
     training by their own batch, as every batch is, but move no averages, so that these stay what they say they are of.

@@ -15,7 +15,7 @@ from fastgan.ops.precision import compute_dtype
 
 
 class _Statistics(NamedTuple):
-    """Of a layer's input over the reference batch: mean and biased variance, [C], and the number of samples, []."""
+    """Statistics of a layer's input over the reference batch: mean, biased variance [C], and number of samples []."""
 
     mean: Tensor
     var: Tensor
@@ -82,7 +82,7 @@ class VirtualBatchNorm(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Weight 1 and bias 0; the reference batch is forgotten."""
+        """Sets weight 1 and bias 0, and forgets the reference batch."""
         if self.weight is not None and self.bias is not None:
             self.weight.fill_(1)
             self.bias.zero_()
@@ -100,7 +100,7 @@ class VirtualBatchNorm(nn.Module):
         return self._measure(x) if self._measuring else self._normalise(x, self._live or self._stored())
 
     def _measure(self, x: Tensor) -> Tensor:
-        """Keeps the statistics of the reference batch, and normalises it by them."""
+        """Normalises the reference batch by its own statistics, and stores them."""
         if self._live is not None:
             raise RuntimeError(
                 "VirtualBatchNorm: the reference batch came twice, expected a layer that the network calls once: it "
@@ -150,7 +150,7 @@ class VirtualBatchNorm(nn.Module):
         return torch.addcmul(shift.view(shape), exact, scale.view(shape)).to(x.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy is outside of `reference_batch`: it has the statistics without their graph, which nobody can copy."""
+        """State without the graph of the statistics, which cannot be copied: a copy is outside of `reference_batch`."""
         return {**vars(self), "_measuring": False, "_live": None}
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Which of the two methods differentiates a critic's penalties: one pass where it qualifies, unless told otherwise."""
+"""Chooses between one pass and double backward, and falls back to double backward where one pass fails."""
 
 import warnings
 from collections.abc import Callable, Sequence

@@ -23,7 +23,7 @@ from fastgan.penalties.programs import CompilerError, Program, call_kind, in_sho
 
 
 def backend_of(compile: bool | str) -> str:
-    """The backend's name.
+    """The name of the backend that the argument `compile` chooses.
 
     Raises:
         ValueError, TypeError: torch.compile has none of this name; it is no name.
@@ -152,7 +152,7 @@ _HERE = threading.local()
 
 
 class _Request:
-    """What is asked of the graph that dynamo is about to run in this thread, and its answer."""
+    """A call of a compiled network in this thread: its input, and what the graph found."""
 
     def __init__(self, x: Tensor, critic: Callable[..., Tensor], tell: Callable[[str], None]) -> None:
         self.x, self.critic, self.tell = x, critic, tell
@@ -191,7 +191,7 @@ class _Request:
         ]
 
     def _is_copied(self, constant: Tensor) -> bool:
-        """Samples, what the critic's next call may change, and what does not count its changes."""
+        """Whether a constant is copied: samples, buffers, and tensors without a version counter are."""
         return constant is self.x or constant.is_inference() or _memory(constant) in self._buffers
 
     @cached_property
@@ -200,12 +200,12 @@ class _Request:
 
 
 def _memory(tensor: Tensor) -> int:
-    """Tells apart what does not lie in the same memory."""
+    """A key that is equal for tensors in the same memory."""
     return tensor.untyped_storage()._cdata
 
 
 class _Untold(torch.autograd.Function):
-    """A tensor that the critic's forward has left somewhere, of which autograd was not told how it was made."""
+    """A tensor that the critic's forward has stored somewhere: it cannot be differentiated afterwards."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, anchor: Tensor, is_view: bool) -> Tensor:
@@ -224,7 +224,7 @@ class _Untold(torch.autograd.Function):
 
 @cache
 def _graphs_by(backend: str) -> Callable[[fx.GraphModule, Sequence[Any]], Callable[..., Any]]:
-    """What dynamo calls with a graph; what that returns, dynamo calls with the inputs at every step."""
+    """The backend that dynamo calls with a graph, and whose result it calls with the inputs at every step."""
 
     def take(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
         compiled: dict[Any, Graphs] = {}
@@ -244,7 +244,7 @@ def _graphs_by(backend: str) -> Callable[[fx.GraphModule, Sequence[Any]], Callab
 
 
 def _in_same_memory(inputs: Sequence[Any]) -> tuple[int, ...]:
-    """Which of the inputs lie in the same memory, which dynamo does not guard."""
+    """The groups of inputs that lie in the same memory, which dynamo does not guard."""
     first: dict[int, int] = {}
     return tuple(first.setdefault(_memory(t), i) if isinstance(t, Tensor) else -1 for i, t in enumerate(inputs))
 

@@ -1,4 +1,4 @@
-"""The critic's objective with its penalties, for whoever differentiates its gradient with respect to parameters."""
+"""`differentiable_critic_loss`: `critic_loss` for optimisers that differentiate its gradient again."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""F, X, T and W of a graph of operations, as two graphs cut where the loss comes in."""
+"""Traces the passes F, X, T and W of a network to two graphs, before and after the loss, and compiles them."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ class Graphs:
 
 
 def returned(network: fx.GraphModule) -> int | None:
-    """Which output is the critic's (`programs._call` marks it by an alias); None for a constant."""
+    """The index of the critic's output (`programs._call` marks it by an alias); None for a constant."""
     (outputs,) = next(node for node in network.graph.nodes if node.op == "output").args
     for i, node in enumerate(outputs):
         if isinstance(node, fx.Node) and node.target is aten.alias.default:
@@ -110,7 +110,7 @@ def returned(network: fx.GraphModule) -> int | None:
 
 
 def without_mark(network: fx.GraphModule) -> None:
-    """Takes out the alias that marks the critic's output."""
+    """Removes the alias that marks the critic's output."""
     for node in reversed(network.graph.nodes):
         if node.target is aten.alias.default:
             node.replace_all_uses_with(node.args[0])
@@ -120,7 +120,7 @@ def without_mark(network: fx.GraphModule) -> None:
 
 
 class _Part:
-    """A graph as the backend compiles it when it is first called, or by itself where that fails."""
+    """A graph that the backend compiles at its first call; it runs as it is where that fails."""
 
     def __init__(self, graph: fx.GraphModule, device: str, backend: str, tell: Callable[[str], None]) -> None:
         self.graph, self.device, self.backend, self.tell = graph, device, backend, tell

@@ -1,4 +1,4 @@
-"""Packed critics: their penalties are asked of the critic of whole packs, instead of single samples."""
+"""Packed critics (PacGAN): unwraps the critic of packs and packs the samples for it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ def of_packs(
     rest: Sequence[Any],
     *samples: Tensor,  # [B, C, ...] each
 ) -> tuple[Callable[..., Tensor], Callable[..., Tensor], tuple[Tensor, ...]]:  # samples [B / m, m C, ...]
-    """The network of packs inside its wrappers, and the packs, where the critic is packed; else unwrapped alone.
+    """Unwraps the critic; if it is a `PackedCritic`, returns the critic of packs and packs the samples.
 
     What packing judges is a sample of the m-fold product distribution, so a point of a penalty is a whole pack
     (Lin et al. 2018, arXiv:1712.04086, section 3).

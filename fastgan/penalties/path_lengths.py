@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 DECAY = 0.01
-"""How far the mean path length moves towards a batch's: Karras et al. 2020, arXiv:1912.04958, appendix B."""
+"""Weight of a batch in the moving mean of path lengths: Karras et al. 2020, arXiv:1912.04958, appendix B."""
 
 
 class StyledGenerator(Protocol):
-    """What the regularisation needs of a generator, such as `fastgan.models.StyleGAN2Generator`."""
+    """A generator that can be regularised, such as `fastgan.models.StyleGAN2Generator`."""
 
     def ws(self, z: Tensor) -> Tensor:
         """One w for each layer: [B, num_ws, w_dim]."""

@@ -1,4 +1,4 @@
-"""A critic's code under TorchDynamo, which reads it, hands its operations to a backend, and guards what it depended on.
+"""Compiles a critic's code with TorchDynamo, with the guards that Dynamo leaves out.
 
 Whatever the compiler cannot do raises `CompilerError` before the critic has done anything, so that the caller runs it
 without a compiler instead; a program tells of each reason once. What dynamo does not guard by itself is guarded here:
@@ -26,12 +26,12 @@ from fastgan._torch_private import (
 )
 
 KEPT = 16
-"""Compiled critics that are kept, the most recently used; each keeps its network alive."""
+"""Number of compiled critics that are cached; each keeps its network alive."""
 
 Result = TypeVar("Result")
 
 COMPILING = threading.RLock()
-"""Held where something may be compiled: PyTorch's tracers change the state of the process."""
+"""Lock that is held while something may be compiled: PyTorch's tracers change the state of the process."""
 
 
 class CompilerError(Exception):
@@ -43,11 +43,11 @@ class NotNowError(CompilerError):
 
 
 class _FullError(CompilerError):
-    """As many kinds of call have been compiled as dynamo keeps."""
+    """Dynamo's limit of compiled variants is reached."""
 
 
 class _NotCompiledError(Exception):
-    """Dynamo has left the critic's code to Python."""
+    """Dynamo ran the critic's code without compiling it."""
 
 
 def _attempt(compiled: Callable[..., Any], *args: Any) -> Any:
@@ -82,7 +82,7 @@ def _attempt(compiled: Callable[..., Any], *args: Any) -> Any:
 
 
 def in_short(error: Exception) -> str:
-    """The first line of what the compiler says, or of what it reports."""
+    """The first line of an error's message, or of the error that it wraps."""
     error = getattr(error, "inner_exception", error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
@@ -132,14 +132,14 @@ class Program:
         return result
 
     def _refusal(self, kind: Any) -> str | None:
-        """Why not to try, which dynamo would complain of each time."""
+        """The reason not to compile again what has failed; None to try."""
         if self._limit != _limit():  # what a warning asks for
             self._limit, self._full = _limit(), None
             self._refused.clear()
         return self._refused.get(kind, None if kind in self._known else self._full)
 
     def tell(self, reason: str) -> None:
-        """Warns of what runs without the compiler, once."""
+        """Warns, once for each reason, that the critic runs without the compiler."""
         if reason not in self.told:
             self.told.add(reason)
             warnings.warn(
@@ -170,7 +170,7 @@ def check_modes() -> None:
 
 
 def call_kind(critic: Callable[..., Tensor], *args: Any) -> Any:
-    """Calls that compile, or fail to, alike."""
+    """A key of a call: calls with equal keys compile, or fail to, alike."""
     shapes = ((tuple(a.shape), a.dtype) if isinstance(a, Tensor) else type(a) for a in args)
     return getattr(critic, "training", None), *shapes
 
@@ -219,7 +219,7 @@ def program_of(critic: Callable[..., Tensor], backend: Any) -> Program:
 
 
 def _methods(owner: Any) -> list[Any]:
-    """Its modules' methods and their code: dynamo does not notice when another is put in the place of one."""
+    """The methods of its modules and their code: dynamo does not notice when a method is replaced."""
     if not isinstance(owner, nn.Module):
         return []
     classes = {base for module in owner.modules() for base in type(module).__mro__} - {nn.Module, object}

@@ -1,4 +1,4 @@
-"""What `critic_loss` returns: the number to differentiate, with its parts."""
+"""`CriticLoss`, the scalar that `critic_loss` returns, with its parts as attributes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ class CriticLoss(Tensor):
 
 
 class GeneratorSide:
-    """What a simultaneous generator update needs of the critic's step: see `generator_loss_from`."""
+    """The part of the critic's step that a simultaneous generator update needs: see `generator_loss_from`."""
 
     def __init__(
         self, fake: Tensor, gradient: Tensor | None, objective: "Loss | Any", separate: Callable[[], bool]
@@ -56,7 +56,7 @@ class GeneratorSide:
 
 
 def with_parts(total: Tensor, **parts: Any) -> CriticLoss:
-    """The scalar `total`, carrying its parts; differentiable unless autograd is off."""
+    """The scalar `total` with its parts as attributes; differentiable unless autograd is off."""
     result = total.as_subclass(CriticLoss) if torch.is_grad_enabled() else total.detach().as_subclass(CriticLoss)
     for name, value in parts.items():
         setattr(result, name, value)
@@ -114,7 +114,7 @@ def sum_of_terms(
 
 
 def named(penalties: Any) -> dict[str, Any]:
-    """Penalties by unique names."""
+    """The penalties by their names; a second one of a name gets a number (`r1_2`)."""
     found: dict[str, Any] = {}
     for penalty in penalties:
         name, i = penalty.name, 2

@@ -22,11 +22,11 @@ from fastgan.penalties.lean import lean_derivatives
 from fastgan.penalties.penalty import Penalty
 
 Witness = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Features of points, of data and of samples to a number for each point: `fastgan.losses.Loss.witness`."""
+"""(features of points, of data, of samples) -> a number for each point: `fastgan.losses.Loss.witness`."""
 
 
 def check_witness(owner: str, loss: Loss, penalties: Mapping[str, Penalty]) -> None:
-    """Raises ValueError for penalties of several numbers that no witness makes one of: of which would they be?"""
+    """Raises ValueError for penalties on a loss of several numbers per sample that has no witness function."""
     if penalties and loss.witness is None and loss.output not in ("logit", "error"):
         raise ValueError(
             f"{owner}: penalties is {tuple(penalties.values())}, expected () for {loss.name}, a loss of {loss.output} "

@@ -1,4 +1,4 @@
-"""Regularisers that are no penalties of the critic's input gradient: functions of parameters and losses."""
+"""Regularisers other than gradient penalties: functions of parameters and losses."""
 
 from fastgan.regularisers.clip_weights import clip_weights_
 from fastgan.regularisers.entropy import GaussianHead, entropy_surrogate, latent_posterior

@@ -70,7 +70,7 @@ def add_orthogonal_gradient_(
 
 
 def _weights(owner: str, module: nn.Module, exclude: Iterable[nn.Module | Tensor]) -> list[tuple[Tensor, int, bool]]:
-    """(parameter, groups, whether its outputs are the second dimension), for each that is regularised."""
+    """(parameter, groups, whether it is a transposed convolution's) for each regularised parameter."""
     excluded = set(_identities(owner, exclude))
     kinds = {id(w): kind for layer in module.modules() if (kind := _kind(layer)) for w in layer.parameters()}
     weights = [w for w in module.parameters() if w.ndim >= 2 and id(w) not in excluded]
@@ -106,7 +106,7 @@ def _filters(w: Tensor, groups: int, transposed: bool) -> Tensor:
 
 
 def _as_weight(filters: Tensor, w: Tensor, transposed: bool) -> Tensor:
-    """The way back from `_filters` to the shape of w."""
+    """The inverse of `_filters`: filters in the shape of w."""
     if not transposed:
         return filters.reshape(w.shape)
     inputs = w.shape[0] // filters.shape[0]

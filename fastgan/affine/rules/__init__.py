@@ -34,7 +34,7 @@ RULES: dict[Any, Rule] = {
 }
 
 FUNCTIONS: frozenset[type] = activation.FUNCTIONS | convolution.FUNCTIONS | refused.FUNCTIONS | spatial.FUNCTIONS
-"""The autograd.Functions whose one private operation has a rule, and whose backward is known to be its derivative."""
+"""The autograd.Functions of fastgan that rules know: each runs one private operation that has a rule."""
 
 aten = torch.ops.aten
 
@@ -58,7 +58,7 @@ ADDITIONS = frozenset(
         *(aten.cat.default, aten.stack.default, aten.where.self, aten.masked_fill.Tensor),
     }
 )
-"""Operations that add a constant, or put it beside the input: autograd saves none."""
+"""Operations that add or concatenate a constant, which autograd does not save: the recorder copies it."""
 
 
 def _in_place() -> dict[Any, Any]:

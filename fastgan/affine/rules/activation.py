@@ -1,4 +1,4 @@
-"""relu, leaky_relu and bias_act: hot, so their masks are kept in one bit per element and replayed by fused kernels.
+"""Rules for relu, leaky_relu and bias_act: one mask bit per element, replayed by fused kernels.
 
 At a kink the slope is PyTorch's: that of the negative side.
 """
@@ -35,7 +35,7 @@ class Shape:
 
 
 class FusedActivation(Node):
-    """The activation by fused kernels; the bias may have been that of the convolution before it (`Tape.finish`)."""
+    """The activation by fused kernels; it may take over the bias of the convolution before it (`Tape.finish`)."""
 
     def __init__(self, x: Value, b: Tensor | None, passes: FrozenPasses, shape: Shape, slot: Slot | None) -> None:
         super().__init__([x], (), (slot,))
@@ -74,7 +74,7 @@ class FusedActivation(Node):
 
 
 class PlainActivation(Node):
-    """The same in torch's own operations, for a compiler to fuse and for samples that do not come first."""
+    """The same in torch's operations: for a compiler to fuse, and where the batch dimension is not the first."""
 
     def __init__(self, x: Value, b: Tensor | None, pre: Tensor, y: Tensor, shape: Shape, slot: Slot | None) -> None:
         super().__init__([x], (), (slot,))

@@ -1,4 +1,4 @@
-"""Sums, differences and products with constants, broadcast as PyTorch does it."""
+"""Rules for sums, differences and products with constants, with broadcasting."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Convolution of any dimension, grouped or transposed: the operation that decides what a step costs."""
+"""Rules for convolutions of any dimension, grouped or transposed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -46,7 +46,7 @@ class Convolution(Node):
         return (dx,)
 
     def _is_stem(self, delta: Tensor) -> bool:
-        """A strided convolution of few channels, an image's: on the CPU its data gradient is faster by columns."""
+        """Whether it is a strided convolution of few channels, whose data gradient is faster by columns on the CPU."""
         stride, padding, dilation, transposed, _, groups, _ = self.config
         plain = groups == 1 and not transposed and set(dilation) == {1} and len(stride) == len(padding) == 2
         return plain and delta.device.type == "cpu" and delta.ndim == 4 and self.shape[1] <= 4 and set(stride) != {1}
@@ -104,7 +104,7 @@ def convolution(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) ->
 
 
 def conv3x3(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """fastgan's own 3x3 convolution, as the forward pass of a `convolution` calls it."""
+    """Rule of fastgan's 3x3 convolution, which `fastgan.ops.convolution` calls."""
     x, weight, bias, padding, turned = args
     if turned:
         raise NotAffineError("a gradient to the input of a convolution")
@@ -113,7 +113,7 @@ def conv3x3(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Ten
 
 
 def conv1x1(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """The 1x1 convolution, likewise."""
+    """Rule of fastgan's 1x1 convolution."""
     x, weight, bias, turned = args
     if turned:
         raise NotAffineError("a gradient to the input of a convolution")
@@ -122,14 +122,14 @@ def conv1x1(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Ten
 
 
 def conv_stride2(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """fastgan's own convolution of stride 2, likewise."""
+    """Rule of fastgan's convolution of stride 2."""
     x, weight, bias, padding = args
     config = Config((2, 2), (padding, padding), (1, 1), False, (0, 0), 1, "minimal filtering")
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 
 def conv_stride2_transposed(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """And its transpose, which is the gradient to an input as well: linear in the same tensor."""
+    """Rule of its transpose, which is also its gradient with respect to the input."""
     y, weight, bias, size, padding = args
     least = passes.conv_stride2.transposed_size(y, weight, padding, (0, 0))
     ends = tuple(a - b for a, b in zip(size, least, strict=True))

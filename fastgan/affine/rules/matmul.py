@@ -1,4 +1,4 @@
-"""Matrix products: linear layers and products with per-sample weights."""
+"""Rules for matrix products: linear layers and products with per-sample weights."""
 
 from collections.abc import Sequence
 from typing import Any

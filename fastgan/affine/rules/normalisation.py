@@ -1,4 +1,4 @@
-"""Batch normalisation in evaluation mode, where its statistics are constants."""
+"""Rules for batch normalisation in evaluation mode, where its statistics are constants."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Other piecewise linear functions: each element passes with a frozen slope or is a frozen constant.
+"""Rules for the other piecewise linear functions: each element has a frozen slope or is a frozen constant.
 
 At a kink the slope is PyTorch's: zero for abs, hardtanh and threshold, one for clamp; for prelu that of the negative
 side in the first derivative and of the positive side in the second (docs/kinks.md).

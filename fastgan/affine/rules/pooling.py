@@ -1,4 +1,4 @@
-"""Maxima: which element is chosen is locally constant, so they select."""
+"""Rules for maxima (max pooling, max, maximum): the choice of element is locally constant, so it is frozen."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +31,7 @@ class Gather(Node):
 
 
 def max_pool(positions: int) -> Any:
-    """max_pool with indices, which count through the positions of each map."""
+    """Rule of max_pool with indices, which count the positions of each feature map."""
 
     def rule(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
         value = recorder.value(args[0])

@@ -1,4 +1,4 @@
-"""Sums and means over dimensions other than the samples'."""
+"""Rules for sums and means over dimensions other than the batch."""
 
 import math
 from collections.abc import Sequence

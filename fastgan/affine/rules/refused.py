@@ -1,4 +1,4 @@
-"""fastgan's own operations that couple the samples of a batch: refused in so many words."""
+"""Rules that refuse fastgan's operations which couple the samples of a batch, with a message of their own."""
 
 from typing import Any, NoReturn
 

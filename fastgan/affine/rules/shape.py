@@ -1,4 +1,4 @@
-"""Views, slices, concatenations, copies and casts: what moves elements and computes nothing."""
+"""Rules for operations that move elements and compute nothing: views, slices, concatenations, copies, casts."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -59,7 +59,7 @@ def transpose(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> T
 
 
 def same_place(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """clone, contiguous, casts: the elements stay where they are."""
+    """Rule of clone, contiguous and casts: the elements stay where they are."""
     value = recorder.value(args[0])
     result = func(*args, **kwargs)
     dtype, before = result.dtype, value.dtype
@@ -83,7 +83,7 @@ def expand(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tens
 
 
 def along_a_dim(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """slice, index_select, flip, roll, cumsum: linear, and harmless along any dimension but the samples'."""
+    """Rule of slice, index_select, flip, roll and cumsum, along any dimension but the batch."""
     value = recorder.value(args[0])
     names = [a.name for a in func._schema.arguments]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -122,7 +122,7 @@ def squeeze(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Ten
 
 
 def split(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> list[Tensor]:
-    """Each part is a node of its own."""
+    """Rule of split and the like: each part is a node of its own."""
     value = recorder.value(args[0])
     dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % len(value.shape)
     untouched(len(value.shape), value.batch, [dim], str(func))

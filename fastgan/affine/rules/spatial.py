@@ -1,4 +1,4 @@
-"""Resampling, padding and average pooling: linear operations on the positions of each map by itself."""
+"""Rules for linear operations on each feature map by itself: resampling, padding, average pooling."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ FUNCTIONS: frozenset[type] = frozenset({_Upfirdn2d})
 
 
 def _positions(func: Any) -> int:
-    """How many trailing dimensions an operation such as upsample_bilinear2d works along."""
+    """The number of trailing dimensions that an operation such as upsample_bilinear2d works along."""
     return next(n for n in (3, 2, 1) if f"{n}d" in func._schema.name)
 
 
@@ -60,14 +60,14 @@ def upsample(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Te
 
 
 def shuffle(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """pixel_shuffle and its inverse work along the last three dimensions."""
+    """Rule of pixel_shuffle and its inverse, which work along the last three dimensions."""
     value = recorder.value(args[0])
     _leave_samples_alone(value, 3)
     return linear(recorder, func, args, kwargs, value.batch)
 
 
 def unfold(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """im2col and col2im: [B, ...] -> [B, ...]."""
+    """Rule of im2col and col2im: [B, ...] -> [B, ...]."""
     value = recorder.value(args[0])
     if value.batch.dim != 0 or len(value.shape) != (4 if func is aten.im2col.default else 3):
         raise NotAffineError(f"{func} works along the samples")
@@ -133,7 +133,7 @@ def upfirdn2d(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> T
 
 
 def _by_slices(x: Value) -> bool:
-    """Whether slices are the faster way, and as accurate: half precision would round each sum."""
+    """Whether sums of slices are faster and as accurate as the operation: half precision would round each sum."""
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
@@ -153,7 +153,7 @@ def resampled_by_slices(u: Tensor) -> Tensor:
 
 
 def halved_back(delta: Tensor) -> Tensor:
-    """The transpose of both."""
+    """The transpose of `pooled_by_slices` and `resampled_by_slices`."""
     quarter = delta * 0.25
     gradient = delta.new_empty((*delta.shape[:-2], 2 * delta.shape[-2], 2 * delta.shape[-1]))
     for i in (0, 1):

@@ -1,4 +1,4 @@
-"""`install` and `uninstall`: the functions of an imported code base, by their names, on fastgan's ops and back."""
+"""`install` and `uninstall`: replace an imported code base's functions by fastgan's ops, and put them back."""
 
 import functools
 import inspect
@@ -81,7 +81,7 @@ def installed(op: str = "op") -> Iterator[InstallReport]:
 
 
 class _Installation:
-    """What was replaced by what, and the hook that waits for further modules."""
+    """The replacements of one `install`, and its hook for later imports."""
 
     def __init__(self, op: str) -> None:
         self.op = op
@@ -156,7 +156,7 @@ class _Installation:
         return functools.wraps(original)(replacement), reason
 
     def undo(self) -> InstallReport:
-        """Also of what was begun, or undone in part."""
+        """Undoes the installation; also one that stopped half-way."""
         if self.finder in sys.meta_path:
             sys.meta_path.remove(self.finder)
         report = InstallReport("uninstall")
@@ -179,7 +179,7 @@ class _Installation:
         return report
 
     def forget_provided(self, report: InstallReport) -> None:
-        """Takes the package whose modules were provided out of sys.modules: its next import runs the original."""
+        """Removes the provided modules from sys.modules: the next import runs the originals."""
         if not self.provided:
             return
         for name in [name for name in sys.modules if name == self.op or name.startswith(self.op + ".")]:

@@ -1,4 +1,4 @@
-"""Moving tensors between two namings of the same network, complete and checked, in either direction."""
+"""Renames the tensors of a state dict between two namings of one network, checking that none is missing."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -79,13 +79,13 @@ class Naming:
 
 
 def numbers(state: Iterable[str], pattern: str) -> list[int]:
-    """The numbers that a pattern's group has in the names, in order."""
+    """The sorted numbers that the group of a pattern matches in the names."""
     found = (re.fullmatch(pattern, name) for name in state)
     return sorted({int(match[1]) for match in found if match})
 
 
 def check_state(argument: str, state: object) -> None:
-    """Raises TypeError for what is no state dict."""
+    """Raises TypeError unless it is a mapping of names to tensors."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         what = type(state).__name__
         if isinstance(state, Mapping):
@@ -94,7 +94,7 @@ def check_state(argument: str, state: object) -> None:
 
 
 def some(names: Iterable[str]) -> str:
-    """A few of the names and how many more."""
+    """The first names, and the number of the rest."""
     listed = sorted(names)
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 

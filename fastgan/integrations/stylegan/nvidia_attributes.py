@@ -1,4 +1,4 @@
-"""What a network of NVIDIA's computes with besides its tensors: carried over to ours, or refused by name.
+"""Reads the settings of NVIDIA's networks that are no tensors; raises for those that our networks do not have.
 
 Their layers keep these numbers as attributes, many of which are defaults of a constructor and stand in none of its
 arguments (stylegan3 clamps at 256 by default, stylegan2-ada not at all).
@@ -13,7 +13,7 @@ from torch import nn
 from fastgan.integrations.stylegan.pickled import Network
 
 CONTAINERS = frozenset({"Generator", "SynthesisNetwork", "MappingNetwork", "Discriminator"})
-"""Their classes that compute with nothing but what is inside them."""
+"""Their classes without settings of their own."""
 
 _SQRT2 = 2**0.5
 _MAPPING_RATE = 0.01  # of the mapping network's learning rate, in our MappingNetwork
@@ -36,7 +36,7 @@ class Part(NamedTuple):
 
 
 def nvidia_settings(network: Network | nn.Module) -> dict[str, Any]:
-    """The arguments of `build_generator` or `build_critic` that no tensor of a network tells.
+    """The arguments of `build_generator` or `build_critic` that cannot be read off a network's tensors.
 
         record = read_pickle("network.pkl")["G_ema"]
         generator = build_generator(from_nvidia(record.state_dict), **nvidia_settings(record))
@@ -117,7 +117,7 @@ def _expected(part: Part) -> dict[str, Any]:
 
 
 def _clamp(parts: list[Part]) -> float | None:
-    """The one bound of all layers that have one in our networks."""
+    """The clamp that all layers share; raises if they have different ones."""
     found: dict[str, Any] = {}
     for part in parts:
         if part.kind == "Conv2dLayer" and part.path.endswith(".skip"):

@@ -1,4 +1,4 @@
-"""State dicts of stylegan2-ada-pytorch's and stylegan3's StyleGAN2 networks, and ours."""
+"""Converts state dicts between fastgan's StyleGAN2 and NVIDIA's (stylegan2-ada-pytorch, stylegan3)."""
 
 from torch import Tensor
 
@@ -35,9 +35,9 @@ def from_nvidia(state_dict: State) -> dict[str, Tensor]:
         raise ValueError(f"from_nvidia: the network is conditional, it has {names}; expected one without labels")
     if "synthesis.b4.const" in state_dict:
         levels = len(numbers(state_dict, r"synthesis\.b(\d+)\.conv1\.weight"))
-        return generator(levels, len(numbers(state_dict, r"mapping\.fc(\d+)\.weight"))).to_ours(state_dict)
+        return generator_naming(levels, len(numbers(state_dict, r"mapping\.fc(\d+)\.weight"))).to_ours(state_dict)
     if "b4.out.weight" in state_dict:
-        moved = critic(len(numbers(state_dict, r"b(\d+)\.conv0\.weight")) + 1).to_ours(state_dict)
+        moved = critic_naming(len(numbers(state_dict, r"b(\d+)\.conv0\.weight")) + 1).to_ours(state_dict)
         group_size(moved)
         return moved
     raise ValueError(
@@ -56,9 +56,9 @@ def to_nvidia(state_dict: State) -> dict[str, Tensor]:
     """
     if is_generator(state_dict):
         check_square("to_nvidia", state_dict)
-        return generator(*generator_sizes(state_dict)).to_theirs(state_dict)
+        return generator_naming(*generator_sizes(state_dict)).to_theirs(state_dict)
     check_statistic("to_nvidia", state_dict)
-    return critic(critic_levels(state_dict)).to_theirs(state_dict)
+    return critic_naming(critic_levels(state_dict)).to_theirs(state_dict)
 
 
 def check_square(function: str, state: State) -> None:
@@ -74,7 +74,7 @@ def check_statistic(function: str, state: State) -> None:
         raise ValueError(f"{function}: the critic has no minibatch standard deviation, expected group_size > 0")
 
 
-def generator(levels: int, mapping_layers: int) -> Naming:
+def generator_naming(levels: int, mapping_layers: int) -> Naming:
     """A generator with so many resolutions and layers of the mapping network."""
     pairs = [NamePair("mapping.w_avg", "mapping.w_avg"), NamePair("synthesis.b4.const", "synthesis.const")]
     for i in range(mapping_layers):
@@ -92,7 +92,7 @@ def generator(levels: int, mapping_layers: int) -> Naming:
     return Naming("NVIDIA's generator", tuple(pairs), dict.fromkeys(filters, 1.0), tuple(our_filters))
 
 
-def critic(levels: int) -> Naming:
+def critic_naming(levels: int) -> Naming:
     """A critic with so many resolutions."""
     top = f"b{4 << levels - 1}"
     pairs = [NamePair(f"{top}.fromrgb.{name}", f"from_rgb.{name}") for name in LAYER]

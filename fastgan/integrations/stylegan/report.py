@@ -1,4 +1,4 @@
-"""What `install` did to a code base, name by name."""
+"""`InstallReport`: what `install` did to a code base, a row for each name."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ class InstallReport:
     rows: dict[str, InstallRow] = field(default_factory=dict)
 
     def add(self, row: InstallRow) -> None:
-        """Says what became of a name, in place of what was said before."""
+        """Sets the row of a name."""
         self.rows[row.name] = row
 
     def names(self, state: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""State dicts of rosinality's stylegan2-pytorch, and ours."""
+"""Converts state dicts between fastgan's StyleGAN2 and rosinality's stylegan2-pytorch."""
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ def from_rosinality(state_dict: State, latent_avg: Tensor | None = None) -> dict
     check_state("from_rosinality: state_dict", state_dict)
     if "input.input" in state_dict:
         levels = len(numbers(state_dict, r"to_rgbs\.(\d+)\.conv\.weight")) + 1
-        naming = generator(levels, len(numbers(state_dict, r"style\.(\d+)\.weight")))
+        naming = generator_naming(levels, len(numbers(state_dict, r"style\.(\d+)\.weight")))
         moved = naming.to_ours(state_dict)
         return {**moved, "mapping.w_avg": _mean_w(moved, latent_avg)}
     if "final_linear.1.weight" not in state_dict:
@@ -39,7 +39,7 @@ def from_rosinality(state_dict: State, latent_avg: Tensor | None = None) -> dict
         )
     if latent_avg is not None:
         raise ValueError("from_rosinality: latent_avg is given with a discriminator's state dict, expected None")
-    moved = critic(len(numbers(state_dict, r"convs\.(\d+)\.conv1\.0\.weight")) + 1).to_ours(state_dict)
+    moved = critic_naming(len(numbers(state_dict, r"convs\.(\d+)\.conv1\.0\.weight")) + 1).to_ours(state_dict)
     group_size(moved)
     return moved
 
@@ -66,14 +66,14 @@ def to_rosinality(state_dict: State) -> dict[str, Tensor]:
     if not is_generator(state_dict):
         check_statistic("to_rosinality", state_dict)
         _check_rgb(state_dict["from_rgb.weight"].shape[1])
-        return critic(critic_levels(state_dict)).to_theirs(state_dict)
+        return critic_naming(critic_levels(state_dict)).to_theirs(state_dict)
     check_square("to_rosinality", state_dict)
     w_dim, z_dim = state_dict["mapping.layers.0.weight"].shape
     if z_dim != w_dim:
         raise ValueError(f"to_rosinality: z has {z_dim} numbers and w {w_dim}, expected as many")
     _check_rgb(state_dict["synthesis.blocks.0.to_rgb.weight"].shape[0])
     rest = {name: value for name, value in state_dict.items() if name != "mapping.w_avg"}
-    return generator(*generator_sizes(state_dict)).to_theirs(rest)
+    return generator_naming(*generator_sizes(state_dict)).to_theirs(rest)
 
 
 def _check_rgb(channels: int) -> None:
@@ -81,7 +81,7 @@ def _check_rgb(channels: int) -> None:
         raise ValueError(f"to_rosinality: the images have {channels} channels, expected 3")
 
 
-def generator(levels: int, mapping_layers: int) -> Naming:
+def generator_naming(levels: int, mapping_layers: int) -> Naming:
     """A generator with so many resolutions and layers of the mapping network."""
     pairs = [NamePair("input.input", "synthesis.const", before=1)]
     for i in range(mapping_layers):
@@ -122,7 +122,7 @@ def _affine(theirs: str, ours: str) -> list[NamePair]:
     return [NamePair(f"{theirs}.conv.modulation.{name}", f"{ours}.affine.{name}") for name in LAYER]
 
 
-def critic(levels: int) -> Naming:
+def critic_naming(levels: int) -> Naming:
     """A critic with so many resolutions."""
     pairs = [NamePair("convs.0.0.weight", "from_rgb.weight"), NamePair("convs.0.1.bias", "from_rgb.bias")]
     filters, our_filters = [], []

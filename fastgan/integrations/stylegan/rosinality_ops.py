@@ -36,7 +36,7 @@ def make_forward(fallback: Fallback) -> Callable[..., Tensor]:
 
 
 def _declined(input: object, bias: Tensor | None, negative_slope: float) -> tuple[str, object, str] | None:
-    """Which argument our op does not take, what it is and what it should be."""
+    """(argument, its value, the expected) that fastgan's op does not take; None if it takes all."""
     if not isinstance(input, Tensor) or not input.is_floating_point():
         return "input", kind(input), "floating-point tensors"
     if bias is not None and bias.ndim != 1:

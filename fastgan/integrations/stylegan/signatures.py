@@ -1,4 +1,4 @@
-"""Whether a function is the one that we know by its name: forks keep names and change what is behind them."""
+"""Compares a function's signature with its replacement's: forks keep names and change their meaning."""
 
 import inspect
 from collections.abc import Callable
