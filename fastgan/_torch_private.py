@@ -16,25 +16,33 @@ from torch.autograd.function import BackwardCFunction as BackwardCFunction
 from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef
 from torch.nn.modules import module as _modules
 from torch.nn.utils.parametrizations import _SpectralNorm
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils import _pytree, checkpoint
+from torch.utils import _python_dispatch, _pytree, checkpoint
 from torch.utils._device import DeviceContext as DeviceContext
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
-from torch.utils._python_dispatch import _get_current_dispatch_mode, _get_current_dispatch_mode_stack
+
+
+def _part(owner: Any, name: str) -> Any:
+    """A private function of PyTorch; where it is gone, a function that raises RuntimeError when it is called."""
+
+    def gone(*args: Any) -> Any:
+        raise RuntimeError(f"fastgan needs {owner.__name__}.{name}, which PyTorch {torch.__version__} does not have")
+
+    return getattr(owner, name, gone)
+
 
 # --- autograd ---------------------------------------------------------------------------------------------------------
 
-current_backward_pass: Callable[[], int] = torch._C._current_graph_task_id
+current_backward_pass: Callable[[], int] = _part(torch._C, "_current_graph_task_id")
 """The number of the backward pass that is running; -1 outside of one."""
 
-current_backward_node: Callable[[], Any] = torch._C._current_autograd_node
+current_backward_node: Callable[[], Any] = _part(torch._C, "_current_autograd_node")
 """The node of autograd's graph whose backward is running; None outside of one."""
 
-top_saved_tensors_hooks: Callable[[bool], Any] = torch._C._autograd._top_saved_tensors_default_hooks
+top_saved_tensors_hooks: Callable[[bool], Any] = _part(torch._C._autograd, "_top_saved_tensors_default_hooks")
 """(pack, unpack) of the innermost `saved_tensors_hooks`, or None. Called with False: not while tracing."""
 
-push_saved_tensors_hooks: Callable[..., None] = torch._C._autograd._push_saved_tensors_default_hooks
-pop_saved_tensors_hooks: Callable[[], None] = torch._C._autograd._pop_saved_tensors_default_hooks
+push_saved_tensors_hooks: Callable[..., None] = _part(torch._C._autograd, "_push_saved_tensors_default_hooks")
+pop_saved_tensors_hooks: Callable[[], None] = _part(torch._C._autograd, "_pop_saved_tensors_default_hooks")
 
 CheckpointFrame: type | None = getattr(checkpoint, "_CheckpointFrame", None)
 """One run of `torch.utils.checkpoint` without re-entry; None where PyTorch has no such class."""
@@ -54,19 +62,19 @@ def in_forward_mode() -> bool:
 
 # --- what sees the calls of torch's functions -------------------------------------------------------------------------
 
-dispatch_mode_count: Callable[[], int] = torch._C._len_torch_dispatch_stack
+dispatch_mode_count: Callable[[], int] = _part(torch._C, "_len_torch_dispatch_stack")
 """The number of active dispatch modes."""
 
-dispatch_modes: Callable[[], list[Any]] = _get_current_dispatch_mode_stack
+dispatch_modes: Callable[[], list[Any]] = _part(_python_dispatch, "_get_current_dispatch_mode_stack")
 """The active dispatch modes, the innermost last."""
 
-innermost_dispatch_mode: Callable[[], Any] = _get_current_dispatch_mode
-function_modes: Callable[[], list[Any]] = _get_current_function_mode_stack
-functorch_is_active: Callable[[], bool] = torch._C._are_functorch_transforms_active
+innermost_dispatch_mode: Callable[[], Any] = _part(_python_dispatch, "_get_current_dispatch_mode")
+function_modes: Callable[[], list[Any]] = _part(torch.overrides, "_get_current_function_mode_stack")
+functorch_is_active: Callable[[], bool] = _part(torch._C, "_are_functorch_transforms_active")
 """Whether a transform of torch.func is running."""
 
-is_functorch_wrapped: Callable[[torch.Tensor], bool] = torch._C._functorch.is_functorch_wrapped_tensor
-no_torch_function: Any = torch._C._disabled_torch_function_impl
+is_functorch_wrapped: Callable[[torch.Tensor], bool] = _part(torch._C._functorch, "is_functorch_wrapped_tensor")
+no_torch_function: Any = _part(torch._C, "_disabled_torch_function_impl")
 """The `__torch_function__` of a subclass of Tensor that is an ordinary tensor for every function."""
 
 # --- modules ----------------------------------------------------------------------------------------------------------
@@ -117,12 +125,12 @@ tree_flatten: Callable[..., Any] = _pytree.tree_flatten
 tree_unflatten: Callable[..., Any] = _pytree.tree_unflatten
 tree_leaves: Callable[..., list[Any]] = _pytree.tree_leaves
 
-foreach_add: Callable[..., Any] = torch._foreach_add
-foreach_clamp_max_: Callable[..., None] = torch._foreach_clamp_max_
-foreach_clamp_min_: Callable[..., None] = torch._foreach_clamp_min_
-foreach_copy_: Callable[..., None] = torch._foreach_copy_
-foreach_lerp: Callable[..., Any] = torch._foreach_lerp
-foreach_mul: Callable[..., Any] = torch._foreach_mul
+foreach_add: Callable[..., Any] = _part(torch, "_foreach_add")
+foreach_clamp_max_: Callable[..., None] = _part(torch, "_foreach_clamp_max_")
+foreach_clamp_min_: Callable[..., None] = _part(torch, "_foreach_clamp_min_")
+foreach_copy_: Callable[..., None] = _part(torch, "_foreach_copy_")
+foreach_lerp: Callable[..., Any] = _part(torch, "_foreach_lerp")
+foreach_mul: Callable[..., Any] = _part(torch, "_foreach_mul")
 
 # --- torch.compile ----------------------------------------------------------------------------------------------------
 

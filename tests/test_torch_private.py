@@ -300,3 +300,9 @@ FILES = sorted(
 
 def test_no_other_file_reaches_for_a_private_part():
     assert {str(path): found for path in FILES if (found := reached(path))} == {}
+
+
+def test_a_part_that_is_gone_is_named_when_it_is_needed():
+    gone = private._part(torch.overrides, "_no_such_function")
+    with pytest.raises(RuntimeError, match=r"fastgan needs torch\.overrides\._no_such_function, which PyTorch "):
+        gone()

@@ -16,7 +16,7 @@ def features(
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")] = Path("features.safetensors"),
     data: Annotated[str | None, typer.Option(help="Images, as for `train`. (default: those of the run)")] = None,
     n: Annotated[int | None, typer.Option(min=1, help="Number of images, chosen at random. (default: all)")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice of images.")] = 0,
     device: Device = "auto",
 ) -> None:
     """Write the features of the critic's penultimate layer for real images.

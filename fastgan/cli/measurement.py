@@ -12,9 +12,9 @@ from fastgan.metrics import (
     evaluate_patches,
     evaluate_stacked_digits,
 )
-from fastgan.metrics.digits import HALF
+from fastgan.metrics.digits import HALF_OF_DIGITS
 from fastgan.metrics.pyramid import SMALLEST
-from fastgan.metrics.stacked_digits import SAMPLES
+from fastgan.metrics.stacked_digits import STACKED_SAMPLES
 from fastgan.train import TrainedGenerator, training_images
 
 EvaluationReport = DigitsReport | StackedDigitsReport | PatchReport
@@ -22,7 +22,7 @@ EvaluationReport = DigitsReport | StackedDigitsReport | PatchReport
 
 def usual_samples(generator: TrainedGenerator) -> int:
     """The default number of samples: 2,000, or 26,000 for stacked digits, whose 1,000 modes are counted."""
-    return SAMPLES if generator.config.data == STACKED_DIGITS else 2000
+    return STACKED_SAMPLES if generator.config.data == STACKED_DIGITS else 2000
 
 
 def measure(generator: TrainedGenerator, n: int, seed: int) -> EvaluationReport:
@@ -40,8 +40,8 @@ def measure(generator: TrainedGenerator, n: int, seed: int) -> EvaluationReport:
     if data == STACKED_DIGITS:
         return evaluate_stacked_digits(_finite(generator.sample(n, seed)))
     if data == DIGITS and (channels, height, width) == (1, 8, 8):
-        if n < HALF:
-            raise UserError(f"--n is {n}, expected at least {HALF}, half of the digits")
+        if n < HALF_OF_DIGITS:
+            raise UserError(f"--n is {n}, expected at least {HALF_OF_DIGITS}, half of the digits")
         asked = generator.labels(n, seed) if generator.classes else None
         return evaluate_digits(_finite(generator.sample(n, seed, labels=asked)), asked)
     if min(height, width) < SMALLEST:

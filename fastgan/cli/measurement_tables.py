@@ -7,7 +7,7 @@ from fastgan.cli.measurement import EvaluationReport
 from fastgan.metrics import ClassificationAccuracy, DigitsReport, PatchDistance, PatchReport, StackedDigitsReport
 from fastgan.metrics.agreement import ClassAgreement
 from fastgan.metrics.coverage import CONFIDENT, COVERED
-from fastgan.metrics.digits import HALF, SPLITS
+from fastgan.metrics.digits import HALF_OF_DIGITS, SPLITS
 from fastgan.metrics.patches import REPEATS
 from fastgan.metrics.stacked_digits import MODES
 
@@ -49,7 +49,7 @@ def _show_digits(report: DigitsReport, title: str) -> None:
         _show_taught(report.taught, console)
     console.print(
         f"Covered: at least {COVERED:.0%} of the confident samples (probability {CONFIDENT} or more).\n"
-        f"From precision to inception score: {HALF} samples, or one half of the data, beside the\n"
+        f"From precision to inception score: {HALF_OF_DIGITS} samples, or one half of the data, beside the\n"
         "other half.\n"
         "Fréchet distances compare only at equal numbers of images: the floor of the\n"
         "second row is the third, random halves of the data against each other. They are\n"

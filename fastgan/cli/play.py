@@ -19,11 +19,11 @@ def play(
     penalty: Annotated[str | None, typer.Option(help="Other gradient penalties, as for `train`.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="Another optimiser of the game, as for `train`.")] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Another learning rate, where the players' differ the generator's.")
+        float | None, typer.Option(help="Another learning rate; of the generator, where the players have two.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Number of steps. (default: the method's)")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the game. (default: the method's)")] = None,
     frames: Annotated[int, typer.Option(help="Number of pictures, 2 to 1000.")] = 60,
-    seed: Annotated[int, typer.Option(help="Random seed of weights and samples.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of weights and draws.")] = 0,
 ) -> None:
     """Show a small game as it is played, in a window or as a GIF; Ctrl-C ends the film there.
 

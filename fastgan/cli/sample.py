@@ -19,7 +19,7 @@ def sample(
     n: Annotated[
         int | None, typer.Option(min=1, max=4096, help="How many images, or of each kind. (default: 64, or 8)")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the latents.")] = 0,
     psi: Annotated[
         str, typer.Option(help="Truncation of a StyleGAN2: 1 for none, 0 for the mean; several for a row of each.")
     ] = "1",
