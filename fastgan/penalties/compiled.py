@@ -54,7 +54,7 @@ def _recorded(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any], bac
     def compiled() -> Recorded:
         return Compiled(program, critic, x, rest)
 
-    return program.either(call_kind(critic, x, *rest), compiled, lambda: OnTape(critic, x, rest))
+    return program.compiled_or_eager(call_kind(critic, x, *rest), compiled, lambda: OnTape(critic, x, rest))
 
 
 def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
@@ -69,7 +69,7 @@ def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tenso
             handed_over, _HERE.y = _HERE.y, None  # kept no longer than this
             return handed_over if y is None else y
 
-        return program.either(call_kind(critic, *args), compiled, lambda: critic(*args))
+        return program.compiled_or_eager(call_kind(critic, *args), compiled, lambda: critic(*args))
 
     return run
 
@@ -95,7 +95,7 @@ class Compiled:
 
     def __init__(self, program: Program, critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> None:
         x = x.detach().requires_grad_()
-        request = _Request(x, critic, program.tell)
+        request = _Request(x, critic, program.warn)
         previous, _HERE.request = getattr(_HERE, "request", None), request
         try:
             with torch.enable_grad():
@@ -154,8 +154,8 @@ _HERE = threading.local()
 class _Request:
     """A call of a compiled network in this thread: its input, and what the graph found."""
 
-    def __init__(self, x: Tensor, critic: Callable[..., Tensor], tell: Callable[[str], None]) -> None:
-        self.x, self.critic, self.tell = x, critic, tell
+    def __init__(self, x: Tensor, critic: Callable[..., Tensor], warn: Callable[[str], None]) -> None:
+        self.x, self.critic, self.warn = x, critic, warn
         self.anchor = x.new_zeros(()).requires_grad_()
         """What tensors that the critic keeps are made of, as far as autograd knows."""
         self.graphs: Graphs | None = None
@@ -186,7 +186,7 @@ class _Request:
                 else:
                     self.watched.append(inputs[j])
         return [
-            _Untold.apply(o, self.anchor, i in graphs.views) if tracked and i != graphs.output else o
+            _NotDifferentiable.apply(o, self.anchor, i in graphs.views) if tracked and i != graphs.output else o
             for i, (o, tracked) in enumerate(zip(outputs, graphs.tracked, strict=True))
         ]
 
@@ -204,7 +204,7 @@ def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-class _Untold(torch.autograd.Function):
+class _NotDifferentiable(torch.autograd.Function):
     """A tensor that the critic's forward has stored somewhere: it cannot be differentiated afterwards."""
 
     @staticmethod
@@ -253,7 +253,7 @@ def _graphs(
     network: fx.GraphModule, output: int | None, inputs: Sequence[Any], request: _Request, backend: str
 ) -> Graphs:
     try:
-        return Graphs(network, output, inputs, request.x, backend, request.tell)
+        return Graphs(network, output, inputs, request.x, backend, request.warn)
     except CompilerError:
         raise
     except Exception as error:  # the tape, which runs the critic next, says better what is wrong with it

@@ -49,8 +49,8 @@ def differentiable_critic_loss(
     penalised = named(penalties)
     check_witness("differentiable_critic_loss", loss, penalised)
     if isinstance(unwrap(critic), PackedCritic):
-        told = [of for of in (labels, fake_labels) if of is not None]
-        _, critic, (real, fake) = of_packs("differentiable_critic_loss", critic, told, real, fake)
+        given = [of for of in (labels, fake_labels) if of is not None]
+        _, critic, (real, fake) = of_packs("differentiable_critic_loss", critic, given, real, fake)
     with torch.enable_grad():
         real_logits = critic(real) if labels is None else critic(real, labels)
         with statistics_of("fake", critic):

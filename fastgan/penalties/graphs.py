@@ -36,7 +36,7 @@ class Graphs:
         inputs: Sequence[Any],
         x: Tensor,
         backend: str,
-        tell: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         place = next((i for i, t in enumerate(inputs) if t is x), None)
         if place is None or output is None:
@@ -51,7 +51,7 @@ class Graphs:
         cut = Cut(self._trace(network, inputs), len(inputs), sum(self.wants))
         self.views, self.written, self.gives = cut.views, cut.written, cut.gives
         self.gives_without_loss = [a and b for a, b in zip(self.gives, self.multiplied, strict=True)]
-        self._early, self._late = (_Part(g, x.device.type, backend, tell) for g in (cut.early, cut.late))
+        self._early, self._late = (_Part(g, x.device.type, backend, warn) for g in (cut.early, cut.late))
 
     def early(self, inputs: Sequence[Any]) -> tuple[list[Any], Tensor, list[Tensor]]:
         """F and X: the outputs, the gradient with respect to x, and what is kept for `late`."""
@@ -122,8 +122,8 @@ def without_mark(network: fx.GraphModule) -> None:
 class _Part:
     """A graph that the backend compiles at its first call; it runs as it is where that fails."""
 
-    def __init__(self, graph: fx.GraphModule, device: str, backend: str, tell: Callable[[str], None]) -> None:
-        self.graph, self.device, self.backend, self.tell = graph, device, backend, tell
+    def __init__(self, graph: fx.GraphModule, device: str, backend: str, warn: Callable[[str], None]) -> None:
+        self.graph, self.device, self.backend, self.warn = graph, device, backend, warn
         self._run: Callable[..., Any] | None = None
 
     def __call__(self, *args: Tensor) -> Sequence[Any]:
@@ -143,5 +143,5 @@ class _Part:
             own = fx.GraphModule(self.graph, copy.deepcopy(self.graph.graph))  # which backends rewrite
             return compile_graph(self.backend, own, list(args))
         except Exception as error:
-            self.tell(in_short(error))
+            self.warn(in_short(error))
             return self.graph.forward

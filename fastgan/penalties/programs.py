@@ -95,14 +95,14 @@ def _limit() -> int:
 class Program:
     """One critic's code and what has been compiled of it, for each kind of call that its guards tell apart."""
 
-    def __init__(self, backend: Callable[..., Any], kept_alive: Any, told: set[str]) -> None:
+    def __init__(self, backend: Callable[..., Any], kept_alive: Any, warned: set[str]) -> None:
         self.compiled = torch.compile(_own_code(), backend=backend, fullgraph=True, dynamic=False)
         self.kept_alive = kept_alive
         self._known: set[Any] = set()
         self._refused: dict[Any, str] = {}
         self._full: str | None = None
         self._limit = 0
-        self.told = told
+        self.warned = warned
         """The reasons that this critic's programs have warned of."""
 
     def __call__(self, critic: Callable[..., Tensor], x: Tensor, *rest: Any) -> Any:
@@ -114,7 +114,7 @@ class Program:
         with COMPILING:
             return _attempt(self.compiled, critic, x, *rest)
 
-    def either(self, kind: Any, compiled: Callable[[], Result], eager: Callable[[], Result]) -> Result:
+    def compiled_or_eager(self, kind: Any, compiled: Callable[[], Result], eager: Callable[[], Result]) -> Result:
         """compiled(), or eager() and a warning where the compiler cannot; remembers for which kinds of call."""
         lasting, reason = False, self._refusal(kind)
         if reason is None:
@@ -128,7 +128,7 @@ class Program:
         result = eager()  # before the warning: it may raise what the compiler has tripped over
         if lasting:
             self._refused[kind] = reason
-        self.tell(reason)
+        self.warn(reason)
         return result
 
     def _refusal(self, kind: Any) -> str | None:
@@ -138,10 +138,10 @@ class Program:
             self._refused.clear()
         return self._refused.get(kind, None if kind in self._known else self._full)
 
-    def tell(self, reason: str) -> None:
+    def warn(self, reason: str) -> None:
         """Warns, once for each reason, that the critic runs without the compiler."""
-        if reason not in self.told:
-            self.told.add(reason)
+        if reason not in self.warned:
+            self.warned.add(reason)
             warnings.warn(
                 f"fastgan.critic_loss runs without the compiler, exactly but slower: {reason}. Leave compile out, or "
                 "see 'When it does not compile' in docs/gradient-penalties.md",
@@ -210,8 +210,8 @@ def program_of(critic: Callable[..., Tensor], backend: Any) -> Program:
     key = id(owner), backend, frozenset(map(id, methods))
     with _LOCK:
         if key not in _PROGRAMS:
-            told = next((program.told for (of, *_), program in _PROGRAMS.items() if of == id(owner)), set())
-            _PROGRAMS[key] = Program(backend, kept_alive=(owner, methods), told=told)
+            warned = next((program.warned for (of, *_), program in _PROGRAMS.items() if of == id(owner)), set())
+            _PROGRAMS[key] = Program(backend, kept_alive=(owner, methods), warned=warned)
             while len(_PROGRAMS) > KEPT:
                 _PROGRAMS.popitem(last=False)
         _PROGRAMS.move_to_end(key)
