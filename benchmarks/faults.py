@@ -20,7 +20,7 @@ from fastgan.metrics import (
     memorisation,
     precision_recall,
 )
-from fastgan.metrics.digits import HALF
+from fastgan.metrics.digits import HALF_OF_DIGITS
 
 BEGIN, END = "<!-- faults:begin -->", "<!-- faults:end -->"
 HEADINGS = ("samples", "inception score", "Fréchet", "kernel", "precision", "recall", "density", "coverage", "nearest")
@@ -31,12 +31,12 @@ def faulty_sets() -> tuple[Tensor, dict[str, Tensor]]:
     random = torch.Generator().manual_seed(0)
     images, labels = digits().pixels, digit_labels()
     order = torch.randperm(len(images), generator=random)
-    half, other = images[order[:HALF]], images[order[HALF : 2 * HALF]]
-    other_labels = labels[order[HALF : 2 * HALF]]
+    half, other = images[order[:HALF_OF_DIGITS]], images[order[HALF_OF_DIGITS : 2 * HALF_OF_DIGITS]]
+    other_labels = labels[order[HALF_OF_DIGITS : 2 * HALF_OF_DIGITS]]
     noise = torch.randn(other.shape, generator=random)
 
     def repeated(few: Tensor) -> Tensor:
-        return few[torch.arange(HALF) % len(few)]
+        return few[torch.arange(HALF_OF_DIGITS) % len(few)]
 
     of_each_digit = [int((other_labels == digit).nonzero()[0]) for digit in range(10)]
     return half, {
@@ -49,7 +49,7 @@ def faulty_sets() -> tuple[Tensor, dict[str, Tensor]]:
         "one image of each digit": repeated(other[of_each_digit]),
         "one image": repeated(other[:1]),
         "9 in 10 of the other half, the rest noise": torch.cat(
-            [other[: HALF * 9 // 10], noise[HALF * 9 // 10 :].clamp(-1, 1)]
+            [other[: HALF_OF_DIGITS * 9 // 10], noise[HALF_OF_DIGITS * 9 // 10 :].clamp(-1, 1)]
         ),
         "noise": noise.clamp(-1, 1),
     }

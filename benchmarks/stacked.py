@@ -21,7 +21,7 @@ from benchmarks.markdown import between, head, line
 from benchmarks.results import FOLDER
 from benchmarks.runs import Run, read, write
 from fastgan.metrics import evaluate_stacked_digits
-from fastgan.metrics.stacked_digits import MODES, SAMPLES
+from fastgan.metrics.stacked_digits import MODES, STACKED_SAMPLES
 from fastgan.train import TrainConfig, load_generator, train
 
 BEGIN, END = "<!-- stacked:begin -->", "<!-- stacked:end -->"
@@ -44,7 +44,7 @@ def one(method: str, steps: int, seed: int) -> Run:
         seconds = time.perf_counter() - start
         if result.signal is not None:
             raise KeyboardInterrupt
-        report = evaluate_stacked_digits(load_generator(result.run).sample(SAMPLES, seed + 1))
+        report = evaluate_stacked_digits(load_generator(result.run).sample(STACKED_SAMPLES, seed + 1))
     settings = {name: getattr(config, name) for name in ("preset", "loss", "penalty", "steps", "batch_size")}
     about = {"method": method, "seed": seed, "seconds": round(seconds, 1), "threads": torch.get_num_threads()}
     return {**about, **settings, **asdict(report)}

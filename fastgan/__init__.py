@@ -7,7 +7,7 @@ Importing the package starts no CUDA context and imports neither triton nor the 
 """
 
 from fastgan import games, nn, ops, penalties, regularisers
-from fastgan.accelerate import accelerate, accelerated, restore
+from fastgan.acceleration import accelerate, accelerated, restore
 from fastgan.affine import NotAffineError
 from fastgan.backends import BackendError, backend
 from fastgan.penalties import critic_loss, explain, generator_loss_from, gradient_penalty

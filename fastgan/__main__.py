@@ -1,4 +1,4 @@
-"""`python -m fastgan` is the `fastgan` command."""
+"""Runs the `fastgan` command for `python -m fastgan`."""
 
 from fastgan.cli import main
 

@@ -1,4 +1,4 @@
-"""The one place where the ops allocate their outputs, so that the tests can fill fresh memory with NaN.
+"""Allocation of the outputs of ops, in one place so that the tests can fill fresh memory with NaN.
 
 Functions are looked up on the module at each call (`allocation.empty_like(x)`), never imported by name.
 """

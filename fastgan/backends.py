@@ -1,4 +1,4 @@
-"""Which implementation of an op runs: `reference`, `cpu`, `triton` or `cuda`.
+"""Selects the implementation of an op: `reference`, `cpu`, `triton` or `cuda`.
 
 `auto` (the default) takes the first backend of the op's preference list that supports the arguments. An explicit
 choice, by `with fastgan.backend("triton"):` or by FASTGAN_BACKEND in the environment, never falls back: it raises
@@ -36,7 +36,7 @@ _wanted = _check_name(os.environ.get("FASTGAN_BACKEND", "auto"), "FASTGAN_BACKEN
 
 
 def wanted() -> str:
-    """The backend that is forced now, or "auto"."""
+    """The backend that `backend` or FASTGAN_BACKEND forces; "auto" if none."""
     return _wanted
 
 

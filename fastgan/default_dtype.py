@@ -1,4 +1,4 @@
-"""PyTorch's default dtype, which the user's own program may have changed."""
+"""A context manager for float32 as PyTorch's default dtype, which the user's program may have changed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def float32_by_default() -> Iterator[None]:
-    """Inside, what is made without a dtype is float32: the networks that fastgan itself trains, whose data are.
+    """A context in which tensors made without a dtype are float32, for the networks that fastgan itself trains.
 
     The default is the process's, not the thread's, so that this is for making a network, not for running it.
     """

@@ -1,4 +1,4 @@
-"""The one exception for input that a person can correct."""
+"""`UserError`, for input that a person can correct."""
 
 
 class UserError(ValueError):
@@ -9,5 +9,5 @@ class UserError(ValueError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an exception says, short enough to be part of a one-line message."""
+    """An exception's message, shortened to be part of a line."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -48,7 +48,7 @@ CPU = torch.device("cpu")
 
 
 def address(x: torch.Tensor | None, dtype: torch.dtype, count: int, device: torch.device = CPU) -> int:
-    """Where the first element of x lies; 0 for None, which the kernels take for "not given".
+    """The address of the first element of x; 0 for None, which the kernels take for "not given".
 
     The one way by which a tensor becomes a number: behind a number there is no telling what lies there. A kernel reads
     or writes `count` neighbours of type `dtype` on `device`, which its caller declares here, beside the call.
@@ -68,7 +68,7 @@ def address(x: torch.Tensor | None, dtype: torch.dtype, count: int, device: torc
 
 
 def fills_its_memory(x: torch.Tensor) -> bool:
-    """Whether the elements of x are neighbours in memory, in whatever order."""
+    """Whether the elements of x fill a block of memory without gaps, in any order."""
     return x.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense.default(x)
 
 

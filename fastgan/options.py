@@ -1,4 +1,4 @@
-"""Settings as the command line calls them, and what is said when one has a wrong value."""
+"""Names of settings as on the command line, and the error for a wrong value."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def option(name: str) -> str:
 
 
 def wrong(name: str, value: object, expected: str) -> UserError:
-    """The error of an attribute that has this value."""
+    """The `UserError` for an attribute with a wrong value."""
     return UserError(f"{option(name)} is {value!r}, expected {expected}")
 
 

@@ -1,4 +1,4 @@
-"""OpSpec: the one place that lists an op. Tests, benchmarks, docs and `fastgan info` iterate over `OPS`."""
+"""`OpSpec`, the description of an op; tests, benchmarks, docs and `fastgan info` iterate over `OPS`."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from fastgan.cli.measurement import measure
+from fastgan.cli.measurement_tables import doubts, show
 from fastgan.errors import UserError
-from fastgan.evaluation import doubts, measure, show
 from fastgan.metrics import ClassCoverage, Comparison, DigitsReport, Scores, StackedDigitsReport
 from fastgan.metrics.stacked_digits import ModeCount
 from fastgan.train import TrainConfig, TrainedGenerator

@@ -1,15 +1,19 @@
 """The package as a whole: imports, no unlisted kernel, `fastgan info`."""
 
+import importlib
 import io
 import os
+import pkgutil
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 import torch
 
+import fastgan
 from fastgan import backends, native
 from fastgan.registry import OPS
 
@@ -34,6 +38,28 @@ def test_import_is_lean_and_starts_no_cuda_context():
         f"print([m for m in {heavy} if m in sys.modules and m not in before], torch.cuda.is_initialized())"
     )
     assert run(code) == "[] False"
+
+
+def packages(package):
+    """The package and every package inside of it."""
+    yield package
+    for found in pkgutil.iter_modules(package.__path__):
+        if found.ispkg:
+            yield from packages(importlib.import_module(f"{package.__name__}.{found.name}"))
+
+
+def test_no_name_is_both_a_module_and_something_else():
+    """`from package import name` may give the function although `package.name` is imported as a module.
+
+    Ops are the exception: `fastgan.ops.bias_act` is the function, and its file or folder has the same stem.
+    """
+    for package in packages(fastgan):
+        if package is fastgan.ops:
+            continue
+        for found in pkgutil.iter_modules(package.__path__):
+            if hasattr(package, found.name):
+                module = getattr(package, found.name)
+                assert isinstance(module, types.ModuleType), f"{package.__name__}.{found.name} is {module!r} as well"
 
 
 def test_kernels_import_from_anywhere():
@@ -107,7 +133,7 @@ def test_info_has_a_row_for_every_op_and_backend():
     pytest.importorskip("rich", reason="rich is not installed")
     from rich.console import Console
 
-    from fastgan.info import report
+    from fastgan.cli.info import report
 
     console = Console(record=True, width=160, file=io.StringIO())
     report(console=console)

@@ -138,7 +138,7 @@ def test_a_film_of_what_leaves_every_bound(tmp_path):
 
 
 def test_names_are_unambiguous():
-    from fastgan.play import methods
+    from fastgan.cli.films import methods
 
     assert len(methods("dirac")) == len(DIRAC_RECIPES)
     assert len(methods("ring")) == len(PLANE_RECIPES)

@@ -1,4 +1,4 @@
-"""Activations: torch's modules over our functions, where every number stays torch's.
+"""Replaces activation modules; values and first derivatives stay torch's to the bit.
 
 The piecewise linear ones are those of fastgan/ops/piecewise_linear.py, which compute with torch's kernels, save what
 torch saves and may work in place as torch's: bit for bit the same, without the zeros of the second derivative. bias_act
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.acceleration.calls import takes
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute
 from fastgan.ops import piecewise_linear
 from fastgan.ops.bias_act import bias_act
@@ -151,16 +151,16 @@ _WHY_NOT: dict[type, Callable[[nn.Module], str | None]] = {
 }
 
 
-KINDS: tuple[type, ...] = tuple({**_PIECEWISE, **_SMOOTH, **_WHY_NOT})
-"""torch's activations of which something is known here."""
+ACTIVATION_KINDS: tuple[type, ...] = tuple({**_PIECEWISE, **_SMOOTH, **_WHY_NOT})
+"""The classes of activations that are replaced, or left for a known reason."""
 
 
-def swap_activations(model: nn.Module, report: Report) -> None:
+def swap_activations(model: nn.Module, report: AccelerationReport) -> None:
     for path, module in model.named_modules():
         kind = base_class(module)
         if kind in _PIECEWISE.values() or kind in _SMOOTH.values():
             report.add(path, module, kind.__name__, _becomes(kind), "already")
-        if kind not in KINDS:
+        if kind not in ACTIVATION_KINDS:
             continue
         reason = "its instance has a forward of its own" if has_own_forward(module) else None
         if reason is None and kind in _WHY_NOT:

@@ -1,4 +1,4 @@
-"""Convolutions: torch's modules over fastgan/ops/convolution.py, whose second derivatives do no needless work."""
+"""Replaces convolution modules by subclasses over fastgan/ops/convolution.py, with cheaper second derivatives."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from fastgan._torch_private import conv1d_forward, conv2d_forward, conv3d_forward
 from fastgan.acceleration.calls import takes
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute
 from fastgan.ops import convolution
 
@@ -28,7 +29,7 @@ def _transposed(module: Any, input: Tensor, bias: Tensor | None, output_size: li
 
 @replaces(nn.Conv1d)
 class Conv1d(nn.Conv1d):
-    as_torch = as_torch(nn.Conv1d._conv_forward)
+    as_torch = as_torch(conv1d_forward)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if torch.jit.is_scripting():
@@ -41,7 +42,7 @@ class Conv1d(nn.Conv1d):
 
 @replaces(nn.Conv2d)
 class Conv2d(nn.Conv2d):
-    as_torch = as_torch(nn.Conv2d._conv_forward)
+    as_torch = as_torch(conv2d_forward)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if torch.jit.is_scripting():
@@ -54,7 +55,7 @@ class Conv2d(nn.Conv2d):
 
 @replaces(nn.Conv3d)
 class Conv3d(nn.Conv3d):
-    as_torch = as_torch(nn.Conv3d._conv_forward)
+    as_torch = as_torch(conv3d_forward)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if torch.jit.is_scripting():
@@ -111,7 +112,7 @@ ORDINARY: dict[type, type] = {nn.Conv1d: Conv1d, nn.Conv2d: Conv2d, nn.Conv3d: C
 TRANSPOSED: dict[type, type] = {
     nn.ConvTranspose1d: ConvTranspose1d, nn.ConvTranspose2d: ConvTranspose2d, nn.ConvTranspose3d: ConvTranspose3d,
 }  # fmt: skip
-REPLACEMENTS = {**ORDINARY, **TRANSPOSED}
+CONVOLUTIONS = {**ORDINARY, **TRANSPOSED}
 
 
 def _takes(module: Any, input: Any) -> bool:
@@ -119,24 +120,24 @@ def _takes(module: Any, input: Any) -> bool:
 
 
 def without_bias(module: Any, x: Tensor) -> Tensor:
-    """What a replaced convolution does, but for its bias."""
+    """A replaced convolution's output without its bias."""
     if base_class(module) in TRANSPOSED.values():
         return _transposed(module, x, None)
     return _forward(module, x, module.weight, None)
 
 
-def swap_convolutions(model: nn.Module, report: Report) -> None:
+def swap_convolutions(model: nn.Module, report: AccelerationReport) -> None:
     for path, module in model.named_modules():
         kind = base_class(module)
         parametrized = " below its parametrization" if parametrize.is_parametrized(module) else ""
-        if kind in REPLACEMENTS.values():
+        if kind in CONVOLUTIONS.values():
             report.add(path, module, kind.__name__, f"convolution{parametrized}", "already")
-        if kind not in REPLACEMENTS:
+        if kind not in CONVOLUTIONS:
             continue
         if has_own_forward(module):
             report.add(path, module, kind.__name__, None, "its instance has a forward of its own")
         elif module.padding_mode != "zeros":
             report.add(path, module, kind.__name__, None, f"padding_mode is {module.padding_mode!r}")
         else:
-            substitute(module, REPLACEMENTS[kind])
+            substitute(module, CONVOLUTIONS[kind])
             report.add(path, module, kind.__name__, f"convolution{parametrized}")

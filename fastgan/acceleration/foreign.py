@@ -1,4 +1,4 @@
-"""Layers written elsewhere: what they are replaced by, and whether that computes the same.
+"""Replaces layers of other code bases, after a copy has shown that the replacement computes the same.
 
 Their attributes suggest what they compute. That they do is verified on a copy, in float64, before anything is replaced.
 """
@@ -37,7 +37,7 @@ def _state(module: nn.Module) -> Any:
 
 @contextmanager
 def verifying() -> Iterator[None]:
-    """Keeps what a foreign layer does from the global random state, and autocast and no_grad from the layer."""
+    """A context that protects the global random state from a layer, and the layer from autocast and no_grad."""
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), torch.autocast("cpu", enabled=False):
         yield
 
@@ -46,7 +46,7 @@ def copy_of(module: nn.Module, training: bool) -> Any:
     return copy.deepcopy(module).to("cpu", torch.float64).train(training)
 
 
-def difference(theirs: nn.Module, replacement: type[nn.Module], x: Tensor, generator: torch.Generator) -> float:
+def largest_difference(theirs: nn.Module, replacement: type[nn.Module], x: Tensor, generator: torch.Generator) -> float:
     """The largest difference of the outputs and of the gradients, to x and the parameters, if a copy is replaced."""
     ours = copy.deepcopy(theirs)
     ours.__class__ = replacement

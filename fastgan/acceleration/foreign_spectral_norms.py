@@ -1,4 +1,4 @@
-"""Layers of other code bases that normalise their own weights: mimicry's and BigGAN-PyTorch's, by the fused op."""
+"""Replaces the spectrally normalised layers of mimicry and BigGAN-PyTorch by the fused op."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _MADE: dict[tuple[type, str], type[nn.Module]] = {}
 
 
 class Foreign:
-    """A kind of layer: what its buffers and attributes are called.
+    """A kind of layer, by the names of its buffers and attributes.
 
     Both known kinds keep u of shape [1, rows], compute v from it first, and make an iteration in eval mode too, whose
     u they forget. Only training writes the buffers.
@@ -32,7 +32,7 @@ class Foreign:
         return weight is not None and self.u in layer._buffers and callable(getattr(type(layer), self.method, None))
 
     def why_not(self, layer: Any) -> str:
-        """Which setting of such a layer the fused op does not compute; empty if there is none."""
+        """The setting of such a layer that the fused op does not support; an empty text if there is none."""
         weight, u = layer.weight, layer._buffers[self.u]
         if getattr(layer, "num_svs", 1) != 1:
             return f"keeps {layer.num_svs} singular vectors (num_svs), fastgan's power iteration has one"
@@ -59,7 +59,7 @@ class Foreign:
         )
 
     def weight(self, layer: Any) -> Tensor:
-        """What the layer's own method returns."""
+        """The normalised weight, in the place of the layer's own method."""
         weight, sigma = normalised(self.operands(layer))
         if layer.training and not computed_again():
             with torch.no_grad():
@@ -67,7 +67,7 @@ class Foreign:
         return weight
 
 
-KINDS = (
+NORM_KINDS = (
     Foreign("sn_weights", "sn_u", "sn_sigma", "num_iters", repeats_in_eval=True),  # mimicry
     Foreign("W_", "u0", "sv0", "num_itrs", repeats_in_eval=False),  # BigGAN-PyTorch
 )
@@ -76,11 +76,11 @@ KINDS = (
 def replaced_kind(layer: nn.Module) -> Foreign | None:
     """The kind of a layer that has been replaced; None for any other."""
     methods = base_class(layer).__dict__
-    return next((kind for kind in KINDS if kind.method in methods), None) if _OURS in methods else None
+    return next((kind for kind in NORM_KINDS if kind.method in methods), None) if _OURS in methods else None
 
 
 def replacement(layer: nn.Module, kind: Foreign) -> tuple[type[nn.Module] | None, str]:
-    """The class that computes what the layer does, or why there is none."""
+    """The class that computes the same as the layer, or the reason why there is none."""
     if kind.method in layer.__dict__:
         return None, "its instance has a method of its own"
     reason = kind.why_not(layer)
@@ -93,7 +93,7 @@ def replacement(layer: nn.Module, kind: Foreign) -> tuple[type[nn.Module] | None
 
 def _subclass(original: Any, method: str) -> type[nn.Module]:
     if (original, method) not in _MADE:
-        kind = next(kind for kind in KINDS if kind.method == method)
+        kind = next(kind for kind in NORM_KINDS if kind.method == method)
 
         def weight(self: nn.Module) -> Tensor:
             # Where settings were changed to what is not ours, the original answers for them.
@@ -109,7 +109,7 @@ def _rebuild(original: type[nn.Module], method: str) -> nn.Module:
 
 
 def _difference(layer: nn.Module, found: type[nn.Module], kind: Foreign) -> str:
-    """Empty if it gives the layer's weights, buffers and gradients, on copies in float64; else why not."""
+    """Compares weights, buffers and gradients on copies in float64: what differs, or an empty text."""
     try:
         with verifying():
             theirs: Any = copy_of(layer, training=True)

@@ -1,26 +1,26 @@
-"""The layers that no swapper has said anything about."""
+"""Reports the layers that no swapper has looked at."""
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
-from fastgan.acceleration.activations import KINDS as ACTIVATIONS
-from fastgan.acceleration.convolutions import REPLACEMENTS as CONVOLUTIONS
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.activations import ACTIVATION_KINDS
+from fastgan.acceleration.convolutions import CONVOLUTIONS
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import base_class
 
 _FUNCTIONS = "functions of torch in it: with fastgan.accelerated()"
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
-def name_leftovers(model: nn.Module, report: Report) -> None:
+def name_leftovers(model: nn.Module, report: AccelerationReport) -> None:
     inside = {m for module in model.modules() for m in _parametrizations(module)}
     for path, module in model.named_modules():
         kind = base_class(module)
         if report.knows(module) or module in inside or kind in _CONTAINERS:
             continue
-        subclassed = next((known for known in (*CONVOLUTIONS, *ACTIVATIONS) if issubclass(kind, known)), None)
+        subclassed = next((known for known in (*CONVOLUTIONS, *ACTIVATION_KINDS) if issubclass(kind, known)), None)
         if isinstance(module, torch.jit.ScriptModule):
             report.add(path, module, kind.__name__, None, "compiled by TorchScript")
         elif any(is_lazy(p) for p in module._parameters.values()):

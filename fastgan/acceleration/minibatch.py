@@ -1,4 +1,4 @@
-"""Minibatch discrimination layers written elsewhere, run through fastgan.ops.minibatch_discrimination."""
+"""Replaces minibatch discrimination layers of other code bases by fastgan.ops.minibatch_discrimination."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.acceleration.calls import takes
-from fastgan.acceleration.foreign import TOLERANCE, copy_of, difference, subclass, verifying
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.foreign import TOLERANCE, copy_of, largest_difference, subclass, verifying
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import base_class, has_own_forward
 from fastgan.errors import one_line
 from fastgan.ops.convolution_passes import autocasts
@@ -71,7 +71,7 @@ def _rebuild(kind: type[nn.Module], itself: float) -> nn.Module:
 
 
 def _verified(module: nn.Module) -> tuple[type[nn.Module] | None, str]:
-    """The replacement that computes what the module does, or why there is none."""
+    """The replacement that computes the same as the module, or the reason why there is none."""
     if module._buffers or len(module._parameters) != 1 or module._modules:
         return None, "has more in it than the parameter T"
     errors = []
@@ -106,11 +106,11 @@ def _difference(module: nn.Module, replacement: type[nn.Module]) -> float:
                 T = torch.randn(theirs.T.shape, generator=generator, dtype=torch.float64) / (C * A**0.5)
                 theirs.T = nn.Parameter(T)
                 x = torch.randn(batch, A, generator=generator, dtype=torch.float64)
-                worst = max(worst, difference(theirs, replacement, x, generator))
+                worst = max(worst, largest_difference(theirs, replacement, x, generator))
     return worst
 
 
-def swap_minibatch_discrimination(model: nn.Module, report: Report) -> None:
+def swap_minibatch_discrimination(model: nn.Module, report: AccelerationReport) -> None:
     for path, module in model.named_modules():
         kind = base_class(module)
         name = kind.__name__

@@ -1,4 +1,4 @@
-"""Minibatch standard deviation layers written elsewhere, run through fastgan.ops.minibatch_stddev.
+"""Replaces minibatch standard deviation layers of other code bases by fastgan.ops.minibatch_stddev.
 
 Of a batch that is no multiple of the group StyleGAN2's layer makes an error, others make other groups: only multiples,
 and batches smaller than a group, are taken over.
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.acceleration.calls import takes
-from fastgan.acceleration.foreign import TOLERANCE, copy_of, difference, subclass, verifying
-from fastgan.acceleration.report import Report
+from fastgan.acceleration.foreign import TOLERANCE, copy_of, largest_difference, subclass, verifying
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import base_class, has_own_forward
 from fastgan.errors import one_line
 from fastgan.ops.convolution_passes import autocasts
@@ -71,7 +71,7 @@ def _rebuild(kind: type[nn.Module]) -> nn.Module:
 
 
 def _fits(x: Tensor, group: int | None, channels: int) -> bool:
-    """Whether x is what was verified: a batch of whole groups, or part of one group."""
+    """Whether the batch is of a verified kind: whole groups, or part of one group."""
     if x.ndim != 4 or x.shape[0] == 0 or x.shape[1] == 0 or x.shape[1] % channels != 0:
         return False
     return group is None or x.shape[0] < group or x.shape[0] % group == 0
@@ -81,7 +81,7 @@ def _fits(x: Tensor, group: int | None, channels: int) -> bool:
 
 
 def _verified(module: nn.Module) -> tuple[type[nn.Module] | None, str]:
-    """The replacement that computes what the module does, or why there is none."""
+    """The replacement that computes the same as the module, or the reason why there is none."""
     if module._buffers or module._parameters or module._modules:
         return None, "has parameters, buffers or layers in it, which a minibatch standard deviation has not"
     sizes = _sizes(module)
@@ -112,11 +112,11 @@ def _difference(module: nn.Module, replacement: type[nn.Module], group: int | No
         for batch in sorted(batches):
             for scale in (1.0, 1e-3):
                 x = scale * torch.randn(batch, 2 * channels, 3, 2, generator=generator, dtype=torch.float64)
-                worst = max(worst, difference(copy_of(module, training), replacement, x, generator))
+                worst = max(worst, largest_difference(copy_of(module, training), replacement, x, generator))
     return worst
 
 
-def swap_minibatch_stddev(model: nn.Module, report: Report) -> None:
+def swap_minibatch_stddev(model: nn.Module, report: AccelerationReport) -> None:
     for path, module in model.named_modules():
         kind = base_class(module)
         name = kind.__name__

@@ -1,4 +1,4 @@
-"""How long a forward and backward pass takes before and after."""
+"""Measures a forward and backward pass of a model before and after it was accelerated."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""What became of each layer of a model, and why not."""
+"""`AccelerationReport`: a row for each layer of a model, its replacement or the reason why it was left."""
 
 from dataclasses import dataclass, field
 
@@ -6,8 +6,8 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class Row:
-    """One layer.
+class LayerReport:
+    """The row of one layer.
 
     Attributes:
         path: its name in the model as in `named_modules`; "" is the model itself. Two joined by " + " are a pair.
@@ -23,7 +23,7 @@ class Row:
 
 
 @dataclass
-class Report:
+class AccelerationReport:
     """The rows, and the times of a step if they were measured.
 
     Attributes:
@@ -31,32 +31,32 @@ class Report:
         before_ms, after_ms: median time of a forward and backward pass before and after; None without `profile`.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[LayerReport] = field(default_factory=list)
     before_ms: float | None = None
     after_ms: float | None = None
     _seen: set[nn.Module] = field(default_factory=set, repr=False, compare=False)
 
     def add(self, path: str, module: nn.Module, kind: str, became: str | None, reason: str = "") -> None:
-        """Says what became of a module."""
+        """Adds the row of a module."""
         self._seen.add(module)
-        self.rows.append(Row(path, kind, became, reason))
+        self.rows.append(LayerReport(path, kind, became, reason))
 
     def knows(self, module: nn.Module) -> bool:
-        """Whether something has been said of a module itself (a pair is not its two modules)."""
+        """Whether there is a row of the module itself (a pair is not its two modules)."""
         return module in self._seen
 
     def finish(self, paths: list[str]) -> None:
-        """Puts the rows into the order of the model, whose modules have these names, and lets go of the modules."""
+        """Sorts the rows by the order of these module names, and drops the references to modules."""
         self._seen.clear()
         position = {path: i for i, path in enumerate(paths)}
         self.rows.sort(key=lambda row: position[row.path.split(" + ")[0]])
 
     @property
-    def replaced(self) -> list[Row]:
+    def replaced(self) -> list[LayerReport]:
         return [row for row in self.rows if row.became is not None]
 
     @property
-    def left(self) -> list[Row]:
+    def left(self) -> list[LayerReport]:
         return [row for row in self.rows if row.became is None]
 
     def __str__(self) -> str:
@@ -77,6 +77,6 @@ class Report:
 
 
 def _names(paths: list[str]) -> str:
-    """A few of them and how many more."""
+    """The first names, and the number of the rest."""
     shown = ", ".join(paths[:3])
     return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"

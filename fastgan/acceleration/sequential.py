@@ -1,4 +1,4 @@
-"""nn.Sequential: a convolution, its bias and an activation in two passes over memory instead of three.
+"""Runs a convolution, its bias and an activation in an nn.Sequential in two passes over memory, not three.
 
 The pair is found in each call of the Sequential, and only that call knows of it: the convolution runs without its bias,
 `bias_act` adds it. Whoever calls one of the two modules alone (another layer that shares it, `net[0](x)`, a slice, a
@@ -12,14 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastgan.acceleration.calls import hooks_on_every_module, is_quiet, plain_pass, takes
-from fastgan.acceleration.convolutions import REPLACEMENTS, without_bias
-from fastgan.acceleration.report import Report
+from fastgan._torch_private import call_is_forward, has_hooks_on_every_module
+from fastgan.acceleration.calls import plain_pass, takes
+from fastgan.acceleration.convolutions import CONVOLUTIONS, without_bias
+from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute, torch_class
 from fastgan.ops.bias_act import bias_act
 
 BIAS_IS_FREE = frozenset({"cpu"})
-"""Devices whose convolutions and matrix products add a bias while they write: there bias_act has nothing to save."""
+"""Devices whose convolutions and matrix products add the bias as they write: bias_act would save nothing."""
 
 # torch's activation -> the name in bias_act's table. softplus is not quite torch's: see activations.py.
 _ACTS: dict[type, str] = {
@@ -31,7 +32,7 @@ _NORMS = (
     nn.GroupNorm, nn.LayerNorm,
 )  # fmt: skip
 _POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-_READS_ONLY = frozenset({*REPLACEMENTS, nn.Linear, *_NORMS, *_POOLS, *_ACTS})
+_READS_ONLY = frozenset({*CONVOLUTIONS, nn.Linear, *_NORMS, *_POOLS, *_ACTS})
 _PASSES_ON = frozenset({nn.Identity, nn.Flatten, nn.Unflatten, nn.Dropout, nn.Dropout2d, nn.Dropout3d})
 
 
@@ -50,7 +51,7 @@ class Sequential(nn.Sequential):
 
 def _may_pair(input: Any) -> bool:
     free = isinstance(input, Tensor) and input.device.type in BIAS_IS_FREE
-    return not (free or plain_pass() or hooks_on_every_module())
+    return not (free or plain_pass() or has_hooks_on_every_module())
 
 
 def _in_pairs(modules: list[nn.Module], input: Any) -> Any:
@@ -66,9 +67,9 @@ def _in_pairs(modules: list[nn.Module], input: Any) -> Any:
 
 
 def _flat(sequential: nn.Sequential) -> Iterator[nn.Module]:
-    """Its modules, those of Sequentials inside it among them."""
+    """The modules of a Sequential, with those of Sequentials inside it."""
     for module in sequential:
-        if type(module) in (nn.Sequential, Sequential) and is_quiet(module):
+        if type(module) in (nn.Sequential, Sequential) and call_is_forward(module):
             yield from _flat(module)  # type: ignore[arg-type]
         else:
             yield module
@@ -79,16 +80,16 @@ def _is_pair(modules: list[nn.Module], i: int) -> bool:
     return (
         i + 1 < len(modules)
         and torch_class(modules[i + 1]) in _ACTS
-        and (base_class(modules[i]) in REPLACEMENTS.values() or torch_class(modules[i]) is nn.Linear)
+        and (base_class(modules[i]) in CONVOLUTIONS.values() or torch_class(modules[i]) is nn.Linear)
         and modules[i].bias is not None
         and getattr(modules[i], "padding_mode", "zeros") == "zeros"
     )
 
 
 def _why_apart(modules: list[nn.Module], i: int) -> str | None:
-    """What keeps a pair from one pass."""
+    """The reason why a pair cannot run in one pass; None if it can."""
     first, act = modules[i : i + 2]
-    if not (is_quiet(first) and is_quiet(act)):
+    if not (call_is_forward(first) and call_is_forward(act)):
         return "a hook may see what is between them"
     if torch_class(act) is nn.LeakyReLU:
         if not act.negative_slope >= 0:  # type: ignore[operator]
@@ -103,7 +104,7 @@ def _only_read(modules: list[nn.Module], i: int) -> bool:
     """Whether what is given to module i is certainly not changed in place."""
     for module in modules[i:]:
         kind = torch_class(module)
-        if not is_quiet(module) or getattr(module, "inplace", False):
+        if not call_is_forward(module) or getattr(module, "inplace", False):
             return False
         if kind not in _PASSES_ON:
             return kind in _READS_ONLY
@@ -119,13 +120,13 @@ def _together(first: Any, act: Any, x: Tensor) -> Tensor:
     return bias_act(y, first.bias, dim, name, act.negative_slope if name == "lrelu" else None, gain=1)
 
 
-def swap_sequentials(model: nn.Module, report: Report) -> None:
+def swap_sequentials(model: nn.Module, report: AccelerationReport) -> None:
     inner = {
         child
         for module in model.modules()
         if type(module) in (nn.Sequential, Sequential)
         for child in module.children()
-        if type(child) in (nn.Sequential, Sequential) and is_quiet(child)
+        if type(child) in (nn.Sequential, Sequential) and call_is_forward(child)
     }
     names = {module: path for path, module in model.named_modules()}
     seen: set[tuple[nn.Module, nn.Module]] = set()

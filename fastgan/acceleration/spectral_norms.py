@@ -1,4 +1,4 @@
-"""Spectral norms of torch (both kinds) and of well-known code bases, all of a model by one call per forward pass."""
+"""Replaces spectral norms, torch's (both kinds) and known code bases', by one call per forward pass of a model."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,29 +6,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm as TorchHook
 
-from fastgan.acceleration.convolutions import REPLACEMENTS as CONVOLUTIONS
-from fastgan.acceleration.foreign_spectral_norms import KINDS, replaced_kind, replacement
-from fastgan.acceleration.report import Report, Row
+from fastgan._torch_private import TorchSpectralNorm
+from fastgan.acceleration.convolutions import CONVOLUTIONS
+from fastgan.acceleration.foreign_spectral_norms import NORM_KINDS, replaced_kind, replacement
+from fastgan.acceleration.report import AccelerationReport, LayerReport
 from fastgan.acceleration.substitute import base_class, substitute, take_back
-from fastgan.nn.spectral_norm import SpectralNorm
 from fastgan.nn.spectral_norm_ahead import Operands, normalised
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, parametrized
+from fastgan.nn.spectral_normalisation import SpectralNorm
 
 BECAME = "spectral_norm, one call for the model"
 
 
 class Adopted(SpectralNorm):
-    """torch's parametrization that is fastgan's for as long as the model is accelerated."""
+    """torch's parametrization, run by fastgan's op while the model is accelerated."""
 
 
-Adopted.__name__ = _SpectralNorm.__name__  # the repr of a model stays the same
+Adopted.__name__ = TorchSpectralNorm.__name__  # the repr of a model stays the same
 
 
 class Hook(TorchHook):
-    """The hook of torch.nn.utils.spectral_norm, by the fused op."""
+    """The hook of torch.nn.utils.spectral_norm, run by fastgan's op."""
 
     def compute_weight(self, module: nn.Module, do_power_iteration: bool) -> Tensor:
         return normalised(self.operands(module, do_power_iteration))[0]
@@ -54,7 +54,7 @@ def find(layer: nn.Module) -> Iterator[Operands]:
 
 
 class Group(SpectralNormGroup):
-    """The group that `accelerate` made, and `restore` removes."""
+    """A group made by `accelerate`, which `restore` removes."""
 
 
 def _open_modules(model: nn.Module) -> Iterator[nn.Module]:
@@ -62,7 +62,7 @@ def _open_modules(model: nn.Module) -> Iterator[nn.Module]:
     return (module for module in model.modules() if not isinstance(module, torch.jit.ScriptModule))
 
 
-def swap_spectral_norms(model: nn.Module, report: Report) -> None:
+def swap_spectral_norms(model: nn.Module, report: AccelerationReport) -> None:
     take_back_groups(model)
     for path, layer in model.named_modules():
         if isinstance(layer, torch.jit.ScriptModule):
@@ -77,10 +77,10 @@ def swap_spectral_norms(model: nn.Module, report: Report) -> None:
         Group(model, find)
 
 
-def _swap_parametrizations(path: str, layer: Any, report: Report) -> None:
+def _swap_parametrizations(path: str, layer: Any, report: AccelerationReport) -> None:
     for name, parametrization in layer.parametrizations.items():
         for i, norm in enumerate(parametrization):
-            if type(norm) not in (_SpectralNorm, Adopted):
+            if type(norm) not in (TorchSpectralNorm, Adopted):
                 continue
             became: str | None = BECAME
             reason = "already" if type(norm) is Adopted else ""
@@ -94,19 +94,19 @@ def _swap_parametrizations(path: str, layer: Any, report: Report) -> None:
             report.add(inside, norm, "parametrizations.spectral_norm", became, reason)
 
 
-def _swap_hook(path: str, layer: nn.Module, hook: Any, report: Report) -> None:
+def _swap_hook(path: str, layer: nn.Module, hook: Any, report: AccelerationReport) -> None:
     became: str | None = BECAME
     reason = "already" if type(hook) is Hook else ""
     if getattr(layer, f"{hook.name}_orig").ndim < 2:
         became, reason = None, "a vector's norm is no power iteration"
     elif not reason:
         hook.__class__ = Hook
-    report.rows.append(Row(path, "nn.utils.spectral_norm", became, reason))
+    report.rows.append(LayerReport(path, "nn.utils.spectral_norm", became, reason))
 
 
-def _swap_foreign(path: str, layer: nn.Module, report: Report) -> None:
+def _swap_foreign(path: str, layer: nn.Module, report: AccelerationReport) -> None:
     original = base_class(layer)
-    kind = replaced_kind(layer) or next((kind for kind in KINDS if kind.suggested(layer)), None)
+    kind = replaced_kind(layer) or next((kind for kind in NORM_KINDS if kind.suggested(layer)), None)
     if kind is None:
         return
     became: str | None = BECAME
@@ -116,7 +116,7 @@ def _swap_foreign(path: str, layer: nn.Module, report: Report) -> None:
         became = None if found is None else BECAME
         if found is not None:
             substitute(layer, found)
-    row = Row(path, original.__name__, became, reason)
+    row = LayerReport(path, original.__name__, became, reason)
     if issubclass(original, tuple(CONVOLUTIONS)):
         report.rows.append(row)  # what becomes of its convolution, name_leftovers says
     else:
@@ -136,7 +136,7 @@ def take_back_spectral_norms(model: nn.Module) -> None:
     """Undoes `swap_spectral_norms`."""
     take_back_groups(model)
     for layer in _open_modules(model):
-        _give_class_back(layer, Adopted, _SpectralNorm)
+        _give_class_back(layer, Adopted, TorchSpectralNorm)
         for hook in layer._forward_pre_hooks.values():
             _give_class_back(hook, Hook, TorchHook)
         if replaced_kind(layer) is not None:

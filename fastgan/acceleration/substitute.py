@@ -1,4 +1,4 @@
-"""How a module is replaced in place: its class becomes a subclass of the class it had.
+"""Replaces a module in place: its class becomes a subclass of the class it had.
 
 The object stays the same one, with its parameters, buffers, hooks and names, so that optimisers, state_dict,
 isinstance, repr, deepcopy and pickle notice nothing. Nothing is kept in it: setting the class back undoes everything.
@@ -32,7 +32,7 @@ def replaces(kind: type[nn.Module]) -> Callable[[C], C]:
 
 
 def as_torch(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method of a torch class under this name: a function that becomes a method of TorchScript keeps its name."""
+    """A copy of a torch method named `as_torch`: TorchScript finds a method by its function's name."""
     assert isinstance(method, FunctionType)
     copy = FunctionType(method.__code__, method.__globals__, "as_torch", method.__defaults__, method.__closure__)
     copy.__annotations__ = method.__annotations__
@@ -64,7 +64,7 @@ def has_own_forward(module: nn.Module) -> bool:
 
 
 def substitute(module: nn.Module, replacement: type) -> None:
-    """Makes it the class of the module, below its parametrization if it has one."""
+    """Makes `replacement` the class of the module, below its parametrization if it has one."""
     if parametrize.is_parametrized(module):
         module.__class__ = _rebased(type(module), replacement)
     else:
@@ -72,7 +72,7 @@ def substitute(module: nn.Module, replacement: type) -> None:
 
 
 def take_back(module: nn.Module) -> None:
-    """Gives the module the class it had before `substitute`."""
+    """Gives the module back the class it had before `substitute`."""
     base = base_class(module)
     if not is_replacement(base):
         return

@@ -1,5 +1,5 @@
-"""The one way in which recording a network fails."""
+"""`NotAffineError`, raised where a network cannot be recorded."""
 
 
 class NotAffineError(RuntimeError):
-    """A network is not piecewise affine in its input, sample by sample, or that could not be shown; says why."""
+    """A network is not, or not known to be, piecewise affine in its input sample by sample; the message says why."""

@@ -1,4 +1,4 @@
-"""What no operation shows: hooks on activations, ways to their memory past autograd, values taken for constants."""
+"""Watches for what the dispatched operations do not show: hooks on activations, `.data`, `.numpy()`, `.detach()`."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -6,14 +6,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from fastgan._torch_private import innermost_dispatch_mode
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.saved_tensors import SavedTensors
 
 
 class Watching(Protocol):
-    """What is asked of the recorder."""
+    """The recorder as `BehindAutograd` sees it: `saved` and the methods documented in `Recorder`."""
 
     saved: SavedTensors
 
@@ -23,7 +23,7 @@ class Watching(Protocol):
 
 
 class BehindAutograd(TorchFunctionMode):
-    """Sees the calls of torch's functions before autograd does."""
+    """A function mode that sees calls of torch's functions before autograd does, while a network is recorded."""
 
     def __init__(self, recorder: Watching) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class BehindAutograd(TorchFunctionMode):
             self.recorder.refuse(NotAffineError(_REFUSED[func]))
 
     def _called_by_recorder(self) -> bool:
-        """Operations of TorchScript or of autograd's engine come to the recorder without having been here before."""
-        return _get_current_dispatch_mode() is not self.recorder
+        """Whether the recorder itself makes this call: its dispatch mode is not active then."""
+        return innermost_dispatch_mode() is not self.recorder
 
 
 _REFUSED: dict[Callable[..., Any], str] = {

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan._torch_private import tree_flatten, tree_unflatten
+from fastgan.affine.batch import BatchDim
+from fastgan.affine.rule import RuleRecorder
 from fastgan.affine.tape import Node, Scales, Slot, Value
 
 
@@ -48,7 +51,7 @@ class Linear(Node):
         return [w.detach() for w in self.weights]
 
 
-def linear(recorder: Any, func: Any, args: tuple, kwargs: dict, batch: Any) -> Tensor:
+def linear(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, batch: BatchDim) -> Tensor:
     """Runs `func` and records it as linear in those of its arguments that depend on the input.
 
     `batch` is where the samples are in the output. Tensors that do not depend on the input are its weights.
@@ -56,6 +59,7 @@ def linear(recorder: Any, func: Any, args: tuple, kwargs: dict, batch: Any) -> T
     flat, rebuild = _flatten(args, kwargs)
     values = [recorder.find(a) for a in flat]
     inputs = [i for i, v in enumerate(values) if v is not None]
+    dependent = [v for v in values if v is not None]
     weights = [i for i, v in enumerate(values) if v is None and isinstance(flat[i], Tensor)]
     frozen = [None if isinstance(a, Tensor) else a for a in flat]
 
@@ -69,10 +73,10 @@ def linear(recorder: Any, func: Any, args: tuple, kwargs: dict, batch: Any) -> T
         return func(*a, **k)
 
     tensors = [flat[i] for i in weights]
-    node = Linear(f, [values[i] for i in inputs], tensors, [recorder.slot(t) for t in tensors])
+    node = Linear(f, dependent, tensors, [recorder.slot(t) for t in tensors])
     return recorder.add(node, func(*args, **kwargs), batch)
 
 
 def _flatten(args: tuple, kwargs: dict) -> tuple[list[Any], Callable[[list[Any]], tuple[Any, dict]]]:
-    leaves, spec = torch.utils._pytree.tree_flatten((args, kwargs))
-    return leaves, lambda filled: torch.utils._pytree.tree_unflatten(filled, spec)
+    leaves, spec = tree_flatten((args, kwargs))
+    return leaves, lambda filled: tree_unflatten(filled, spec)

@@ -1,4 +1,4 @@
-"""Which blocks of memory the tensors of a pass lie in, so that nothing is overwritten that somebody still reads."""
+"""Tracks the memory of the tensors of a pass, so that a node overwrites nothing that another still reads."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ _dense = torch.ops.aten.is_non_overlapping_and_dense.default
 
 
 class Memory:
-    """Counts the tensors that a pass holds in each block of memory, and knows which blocks the pass has allocated.
+    """Counts the tensors that a pass holds in each block of memory, and notes which blocks it has allocated.
 
     Views, slices and tensors that an operation hands on unchanged lie in the block of the tensor that they were made
     of: what counts is the block, never the tensor.
     """
 
     def __init__(self, in_place: bool, *given: Tensor) -> None:
-        """`in_place`: whether anything is overwritten at all; `given` are held by others too, and never are."""
+        """`in_place`: whether anything may be overwritten; `given`: tensors of others, which never are."""
         self._in_place = in_place
         self._held: dict[int, int] = {}
         self._ours: set[int] = set()
@@ -22,14 +22,14 @@ class Memory:
             self.hold(tensor)
 
     def hold(self, tensor: Tensor, new: bool = False) -> None:
-        """Counts one more tensor; `new`: whoever made it says that it has allocated the memory, for us alone."""
+        """Counts one more tensor; `new`: its maker has allocated the memory for this pass alone."""
         block = _block(tensor)
         if new and self._in_place and block not in self._held:
             self._ours.add(block)
         self._held[block] = self._held.get(block, 0) + 1
 
     def release(self, tensor: Tensor) -> None:
-        """Counts one less."""
+        """Counts one tensor less."""
         block = _block(tensor)
         self._held[block] -= 1
         if not self._held[block]:

@@ -1,4 +1,4 @@
-"""F: runs a network as it is and records what its input goes through, operation by operation.
+"""The recorder runs a network as it is and records the operations on its input, one by one (the pass F).
 
 The network's own code runs at every call, under a dispatch mode that sees each ATen operation. So nothing is cached
 that could be stale: replaced parameters, hooks, flags and Python control flow all have their effect, and weights may
@@ -10,10 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastgan.affine.batch import Batch
+from fastgan._torch_private import BackwardCFunction, TorchDispatchMode
+from fastgan.affine.batch import BatchDim
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.rules import ADDITIONS, CONSTANT, FUNCTIONS, IN_PLACE, RULES
 from fastgan.affine.saved_tensors import SavedTensors
@@ -25,11 +24,11 @@ _SUPPOSED = "a supposed weight was computed from the input by an operation of un
 
 
 class _RefusedError(NotAffineError):
-    """An operation has been refused, once and for all."""
+    """An operation was refused; not caught by the recorder again."""
 
 
 class _HandedOnError(NotAffineError):
-    """The reason why a value was refused, with its place, met again by an operation on it."""
+    """An operation on a value that was refused before; the message has the original reason and module."""
 
 
 class Recorder(TorchDispatchMode):
@@ -130,7 +129,7 @@ class Recorder(TorchDispatchMode):
         self._apart |= seen
         return False
 
-    def add(self, node: Node, tensor: Tensor, batch: Batch, changed: bool = False) -> Tensor:
+    def add(self, node: Node, tensor: Tensor, batch: BatchDim, changed: bool = False) -> Tensor:
         """Appends a node whose output is this tensor; `changed`: it was an input, modified in place."""
         value = Value(tensor, batch)
         value.hidden, value.place = not torch.is_grad_enabled(), self.where()
@@ -146,13 +145,13 @@ class Recorder(TorchDispatchMode):
         return isinstance(tensor, Tensor) and self._marked(tensor)
 
     def refuse(self, error: NotAffineError) -> None:
-        """Stops here, or goes on where every reason is wanted."""
+        """Raises the error; or passes it to `blame`, if given, and goes on."""
         if self.blame is None:
             raise error
         self.blame(error)
 
     def before(self, args: tuple, kwargs: dict) -> None:
-        """Called before autograd sees an operation: keeps what was computed from the input under torch.no_grad()."""
+        """Called before autograd sees an operation; keeps arguments that were computed under torch.no_grad()."""
         self.saved.instead_of_checkpoint()
         if self._without_grad:
             for tensor in _tensors(args, kwargs):
@@ -162,9 +161,9 @@ class Recorder(TorchDispatchMode):
     # --- recording --------------------------------------------------------------------------------------------------
 
     def start(self, x: Tensor, buffers: Iterable[Tensor]) -> None:
-        """`buffers`: what calls of the network may change, so that it is copied where T reads it again."""
+        """Makes x the input; `buffers` may be changed by the network's next call: copied where T needs them."""
         self._x, self._given_buffers = x, buffers
-        self.tape.input = Value(x, Batch(0, 1))
+        self.tape.input = Value(x, BatchDim(0, 1))
         self._mark(x, self.tape.input, changed=False)
 
     def _mark(self, tensor: Tensor, value: Value, changed: bool) -> None:
@@ -216,7 +215,7 @@ class Recorder(TorchDispatchMode):
             return self._unexpected(error, func, args, kwargs)
 
     def _snapshot(self, func: Any, args: Any) -> tuple:
-        """The arguments with those constants copied which the critic may change before T reads them again.
+        """The arguments, with constants copied that the critic may change before the pass T reads them again.
 
         These are buffers, and whatever is added: autograd needs no addend again and lets it change. Other constants are
         watched: T raises if one has changed, as autograd does.
@@ -262,14 +261,14 @@ class Recorder(TorchDispatchMode):
         return result  # integers, truth values and Python numbers are locally constant
 
     def _unexpected(self, error: Exception, func: Any, args: tuple, kwargs: dict) -> Any:
-        """A rule did not expect such arguments; or they are wrong, and the operation itself says so."""
+        """Refuses arguments that a rule did not expect; if they are wrong, the operation itself raises."""
         reason = f"{func} of such arguments is not known to be affine ({type(error).__name__}: {error})"
         if func._schema.is_mutable:  # it may have run, and must not a second time
             raise _RefusedError(reason) from error
         return self._refuse(NotAffineError(reason), func, args, kwargs, func(*args, **kwargs))
 
     def _refuse(self, error: NotAffineError, func: Any, args: tuple, kwargs: dict, *done: Any) -> Any:
-        """Stops, or goes on where autograd is off and may never see this, or where every reason is wanted.
+        """Refuses an operation: raises, unless autograd is off (and may never see it) or `blame` collects the reasons.
 
         `done` is the operation's result, if it has run.
         """
@@ -280,7 +279,7 @@ class Recorder(TorchDispatchMode):
         result = done[0] if done else func(*args, **kwargs)
         for tensor in _outputs(result):
             folded, rest = divmod(tensor.shape[0] if tensor.ndim else 0, self.samples)
-            value = Value(tensor, Batch(0, 1 if rest else folded))
+            value = Value(tensor, BatchDim(0, 1 if rest else folded))
             value.place = self.where()
             if not torch.is_grad_enabled():
                 place = "" if isinstance(error, _HandedOnError) else value.place

@@ -1,21 +1,26 @@
-"""What autograd saves while a network is recorded: what its weights are made of, and no activation."""
+"""Keeps autograd from saving activations while a network is recorded; what its weights depend on is saved."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
 
+from fastgan._torch_private import (
+    StorageWeakRef,
+    pop_saved_tensors_hooks,
+    push_saved_tensors_hooks,
+    top_saved_tensors_hooks,
+)
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.versions import version_of
 
 
 class _Dropped:
-    """Stands for an activation that autograd wanted to keep: the tape has what the passes need."""
+    """Saved in the place of an activation: the tape has what the passes need."""
 
 
 class _Memory:
-    """Storages, for as long as they live."""
+    """A set of storages, which does not keep them alive."""
 
     def __init__(self) -> None:
         self._known: dict[int, StorageWeakRef] = {}
@@ -33,7 +38,7 @@ class _Memory:
 
 
 class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
-    """Inside, autograd saves no activation; the rest is saved as ever, and checked for changes when it is used."""
+    """Inside, autograd saves no activations; other tensors are saved and checked for in-place changes when used."""
 
     def __init__(self) -> None:
         activations = _Memory()
@@ -45,24 +50,24 @@ class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
         self._activations, self._constants = activations, _Memory()
 
     def drop(self, tensor: Tensor) -> None:
-        """From now on this memory is that of an activation, unless a constant lies in it as well."""
+        """Marks the memory of a tensor as an activation's, which is not saved, unless a constant lies in it."""
         if tensor not in self._constants:
             self._activations.add(tensor)
 
     def keep(self, tensor: Tensor) -> None:
-        """The network has taken this memory for a constant, of which weights may be made."""
+        """Marks the memory of a tensor as a constant's (it was detached): weights may be computed from it."""
         self._activations.discard(tensor)
         self._constants.add(tensor)
 
     def instead_of_checkpoint(self) -> None:
-        """Takes the place of torch.utils.checkpoint, if a region of it has begun.
+        """Replaces the hooks of torch.utils.checkpoint, if a checkpointed region has begun, by these.
 
         There are no activations to save memory on, and what the weights are made of need not be computed again.
         """
-        top = torch._C._autograd._top_saved_tensors_default_hooks(False)
+        top = top_saved_tensors_hooks(False)
         if top is not None and top[0] is not self.pack_hook and top[0].__qualname__.startswith("_checkpoint_hook"):
-            torch._C._autograd._pop_saved_tensors_default_hooks()
-            torch._C._autograd._push_saved_tensors_default_hooks(self.pack_hook, self.unpack_hook)
+            pop_saved_tensors_hooks()
+            push_saved_tensors_hooks(self.pack_hook, self.unpack_hook)
 
 
 def _unpack(packed: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""What one forward pass of a piecewise affine network leaves behind: its operations with their masks frozen.
+"""The tape: the operations of one forward pass of a piecewise affine network, with their masks frozen.
 
     F  records the tape: `recorder.record`
     X  `Tape.gradient`: the gradient with respect to the input, by each node's `pull` from the last to the first
@@ -16,17 +16,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastgan.affine.batch import Batch
+from fastgan.affine.batch import BatchDim
 from fastgan.affine.memory import Memory
 from fastgan.affine.versions import version_of
 
 
 class Value:
-    """A tensor that depends on the input: what is known of it, not the tensor itself, which may be freed."""
+    """The shape, dtype, device and batch dimension of a tensor that depends on the input; the tensor may be freed."""
 
     __slots__ = ("batch", "device", "dtype", "hidden", "own", "place", "reason", "shape")
 
-    def __init__(self, tensor: Tensor, batch: Batch) -> None:
+    def __init__(self, tensor: Tensor, batch: BatchDim) -> None:
         self.shape, self.dtype, self.device = tuple(tensor.shape), tensor.dtype, tensor.device
         self.batch = batch
         self.hidden = False
@@ -44,7 +44,7 @@ class Value:
 
 
 class Scales:
-    """The per-sample factor s of every additive constant; None stands for zero."""
+    """The factor s of the additive constants, one number per sample; None stands for zero."""
 
     def __init__(self, s: Tensor | None) -> None:
         self.s = s  # [samples], float32 or float64
@@ -100,21 +100,21 @@ class Node(ABC):
         raise NotImplementedError
 
     does_nothing = False
-    """Whether its output is its input, after its bias has been given away."""
+    """Whether its output is its input, now that another operation adds its bias."""
 
     takes_bias = False
     """Whether this operation can add a number to each channel (dimension 1) of its input."""
 
     def take_bias(self, bias: "Bias") -> None:
-        """From now on this operation adds the bias."""
+        """Makes this operation add the bias."""
         raise NotImplementedError
 
     def movable_bias(self) -> "Bias | None":
-        """What this operation adds to its output, if another could add it as well."""
+        """The bias that this operation adds, if another could add it in its place; None otherwise."""
         return None
 
     def leave_bias(self) -> None:
-        """From now on another operation adds the bias."""
+        """Makes this operation add no bias: another one does."""
         raise NotImplementedError
 
 
@@ -131,7 +131,7 @@ class Bias(NamedTuple):
 
 
 class Slot:
-    """A weight (of any kind: parameter, normalised weight, embedding of a label) that wants its gradient."""
+    """A weight that requires a gradient: a parameter, a normalised weight, the embedding of a label."""
 
     __slots__ = ("tensor", "transposed", "version")
 
@@ -143,7 +143,7 @@ class Slot:
 
 
 def _in_their_own_precision(passes: Callable[..., Any]) -> Callable[..., Any]:
-    """Turns autocast off: the casts of the forward pass are on the tape."""
+    """Decorator that turns autocast off: the casts of the forward pass are on the tape."""
 
     @functools.wraps(passes)
     def run(tape: "Tape", *args: Any, **kwargs: Any) -> Any:
@@ -170,14 +170,14 @@ class Tape:
         """The input, as autograd knows it."""
 
     def slot(self, weight: Tensor) -> Slot | None:
-        """The slot of a weight, or None if nobody asks for its gradient."""
+        """The slot of a weight; None if it requires no gradient."""
         if not weight.requires_grad:
             return None
         weight, transposed = _before_autocast(weight)
         return self.slots.setdefault((id(weight), transposed), Slot(weight, transposed))
 
     def finish(self, output: Value) -> None:
-        """Keeps what lies between the input and this output."""
+        """Keeps the nodes between the input and this output, and moves biases into activations."""
         self.output = output
         needed, kept = {output}, []
         for node in reversed(self.nodes):
@@ -210,7 +210,7 @@ class Tape:
                 self.nodes = [other for other in self.nodes if other is not maker]
 
     def wanting(self, constants: bool) -> list[Slot]:
-        """The weights that get a gradient; those that are only added get none unless the output is in the loss."""
+        """The slots that get a gradient; with `constants` also those that are only added, such as biases."""
         used = {slot for node in self.nodes for slot in ((*node.slots, *node.constants) if constants else node.slots)}
         return [slot for slot in self.slots.values() if slot in used]
 
@@ -316,7 +316,7 @@ class Tape:
 
 
 def _sum(known: Tensor, gradient: Tensor, memory: Memory) -> Tensor:
-    """The sum of two gradients that are held, in the memory of the first where that may be."""
+    """The sum of two gradients, in the memory of the first where nobody else reads it."""
     if known.dtype == gradient.dtype and memory.may_overwrite(known):
         known += gradient
         memory.release(gradient)

@@ -1,10 +1,10 @@
-"""Whether a tensor has been changed in place since it was read."""
+"""The version counter of a tensor, by which in-place changes are noticed."""
 
 from torch import Tensor
 
 
 def version_of(tensor: Tensor) -> int:
-    """How often a tensor has been changed in place; 0 for one of inference mode, where PyTorch does not count."""
+    """The number of in-place changes of a tensor; 0 in inference mode, where PyTorch does not count."""
     try:
         return tensor._version
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""The application that the commands are registered with, and what their arguments have in common."""
+"""The typer application that the commands are registered with, and arguments that several of them have."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ _EXTRAS = {"safetensors", "PIL", "sklearn", "scipy", "tensorboard", "torchmetric
 
 
 class _Commands(TyperGroup):
-    """Turns what a person can correct into one line on stderr and exit status 2."""
+    """The commands; a `UserError` becomes one line on stderr and exit status 2."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""`fastgan bench`."""
+"""The command `fastgan bench`: runs the benchmarks."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`fastgan evaluate`."""
+"""The command `fastgan evaluate`: measures a generator."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from fastgan.cli.application import Checkpoint, Device, app
 from fastgan.errors import UserError
 
 if TYPE_CHECKING:
-    from fastgan.evaluation import Report
+    from fastgan.cli.measurement import EvaluationReport
 
 
 @app.command(no_args_is_help=True)
@@ -22,10 +22,10 @@ def evaluate(
         typer.Option(
             min=2,
             max=100_000,
-            help="How many samples; of digits at least 898. (default: 2000; of stacked digits 26000)",
+            help="Number of samples; of digits at least 898. (default: 2000; of stacked digits 26000)",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the latents.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
     device: Device = "auto",
 ) -> None:
@@ -44,7 +44,8 @@ def evaluate(
     \b
       fastgan evaluate runs/digits --n 2000 --out report.json
     """
-    from fastgan.evaluation import measure, show, usual_samples
+    from fastgan.cli.measurement import measure, usual_samples
+    from fastgan.cli.measurement_tables import show
     from fastgan.train import load_generator
 
     generator = load_generator(checkpoint, device)
@@ -55,7 +56,7 @@ def evaluate(
         _write_json(report, out, {"checkpoint": str(checkpoint), "step": generator.step, "n": n, "seed": seed})
 
 
-def _write_json(report: "Report", out: Path, about: dict[str, Any]) -> None:
+def _write_json(report: "EvaluationReport", out: Path, about: dict[str, Any]) -> None:
     try:
         out.write_text(json.dumps({**about, **dataclasses.asdict(report)}, indent=2) + "\n")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`fastgan features`."""
+"""The command `fastgan features`: writes the critic's features of images."""
 
 import json
 from pathlib import Path
@@ -15,11 +15,11 @@ def features(
     checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")] = Path("features.safetensors"),
     data: Annotated[str | None, typer.Option(help="Images, as for `train`. (default: those of the run)")] = None,
-    n: Annotated[int | None, typer.Option(min=1, help="A random choice of so many. (default: all)")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice.")] = 0,
+    n: Annotated[int | None, typer.Option(min=1, help="Number of images, chosen at random. (default: all)")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the choice of images.")] = 0,
     device: Device = "auto",
 ) -> None:
-    """Write what the critic's penultimate layer makes of real images.
+    """Write the features of the critic's penultimate layer for real images.
 
     The file holds features (float32, a row for each image), indices (of the images in the data) and, where the data
     have classes, labels; their names are in its metadata.

@@ -1,4 +1,4 @@
-"""`fastgan play`."""
+"""The command `fastgan play`: films of small games."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,11 +19,11 @@ def play(
     penalty: Annotated[str | None, typer.Option(help="Other gradient penalties, as for `train`.")] = None,
     optimizer: Annotated[str | None, typer.Option(help="Another optimiser of the game, as for `train`.")] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Another learning rate, where the players' differ the generator's.")
+        float | None, typer.Option(help="Another learning rate; of the generator, where the players have two.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Of the game. (default: the method's)")] = None,
-    frames: Annotated[int, typer.Option(help="Pictures in the film, 2 to 1000.")] = 60,
-    seed: Annotated[int, typer.Option(help="Of weights and draws.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Steps of the game. (default: the method's)")] = None,
+    frames: Annotated[int, typer.Option(help="Number of pictures, 2 to 1000.")] = 60,
+    seed: Annotated[int, typer.Option(help="Random seed of weights and draws.")] = 0,
 ) -> None:
     """Show a small game as it is played, in a window or as a GIF; Ctrl-C ends the film there.
 
@@ -32,7 +32,7 @@ def play(
       fastgan play ring --method plain --out ring.gif
       fastgan play grid --out grid.gif
     """
-    from fastgan.play import play as play_game
+    from fastgan.cli.films import play_game
 
     given = {"loss": loss, "penalty": penalty, "optimizer": optimizer, "lr": lr}
     changes = {name: value for name, value in given.items() if value is not None}

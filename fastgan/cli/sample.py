@@ -1,4 +1,4 @@
-"""`fastgan sample`."""
+"""The command `fastgan sample`: draws images from a trained generator."""
 
 import math
 from pathlib import Path
@@ -19,7 +19,7 @@ def sample(
     n: Annotated[
         int | None, typer.Option(min=1, max=4096, help="How many images, or of each kind. (default: 64, or 8)")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the latents.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the latents.")] = 0,
     psi: Annotated[
         str, typer.Option(help="Truncation of a StyleGAN2: 1 for none, 0 for the mean; several for a row of each.")
     ] = "1",
@@ -90,9 +90,9 @@ def sample(
             else:
                 write_png(image_grid(images, columns=len(images) if len(images) <= 16 else 16), out)
         elif neighbours is not None:
-            from fastgan.neighbours import neighbours as nearest
+            from fastgan.cli.neighbours import neighbours_grid
 
-            grid, near = nearest(generator, each, neighbours, seed, psis[0], one)
+            grid, near = neighbours_grid(generator, each, neighbours, seed, psis[0], one)
             write_png(grid, out)
             typer.echo(
                 f"median distance to the nearest training image: samples {near.samples:.3f}, "

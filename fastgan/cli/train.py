@@ -1,4 +1,4 @@
-"""`fastgan train`."""
+"""The command `fastgan train`: trains a GAN, or resumes a run."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,13 +35,13 @@ def train(
         ),
     ] = None,
     resolution: Annotated[
-        str | None, typer.Option(help="Of the images: 64, or height x width as in 64x32. (default: the preset's)")
+        str | None, typer.Option(help="Size of the images: 64, or height x width as in 64x32. (default: the preset's)")
     ] = None,
-    channels: Annotated[int | None, typer.Option(help="Of the images, 1 or 3. (default: the preset's)")] = None,
+    channels: Annotated[int | None, typer.Option(help="Image channels, 1 or 3. (default: the preset's)")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out, exactly where it stopped.")
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Of every random stream. (default: 0)")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed. (default: 0)")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. (default: auto)")] = None,
     steps: Annotated[
         int | None, typer.Option(help="Updates of each player, from the start of the run.", rich_help_panel=_RECIPE)
@@ -174,7 +174,7 @@ def train(
         int | None, typer.Option(help="Steps between checkpoints. (default: 500)", rich_help_panel=_REPORTS)
     ] = None,
     keep: Annotated[
-        int | None, typer.Option(help="How many checkpoints stay. (default: 3)", rich_help_panel=_REPORTS)
+        int | None, typer.Option(help="Number of checkpoints to keep. (default: 3)", rich_help_panel=_REPORTS)
     ] = None,
 ) -> None:
     """Train a GAN; Ctrl-C saves and stops.

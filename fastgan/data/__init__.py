@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from fastgan.data.digits import digit_labels, digits
-from fastgan.data.folder import folder
+from fastgan.data.digit_images import digit_labels, digits
+from fastgan.data.image_folder import folder
 from fastgan.data.images import EpochOrder, Images, Resolution
-from fastgan.data.stacked_digits import STACKED_DIGITS, stacked_digits, stacked_labels
-from fastgan.data.textures import textures
+from fastgan.data.stacked_digit_images import STACKED_DIGITS, stacked_digits, stacked_labels
+from fastgan.data.texture_patches import textures
 
 DIGITS = "digits"
 """The name of the data set that is trained on by default."""

@@ -1,4 +1,4 @@
-"""The game optimisers that are known by their Adam form, over parameters."""
+"""ExtraAdam and OptimisticAdam: the game optimisers that are known by their Adam form."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,18 +9,18 @@ from torch.optim import Adam
 from fastgan.games.extragradient import Extragradient
 from fastgan.games.optimistic import Optimistic
 
-Parameters = Iterable[Tensor] | Iterable[dict[str, Any]]
+ParamGroups = Iterable[Tensor] | Iterable[dict[str, Any]]
 
 
 def ExtraAdam(  # noqa: N802 (named like the optimiser it is)
-    critic: Parameters,
-    generator: Parameters,
+    critic: ParamGroups,
+    generator: ParamGroups,
     lr: float = 1e-4,
     lr_critic: float | None = None,
     betas: tuple[float, float] = (0.5, 0.9),
     eps: float = 1e-8,
 ) -> Extragradient:
-    """The extragradient method over two Adams.
+    """The extragradient method with two Adam optimisers.
 
     Args:
         critic, generator: the players' parameters, or param groups.
@@ -34,8 +34,8 @@ def ExtraAdam(  # noqa: N802 (named like the optimiser it is)
 
 
 def OptimisticAdam(  # noqa: N802
-    critic: Parameters,
-    generator: Parameters,
+    critic: ParamGroups,
+    generator: ParamGroups,
     lr: float = 1e-4,
     lr_critic: float | None = None,
     betas: tuple[float, float] = (0.5, 0.9),
@@ -49,8 +49,8 @@ def OptimisticAdam(  # noqa: N802
 
 
 def _adams(
-    critic: Parameters,
-    generator: Parameters,
+    critic: ParamGroups,
+    generator: ParamGroups,
     lr: float,
     lr_critic: float | None,
     betas: tuple[float, float],

@@ -1,4 +1,4 @@
-"""Alternating gradient descent: the generator answers the critic's update. What GANs are trained by, mostly."""
+"""Alternating gradient descent, the usual way to train GANs: the generator steps after the critic."""
 
 from typing import ClassVar
 

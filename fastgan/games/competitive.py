@@ -13,7 +13,7 @@ from fastgan.losses import Players
 
 
 class CompetitiveGradientDescent(Game):
-    """The steps x of the critic and y of the generator that are each other's best answer:
+    """Steps x of the critic and y of the generator that are the equilibrium of the local bilinear game:
 
         x = -lr_x (grad_x L_x + D_xy L_x y),    y = -lr_y (grad_y L_y + D_yx L_y x)
 

@@ -13,7 +13,7 @@ from fastgan.losses import Players
 
 
 class Consensus(Game):
-    """Along v + gamma J^T v, the gradient of 1/2 ||v||^2 being J^T v.
+    """Descends along v + gamma J^T v, where J^T v is the gradient of 1/2 ||v||^2.
 
     Args:
         critic, generator: optimisers of the players' parameters (the paper has RMSProp).

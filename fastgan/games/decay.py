@@ -1,4 +1,4 @@
-"""Weight decay that a torch optimiser adds to the gradient, and so takes where the parameters stand when it steps."""
+"""Weight decay of a torch optimiser, taken where the parameters are when it steps, not where the gradient is from."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ _DECOUPLED = tuple(kind for name in ("AdamW", "Adafactor", "Muon") if (kind := g
 
 
 def added_decay(who: str, optimizer: Optimizer, group: dict[str, Any]) -> float:
-    """The number times a parameter that the optimiser adds to its gradient: the slope of an L2 term of half of it.
+    """The coefficient of weight decay that the optimiser adds to gradients, as coefficient times parameter.
 
-    Decay beside the gradient (AdamW's: a parameter loses the share lr decay of itself in a step) is not added to it: 0.
+    0 for decoupled decay (AdamW), which is not added to the gradient.
 
     Raises:
-        TypeError: the optimiser is not one of torch.optim's, and has a decay of a kind that nobody can know.
+        TypeError: the optimiser is not one of torch.optim's and has a weight decay, of unknown kind.
     """
     decay = float(group.get("weight_decay", 0))
     if not decay or group.get("decoupled_weight_decay") or isinstance(optimizer, _DECOUPLED):

@@ -1,4 +1,4 @@
-"""Discretisation-drift correction: takes back what finite steps of one player do to the other's path."""
+"""Discretisation-drift correction: cancels the interaction that finite steps add between the players."""
 
 from typing import ClassVar
 

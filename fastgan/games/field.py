@@ -18,7 +18,7 @@ from fastgan.penalties.lean import lean_derivatives
 
 
 class Field:
-    """What both players minimise at the parameters as they are, with the graphs.
+    """Both players' objectives at the present parameters, with their graphs.
 
     Args:
         critic, generator: the players.
@@ -54,7 +54,7 @@ class Field:
         return self.of_critic(self.critic.parameters) + self.of_generator(self.generator.parameters)
 
     def gradients(self) -> tuple[Vector, Vector, Vector, Vector]:
-        """Those of the critic's loss by the critic x and by the generator y, then those of the generator's loss."""
+        """The gradients of the critic's loss with respect to x (critic) and y (generator), then of the generator's."""
         x, y = self.critic.parameters, self.generator.parameters
         return self.of_critic(x), self.of_critic(y), self.of_generator(x), self.of_generator(y)
 
@@ -83,7 +83,7 @@ class Field:
 
 
 def leaves(loss: Tensor) -> set[int]:
-    """The ids of the tensors at the ends of a loss's graph: what its gradient reaches."""
+    """The ids of the leaf tensors that the gradient of a loss reaches."""
     found: set[int] = set()
     seen: set[Any] = set()
     ahead: list[Any] = [loss.grad_fn]

@@ -1,4 +1,4 @@
-"""Follow-the-ridge: the critic keeps to the ridge of its best answers while the generator moves."""
+"""Follow-the-ridge: corrects the critic's step so that it stays at its best response while the generator moves."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""What every optimiser of a two-player game has in common: two players, one closure each, and a memory."""
+"""`Game`, the base of all optimisers of two-player games: two players, one closure each, and stored vectors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ class Game(ABC):
 
     @property
     def one_batch(self) -> bool:
-        """Whether a step's closures should all be of one batch of data and latents: several gradients of one line and a
+        """Whether all closures of a step should use one batch of data and latents: several gradients of one line and a
         Jacobian are of one game."""
         return self.replays or self.second_order
 
@@ -97,7 +97,7 @@ class Game(ABC):
         """
 
     def zero_grad(self) -> None:
-        """Forgets the gradients of both players."""
+        """Sets the gradients of both players to None."""
         for player in self.players:
             player.optimizer.zero_grad()
 
@@ -116,7 +116,7 @@ class Game(ABC):
         self.load_memories(state)
 
     def memories(self) -> dict[str, Any]:
-        """What `state_dict` holds besides the optimisers."""
+        """The tensors and numbers that `state_dict` holds besides the optimisers' states."""
         return {"memory": {name: list(tensors) for name, tensors in self.memory.items()}}
 
     def load_memories(self, state: dict[str, Any]) -> None:
@@ -132,24 +132,24 @@ class Game(ABC):
     # --- what the methods are made of ---
 
     def check_plain(self) -> None:
-        """Raises TypeError unless the optimisers are what the method is about; param groups may have come since."""
+        """Raises TypeError unless the method supports the optimisers; param groups may have been added since."""
         if self.plain:
             for player in self.players:
                 player.check_plain(type(self).__name__)
 
     def differentiate(self, critic: Closure, generator: Closure) -> Players:
-        """Leaves both players' gradients in `.grad`, both at the parameters as they are."""
+        """Computes both players' gradients at the present parameters, in `.grad`."""
         return Players(
             self.critic.differentiate(critic, self.generator), self.generator.differentiate(generator, self.critic)
         )
 
     def replayed(self, critic: Closure, generator: Closure) -> tuple[Closure, Closure]:
-        """Closures whose calls all draw the same from PyTorch's global generators."""
+        """Closures whose calls all draw the same numbers from PyTorch's global generators."""
         devices = [p.device for p in self.parameters]
         return Replayed(critic, devices), Replayed(generator, devices)
 
     def field(self, critic: Closure, generator: Closure) -> Field:
-        """The game's vector field at the parameters as they are, for second derivatives."""
+        """The game's vector field at the present parameters, for second derivatives."""
         processes = torch.distributed.get_world_size() if _distributed() else 1
         if processes > 1:
             raise RuntimeError(
@@ -159,7 +159,7 @@ class Game(ABC):
         return Field(self.critic, self.generator, critic, generator)
 
     def recalled(self, name: str) -> Vector:
-        """A vector in memory, checked to fit the parameters as they are now."""
+        """A stored vector; raises if it does not fit the present parameters."""
         vector, parameters = self.memory[name], self.parameters
         if [part.shape for part in vector] != [p.shape for p in parameters]:
             raise RuntimeError(
@@ -169,7 +169,7 @@ class Game(ABC):
         return vector
 
     def descend(self) -> None:
-        """Both optimisers step along `.grad`, taken where the parameters are."""
+        """Both optimisers step along `.grad` from the present parameters."""
         for player in self.players:
             player.optimizer.step()
 
@@ -181,7 +181,7 @@ class Game(ABC):
 
     @property
     def parameters(self) -> list[Tensor]:
-        """Of both players, the critic's first."""
+        """Both players' parameters, the critic's first."""
         return self.critic.parameters + self.generator.parameters
 
     def gradients(self) -> Vector:
@@ -189,7 +189,7 @@ class Game(ABC):
         return self.critic.gradients() + self.generator.gradients()
 
     def loss_gradients(self) -> Vector:
-        """The same without what decay adds."""
+        """The gradients without weight decay."""
         return self.critic.loss_gradients() + self.generator.loss_gradients()
 
     def descend_along(self, gradients: Sequence[Tensor | None]) -> None:

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch.optim import Optimizer
 
+from fastgan._torch_private import foreach_lerp
 from fastgan.games.alternating import Alternating
 from fastgan.games.checks import count, within
 from fastgan.games.game import Game
@@ -53,7 +54,7 @@ class Lookahead(Game):
         losses = self.inner.step(critic, generator)
         taken += 1
         if taken % self.k == 0:
-            self.move_to(list(torch._foreach_lerp(self.recalled("slow"), self.positions(), self.alpha)))
+            self.move_to(list(foreach_lerp(self.recalled("slow"), self.positions(), self.alpha)))
         return losses
 
     def memories(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every optimiser of games by its name on the command line."""
+"""`GAMES`: every game optimiser by its name on the command line."""
 
 from collections.abc import Callable
 from functools import partial
@@ -44,7 +44,7 @@ Method = Callable[[Optimizer, Optimizer], Game]
 
 
 def kind_of(text: str) -> type[Game]:
-    """The class that `parse` makes a game of.
+    """The class of the game that `parse` would build.
 
     Raises:
         ValueError: there is no such method.

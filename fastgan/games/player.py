@@ -43,7 +43,7 @@ class Player:
 
     @property
     def parameters(self) -> list[Tensor]:
-        """Those of the optimiser that require a gradient, as its param groups are now."""
+        """The optimiser's parameters that require a gradient, as its param groups are now."""
         return [p for p, _ in self._grouped()]
 
     def _grouped(self) -> Iterator[tuple[Tensor, dict[str, Any]]]:
@@ -62,11 +62,11 @@ class Player:
 
     @property
     def learning_rates(self) -> list[float]:
-        """One for each parameter."""
+        """The learning rate of each parameter."""
         return [float(group["lr"]) for _, group in self._grouped()]
 
     def _decay(self, group: dict[str, Any]) -> float:
-        """What the optimiser adds to the gradients of a param group, in multiples of the parameters."""
+        """The weight-decay coefficient of a param group."""
         return added_decay(self.who, self.optimizer, group)
 
     def differentiate(self, closure: Closure, opponent: "Player") -> Tensor:
@@ -78,7 +78,7 @@ class Player:
         return loss.detach()
 
     def loss(self, closure: Closure) -> Tensor:
-        """What the closure returns, checked."""
+        """The closure's loss; raises unless it is a scalar tensor."""
         # An autocast around the whole step keeps copies of the weights, which may have moved since.
         torch.clear_autocast_cache()
         loss: Any = closure()
@@ -93,7 +93,7 @@ class Player:
         return loss
 
     def objective(self, loss: Tensor, reached: set[int]) -> Tensor:
-        """What the player minimises, to be differentiated twice.
+        """The player's objective (its loss and weight decay), to be differentiated twice.
 
         Args:
             loss: what the closure returned.
@@ -158,7 +158,7 @@ def _dense_copy(gradient: Tensor) -> Tensor:
 
 
 def _laid_out(gradient: Tensor, like: Tensor) -> Tensor:
-    """The gradient in the memory order of its parameter.
+    """The gradient with the strides of its parameter.
 
     Fused Adam reads a gradient as if it lay in memory like its parameter; backward() sees to that, but autograd.grad
     returns whatever layout the derivative came in.
@@ -168,7 +168,7 @@ def _laid_out(gradient: Tensor, like: Tensor) -> Tensor:
 
 @contextmanager
 def frozen(parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Inside, no gradient is computed for these: a constant opponent costs nothing."""
+    """A context in which no gradient is computed for these parameters."""
     held = [p for p in parameters if p.requires_grad]
     for p in held:
         p.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Calls of a closure that all draw the same random numbers."""
+"""Calls a closure repeatedly with the same random numbers."""
 
 from collections.abc import Iterable
 

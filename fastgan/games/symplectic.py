@@ -13,11 +13,11 @@ from fastgan.games.vectors import dot, plus, times
 from fastgan.losses import Players
 
 EPSILON = 0.1
-"""Of the alignment, as in the paper's algorithm 1."""
+"""Constant that is added to the alignment before its sign is taken, as in the paper's algorithm 1."""
 
 
 class SymplecticAdjustment(Game):
-    """Along v + lambda A^T v, A = (J - J^T) / 2 the antisymmetric part of the Jacobian.
+    """Descends along v + lambda A^T v, where A = (J - J^T) / 2 is the antisymmetric part of the Jacobian.
 
     Its sign is chosen so that stable equilibria attract and unstable ones repel (alignment):
     lambda = strength sign(<v, h> <A^T v, h> / d + 1/10), h = J^T v, d parameters.

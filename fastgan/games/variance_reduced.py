@@ -1,4 +1,4 @@
-"""Variance-reduced extragradient (SVRE): minibatch gradients, corrected by what they were at a snapshot."""
+"""Variance-reduced extragradient (SVRE): minibatch gradients, corrected by their values at a snapshot."""
 
 from collections.abc import Iterable
 from typing import ClassVar

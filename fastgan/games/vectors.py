@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from fastgan._torch_private import foreach_add, foreach_mul
+
 Vector = list[Tensor]
 
 
@@ -16,16 +18,16 @@ def dot(a: Vector, b: Vector) -> Tensor:
 
 def plus(a: Vector, b: Vector, factor: float = 1.0) -> Vector:
     """a + factor b."""
-    return list(torch._foreach_add(a, b, alpha=factor))
+    return list(foreach_add(a, b, alpha=factor))
 
 
 def times(a: Vector, factors: float | list[float]) -> Vector:
-    """Every tensor of a, times one number for all or one for each."""
-    return list(torch._foreach_mul(a, factors))
+    """Every tensor of a times a factor, one for all or one for each."""
+    return list(foreach_mul(a, factors))
 
 
 class Solution:
-    """What `solve_normal_equations` came to.
+    """The result of `solve_normal_equations`.
 
     Attributes:
         x: the solution.
@@ -38,7 +40,7 @@ class Solution:
 
     @property
     def residual(self) -> float:
-        """||operator x - b|| / ||b||, computed when it is asked for."""
+        """||operator x - b|| / ||b||, computed at each access."""
         size = dot(self._b, self._b).item()
         return (dot(self._left, self._left).item() / size) ** 0.5 if size else 0.0
 

@@ -1,1 +1,1 @@
-"""Other people's code bases on fastgan: one package for each family."""
+"""Integrations of other code bases: one package for each family."""

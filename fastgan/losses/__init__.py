@@ -8,28 +8,23 @@ their formulas.
 from collections.abc import Callable
 
 from fastgan.losses import auxiliary_classifier, learned_moments
-from fastgan.losses.began import began
+from fastgan.losses.began_loss import began
 from fastgan.losses.divergences import DIVERGENCES, PARAMETRIC
-from fastgan.losses.ebgan import ebgan, pulling_away
-from fastgan.losses.feature_matching import feature_matching, feature_matching_with
-from fastgan.losses.fgan import fgan
-from fastgan.losses.hinge import HINGE
-from fastgan.losses.label_smoothing import label_smoothing
-from fastgan.losses.least_squares import LEAST_SQUARES
+from fastgan.losses.ebgan_loss import ebgan, pulling_away
+from fastgan.losses.feature_matching_loss import feature_matching, feature_matching_with
+from fastgan.losses.fgan_loss import fgan
+from fastgan.losses.hinge_loss import hinge
+from fastgan.losses.label_smoothing_loss import label_smoothing
+from fastgan.losses.least_squares_loss import least_squares
 from fastgan.losses.loss import Loss, Players
-from fastgan.losses.maximum_likelihood import MAXIMUM_LIKELIHOOD, PLAIN_MAXIMUM_LIKELIHOOD
-from fastgan.losses.minimax import MINIMAX
-from fastgan.losses.mmd import MMD, maximum_mean_discrepancy, mmd_with, witness_function
-from fastgan.losses.nonsaturating import NONSATURATING
-from fastgan.losses.relativistic_pairing import RELATIVISTIC_PAIRING
-from fastgan.losses.semi_supervised import semi_supervised, supervised
-from fastgan.losses.sliced_wasserstein import SLICED_WASSERSTEIN, squared_sliced_wasserstein
-from fastgan.losses.wasserstein import WASSERSTEIN
-
-# What users call them; each is named as the module it stands in.
-hinge, least_squares, maximum_likelihood, minimax, mmd = HINGE, LEAST_SQUARES, MAXIMUM_LIKELIHOOD, MINIMAX, MMD
-nonsaturating, relativistic_pairing, wasserstein = NONSATURATING, RELATIVISTIC_PAIRING, WASSERSTEIN
-plain_maximum_likelihood, sliced_wasserstein = PLAIN_MAXIMUM_LIKELIHOOD, SLICED_WASSERSTEIN
+from fastgan.losses.maximum_likelihood_loss import maximum_likelihood, plain_maximum_likelihood
+from fastgan.losses.minimax_loss import minimax
+from fastgan.losses.mmd_loss import maximum_mean_discrepancy, mmd, mmd_with, witness_function
+from fastgan.losses.nonsaturating_loss import nonsaturating
+from fastgan.losses.relativistic_pairing_loss import relativistic_pairing
+from fastgan.losses.semi_supervised_loss import semi_supervised, supervised
+from fastgan.losses.sliced_wasserstein_loss import sliced_wasserstein, squared_sliced_wasserstein
+from fastgan.losses.wasserstein_loss import wasserstein
 
 LOSSES: dict[str, Loss] = {
     loss.name: loss
@@ -52,17 +47,17 @@ LOSSES: dict[str, Loss] = {
 }
 """Every objective that `fastgan train` can be asked for, by name; those with a parameter have its default.
 
-began's k is that of this very object: take one of your own from `began()` or `parse("began")`."""
+Of `began`, which has a state, make an object of your own: `began()` or `parse("began")`."""
 
 _OF_NUMBERS: dict[str, tuple[Callable[..., Loss], int, str]] = {
     "ebgan": (ebgan, 1, "for the margin, as in ebgan:0.5"),
     "began": (began, 2, "for gamma, and another for lambda_k if you like, as in began:0.7 or began:0.7:0.01"),
 }
-"""What makes them, and of how many numbers at most."""
+"""Family -> (constructor, largest number of parameters, an example for messages)."""
 
 
 def parse(text: str) -> Loss:
-    """What an objective is called, with its parameter if it has one.
+    """The objective of a name, with its parameter if it has one.
 
     `hinge`, `fgan:kl`, `mmd:gaussian`, `maximum_likelihood:plain`; with a number `fgan:alpha:0.5`,
     `fgan:weighted_jensen_shannon:0.3`, `ebgan:0.5` (the margin), `began:0.7` (gamma), `began:0.7:0.01` (and lambda_k);

@@ -34,7 +34,7 @@ def critic(real_class_logits: Tensor, real_labels: Tensor, fake_class_logits: Te
 
 
 def generator(fake_class_logits: Tensor, fake_labels: Tensor) -> Tensor:
-    """-E_q log P(c | G(z, c)), the generator's part of it.
+    """-E_q log P(c | G(z, c)), the classifier's loss on samples alone.
 
     Args:
         fake_class_logits: the critic's class logits on samples, floating point [B, n].

@@ -259,7 +259,7 @@ DIVERGENCES: dict[str, Callable[..., Divergence]] = {
         weighted_jensen_shannon, gan, alpha,
     )
 }  # fmt: skip
-"""All of them by name."""
+"""Every f-divergence by name."""
 
 PARAMETRIC = ("weighted_jensen_shannon", "alpha")
-"""Those that take a number."""
+"""The divergences that take a parameter."""

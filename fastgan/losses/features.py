@@ -24,11 +24,11 @@ def leading_logit(outputs: Tensor, real_outputs: Tensor, fake_outputs: Tensor) -
 
 
 def wide(x: Tensor) -> Tensor:
-    """x as float32, or as it is in float64."""
+    """x in float32; float64 stays."""
     return x.to(compute_dtype(x))
 
 
 def without_autocast(x: Tensor) -> AbstractContextManager:
-    """Where torch.autocast would multiply matrices of half precision, it does not."""
+    """A context without autocast on x's device, which would multiply matrices in half precision."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if autocasts(device) else nullcontext()

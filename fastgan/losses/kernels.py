@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 Kernel = Callable[[Tensor], Tensor]
-"""Squared distances to values, elementwise."""
+"""Type of a kernel: squared distances -> values, elementwise."""
 
 ALPHAS = (0.2, 0.5, 1.0, 2.0, 5.0)
 WIDTHS = (1.0, 2.0, 4.0, 8.0, 16.0)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fastgan.losses.features import wide
-from fastgan.losses.nonsaturating import critic as classification
+from fastgan.losses.nonsaturating_loss import critic as classification
 
 
 def moments(critic: nn.Module, x: Tensor, layers: Sequence[str] = ()) -> Tensor:
@@ -120,7 +120,7 @@ def critic(critic: nn.Module, real: Tensor, fake: Tensor, weight: float = 1.0) -
 
 @contextmanager
 def _outputs_of(critic: nn.Module, layers: Sequence[str]) -> Iterator[list[list[Tensor]]]:
-    """What each of the layers returns while this lasts, call by call."""
+    """A context that collects the outputs of each layer, call by call."""
     modules = dict(critic.named_modules())
     for name in layers:
         if name not in modules:

@@ -1,4 +1,4 @@
-"""What an objective is: two scalars to minimise, one for each player."""
+"""`Loss`: an objective, two scalars to minimise, one for each player."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ reconstructed, a logit per class."""
 
 
 class Players(NamedTuple):
-    """What the two players minimise: scalars."""
+    """The losses of the two players, scalars."""
 
     critic: Tensor
     generator: Tensor

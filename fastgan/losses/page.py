@@ -138,20 +138,20 @@ def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def objectives() -> Iterable[tuple[str, ...]]:
-    """A row for each of `LOSSES` but the games over f-divergences."""
+def objective_rows() -> Iterable[tuple[str, ...]]:
+    """A row for each of `LOSSES` except the f-divergence games."""
     for name, loss in LOSSES.items():
         if not name.startswith("fgan:"):
             yield f"`{name}`", loss.output, formula(loss.critic), formula(loss.generator), loss.paper
 
 
-def divergences() -> Iterable[tuple[str, ...]]:
+def divergence_rows() -> Iterable[tuple[str, ...]]:
     """A row for each game over an f-divergence."""
     for name, make in DIVERGENCES.items():
         yield f"`fgan:{name}`", summary(make).replace("|", r"\|")
 
 
-def modifiers() -> Iterable[tuple[str, ...]]:
+def modifier_rows() -> Iterable[tuple[str, ...]]:
     """A row for each function that changes an objective or stands beside it."""
     described: dict[str, Callable[..., Any]] = {
         "label_smoothing(loss, real)": label_smoothing,
@@ -178,13 +178,13 @@ def page() -> str:
     return "".join(
         (
             HEAD,
-            table(("name", "D is", "critic", "generator", "paper"), objectives()),
+            table(("name", "D is", "critic", "generator", "paper"), objective_rows()),
             DIVERGENCE_HEAD,
             f"The critic minimises {formula(games.critic)}, the generator {formula(games.generator)}\n\n",
-            table(("name", "f(u)"), divergences()),
+            table(("name", "f(u)"), divergence_rows()),
             PARAMETERS,
             MODIFIER_HEAD,
-            table(("`fastgan.losses.`", "what it is", "paper"), modifiers()),
+            table(("`fastgan.losses.`", "what it is", "paper"), modifier_rows()),
             TAIL,
         )
     )

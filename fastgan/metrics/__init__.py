@@ -6,13 +6,13 @@ from fastgan.metrics.coverage import ClassCoverage, class_coverage
 from fastgan.metrics.digits import Comparison, DigitsReport, Scores, evaluate_digits
 from fastgan.metrics.distances import frechet_distance, kernel_distance
 from fastgan.metrics.histograms import Divergences, divergences, histogram_divergences
-from fastgan.metrics.inception_score import inception_score
+from fastgan.metrics.inception import inception_score
 from fastgan.metrics.kernel_variance import kernel_distance_variance
 from fastgan.metrics.nearest import Memorisation, memorisation, nearest_neighbours
 from fastgan.metrics.patches import PatchDistance, PatchReport, evaluate_patches
-from fastgan.metrics.precision_recall import density_coverage, precision_recall
+from fastgan.metrics.precision_and_recall import density_coverage, precision_recall
 from fastgan.metrics.pyramid import laplacian_pyramid
-from fastgan.metrics.sliced_wasserstein import sliced_wasserstein
+from fastgan.metrics.sliced_distance import sliced_wasserstein
 from fastgan.metrics.stacked_digits import ModeCount, StackedDigitsReport, evaluate_stacked_digits
 
 __all__ = [

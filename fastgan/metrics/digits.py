@@ -12,10 +12,10 @@ from fastgan.metrics.classification_accuracy import ClassificationAccuracy, clas
 from fastgan.metrics.classifier import digit_judge
 from fastgan.metrics.coverage import ClassCoverage, class_coverage
 from fastgan.metrics.distances import frechet_distance, kernel_distance
-from fastgan.metrics.inception_score import inception_score
-from fastgan.metrics.precision_recall import density_coverage, precision_recall
+from fastgan.metrics.inception import inception_score
+from fastgan.metrics.precision_and_recall import density_coverage, precision_recall
 
-HALF = 898
+HALF_OF_DIGITS = 898
 """Images in each half of the 1,797 digits, and so the fewest samples that can be compared with them."""
 SPLITS = 20
 """Random halvings: the Fréchet distance between two halves varies by a third from one to the next."""
@@ -103,7 +103,7 @@ def evaluate_digits(samples: Tensor, asked: Tensor | None = None) -> DigitsRepor
         TypeError, ValueError: the samples are too few, of another type or shape or not finite, or `asked` is not one
             digit for each.
     """
-    check_set("evaluate_digits", "samples", samples, (1, 8, 8), HALF)
+    check_set("evaluate_digits", "samples", samples, (1, 8, 8), HALF_OF_DIGITS)
     if asked is not None:
         check_classes("evaluate_digits", "asked", asked, len(samples), 10)
     judge = digit_judge()
@@ -115,8 +115,8 @@ def evaluate_digits(samples: Tensor, asked: Tensor | None = None) -> DigitsRepor
     matched, floor, chosen_logits, other_logits = [], [], [], []
     for _ in range(SPLITS):
         order = torch.randperm(len(real), generator=random)
-        half, other_half = order[:HALF], order[HALF : 2 * HALF]
-        chosen = torch.randperm(len(samples), generator=random)[:HALF]
+        half, other_half = order[:HALF_OF_DIGITS], order[HALF_OF_DIGITS : 2 * HALF_OF_DIGITS]
+        chosen = torch.randperm(len(samples), generator=random)[:HALF_OF_DIGITS]
         matched.append((features[half], sampled[chosen]))
         floor.append((features[half], features[other_half]))
         chosen_logits.append(sampled_logits[chosen])

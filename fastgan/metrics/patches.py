@@ -9,7 +9,7 @@ from torch import Tensor
 from fastgan.data import Images
 from fastgan.metrics.checks import check_finite, check_set
 from fastgan.metrics.pyramid import SMALLEST, laplacian_pyramid
-from fastgan.metrics.sliced_wasserstein import random_directions, sorted_projections, wasserstein
+from fastgan.metrics.sliced_distance import seeded_directions, sorted_projections, wasserstein
 
 SIDE = 7
 PER_IMAGE = 128
@@ -91,7 +91,7 @@ def evaluate_patches(samples: Tensor, images: Images) -> PatchReport:
     for repeat in range(REPEATS):
         order = torch.randperm(len(images), generator=random)
         drawn = torch.randperm(len(samples), generator=random)[:count]
-        directions = [random_directions(shape[0] * SIDE**2, PROJECTIONS, random) for _ in sizes]
+        directions = [seeded_directions(shape[0] * SIDE**2, PROJECTIONS, random) for _ in sizes]
         real, other, fake = (
             _projections(source, indices, directions, random)
             for source, indices in ((images, order[:count]), (images, order[count : 2 * count]), (sampled, drawn))

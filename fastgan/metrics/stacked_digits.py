@@ -11,7 +11,7 @@ from fastgan.metrics.classifier import DigitClassifier, digit_judge
 from fastgan.metrics.coverage import CONFIDENT
 
 MODES = 1000
-SAMPLES = 26_000
+STACKED_SAMPLES = 26_000
 """As many as Srivastava et al. 2017 draw."""
 CHUNK = 4096
 

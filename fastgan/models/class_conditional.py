@@ -1,4 +1,4 @@
-"""What class-conditional generators are made of: a vector for each class, which the gains and biases of batch norm see.
+"""Parts of class-conditional generators: an embedding of the class, from which batch norm's gains and biases come.
 
 One embedding for all layers, as in BigGAN (Brock et al. 2019, arXiv:1809.11096, section 3), in place of a table for
 each (Dumoulin et al. 2017, arXiv:1610.07629; Miyato and Koyama 2018, arXiv:1802.05637): a step of Adam moves an entry
@@ -11,13 +11,13 @@ from fastgan.nn import ConditionalBatchNorm2d
 from fastgan.ops.checks import check_count, check_labels
 
 EMBEDDING_DIM = 128
-"""Numbers that a class is embedded in, as in BigGAN."""
+"""Size of a class embedding, as in BigGAN."""
 
 
 class ConditionalSequential(nn.Sequential):
-    """Layers one after the other, of which those that have an `embedding_dim` are given the vectors as well.
+    """An nn.Sequential that passes the class vectors to layers with an `embedding_dim`.
 
-    Shape: x and vectors [B, embedding_dim] -> what the last layer makes of them
+    Shape: x and vectors [B, embedding_dim] -> the output of the last layer
     """
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:  # type: ignore[override]
@@ -27,7 +27,7 @@ class ConditionalSequential(nn.Sequential):
 
 
 def class_embedding(owner: str, num_classes: int | None) -> nn.Embedding | None:
-    """A vector for each class, N(0, 1) at first; None without classes."""
+    """An embedding of the classes, N(0, 1) at first; None without classes."""
     if num_classes is None:
         return None
     check_count(owner, "num_classes", num_classes)
@@ -35,19 +35,19 @@ def class_embedding(owner: str, num_classes: int | None) -> nn.Embedding | None:
 
 
 def batch_norm(channels: int, embedding_dim: int | None) -> nn.Module:
-    """Batch norm, conditional where there are vectors."""
+    """Batch norm, conditional if `embedding_dim` is given."""
     if embedding_dim is None:
         return nn.BatchNorm2d(channels)
     return ConditionalBatchNorm2d(channels, embedding_dim=embedding_dim)
 
 
 def sequence(embedding_dim: int | None, *layers: nn.Module) -> nn.Sequential:
-    """The layers one after the other, to be called with vectors as well where there are any."""
+    """The layers in sequence; called with class vectors as well if `embedding_dim` is given."""
     return nn.Sequential(*layers) if embedding_dim is None else ConditionalSequential(*layers)
 
 
 def embedded(owner: str, embed: nn.Embedding | None, labels: Tensor | None, size: int) -> tuple[Tensor, ...]:
-    """The classes' vectors as further arguments of a call; none where there are no classes.
+    """The class vectors of labels as further arguments of a call; an empty tuple without classes.
 
     Raises:
         TypeError: the labels are no tensor of integers.

@@ -147,7 +147,7 @@ class InputNoise(nn.Module):
 
 
 def doublings(resolution: int) -> int:
-    """How often 4×4 is doubled to reach the resolution."""
+    """The number of doublings from 4×4 to the resolution."""
     times = resolution.bit_length() - 3 if isinstance(resolution, int) else 0
     if times < 1 or 4 * 2**times != resolution:
         raise ValueError(f"resolution is {resolution}, expected a power of two, at least 8")

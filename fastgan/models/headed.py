@@ -1,4 +1,4 @@
-"""Critics whose last step is a head over one vector of features for each image: what further heads share with it."""
+"""The base of critics whose last step is a head over one feature vector per image."""
 
 from typing import Protocol, runtime_checkable
 
@@ -8,7 +8,7 @@ from fastgan.nn.in_place import changes
 
 
 class BodyAndHead(nn.Module):
-    """A critic of two parts: features of an image, [B, num_features], and what the head makes of them.
+    """A critic of two parts: features of an image [B, num_features], and a head that judges them.
 
     Args:
         features: the body.
@@ -46,7 +46,7 @@ class HeadedCritic(Protocol):
 
 
 def headed(owner: str, critic: nn.Module) -> HeadedCritic:
-    """The critic itself.
+    """The critic, checked to be a `HeadedCritic`.
 
     Raises:
         TypeError: its last features cannot be had.
@@ -60,7 +60,7 @@ def headed(owner: str, critic: nn.Module) -> HeadedCritic:
 
 
 def features_and_logits(owner: str, critic: HeadedCritic, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The features of images and what the head says of them, [B, F] and [B, 1].
+    """The features of images [B, F] and the head's logits [B, 1].
 
     Raises:
         ValueError: the head gives another number of outputs, which would be broadcast with what is added to it, or

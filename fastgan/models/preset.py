@@ -1,4 +1,4 @@
-"""What a preset is: a pair of networks and the recipe that they were tuned with."""
+"""`Preset`: a generator and a critic, with the recipe that they were tuned with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Every preset that `fastgan train` can be asked for."""
+"""`PRESETS`: every preset of `fastgan train`, by name."""
 
 from functools import partial
 
@@ -148,4 +148,4 @@ STYLEGAN2_SMALL = Preset(
 PRESETS: dict[str, Preset] = {
     preset.name: preset for preset in (DIGITS_DCGAN, DIGITS_RESNET, DCGAN, STYLEGAN2, STYLEGAN2_SMALL)
 }
-"""Every preset by name."""
+"""Preset name -> preset."""

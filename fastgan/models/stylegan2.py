@@ -80,7 +80,7 @@ class StyleGAN2Generator(nn.Module):
 
 
 class Synthesis(ExactFilter):
-    """From one w for each layer to an image: the sum of what every resolution adds to it.
+    """One w for each layer -> an image: the sum of the outputs of all resolutions.
 
     Args:
         resolution, channels, w_dim, width, max_width, clamp: as in `StyleGAN2Generator`.
@@ -126,7 +126,7 @@ class Synthesis(ExactFilter):
 
 
 class SynthesisBlock(nn.Module):
-    """The layers at one resolution: upsampling (but for the first), convolution, and what they add to the image.
+    """The layers at one resolution: upsampling (but for the first), convolution, and the output to the image.
 
     Args:
         before: channels of the resolution below; None for the first.
@@ -193,7 +193,7 @@ class StyleGAN2Critic(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """What judges the features."""
+        """The module that judges the features."""
         return self.out
 
     def penultimate(self, images: Tensor) -> Tensor:
@@ -209,7 +209,7 @@ class StyleGAN2Critic(nn.Module):
 
 
 class CriticBlock(nn.Module):
-    """Two convolutions, the second of which halves the resolution, beside a projection that does.
+    """A residual block that halves the resolution: two convolutions beside a strided projection.
 
     Args:
         before, after: channels.
@@ -230,7 +230,7 @@ class CriticBlock(nn.Module):
 
 
 def levels(resolution: int | Size) -> list[Size]:
-    """The sizes from the smallest to the full one, each the double of the one before.
+    """The image sizes from the smallest to the full one, each double the one before.
 
     Raises:
         ValueError: it is no integer or pair of them, the smaller side is not 4 times a power of two from 8 to 1024, or

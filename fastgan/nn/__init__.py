@@ -13,8 +13,8 @@ from fastgan.nn.modulated_conv2d import ModulatedConv2d, NoiseInjection, StyledC
 from fastgan.nn.packing import PackedCritic, pack, unpack
 from fastgan.nn.reconstruction_error import ReconstructionError
 from fastgan.nn.resample import Blur, Downsample, Upsample
-from fastgan.nn.spectral_norm import SpectralNorm, spectral_norm
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
+from fastgan.nn.spectral_normalisation import SpectralNorm, spectral_norm
 from fastgan.nn.split_batch_norm import SplitBatchNorm2d, fake_statistics, statistics_of
 from fastgan.nn.virtual_batch_norm import VirtualBatchNorm, reference_batch, set_reference_batch
 

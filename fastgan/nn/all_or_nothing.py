@@ -1,4 +1,4 @@
-"""Changes of a model that are made as a whole or not at all."""
+"""A context manager that undoes the changes of a model if an error stops them half-way."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def all_or_nothing(model: nn.Module) -> Iterator[None]:
-    """Inside, a model is changed in place; an exception puts everything back and goes on.
+    """A context in which a model is changed in place: an exception undoes the changes and is raised again.
 
     Everything are the classes of the modules and of their hooks, and what the modules hold under which name and in
     which order: parameters, buffers, submodules, hooks, other attributes. The numbers in the tensors are not looked at.
@@ -25,7 +25,7 @@ def all_or_nothing(model: nn.Module) -> Iterator[None]:
 
 
 class _Before:
-    """A module as it was."""
+    """The attributes and class of a module before the changes."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module, self.kind, self.attributes = module, type(module), dict(vars(module))

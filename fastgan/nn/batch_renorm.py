@@ -1,10 +1,12 @@
 """Batch renormalisation: in training, too, activations are normalised as they will be in evaluation."""
 
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.types import Device
 
 from fastgan.ops.checks import check_count, check_floating, check_number
 from fastgan.ops.precision import compute_dtype
@@ -33,6 +35,7 @@ class BatchRenorm2d(nn.Module):
         r_max, d_max: the final limits, at least 1 and at least 0.
         warmup: steps with the limits 1 and 0, which are batch norm's.
         r_steps, d_steps: over how many steps after them the limits grow linearly to r_max and d_max, at least 1.
+        device, dtype: of the parameters and buffers, as in torch.nn.
 
     Buffers:
         running_mean, running_std: [C]; num_batches_tracked: the steps of the schedule.
@@ -63,6 +66,8 @@ class BatchRenorm2d(nn.Module):
         warmup: int = 5_000,
         r_steps: int = 35_000,
         d_steps: int = 20_000,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -77,11 +82,23 @@ class BatchRenorm2d(nn.Module):
         self.num_features, self.eps, self.momentum, self.affine = num_features, eps, momentum, affine
         self.r_max, self.d_max = r_max, d_max
         self.warmup, self.r_steps, self.d_steps = warmup, r_steps, d_steps
-        self.weight = nn.Parameter(torch.ones(num_features)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(num_features)) if affine else None
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_std", torch.ones(num_features))
-        self.register_buffer("num_batches_tracked", torch.zeros((), dtype=torch.long))
+        per_channel = partial(torch.empty, num_features, device=device, dtype=dtype)
+        self.weight = nn.Parameter(per_channel()) if affine else None
+        self.bias = nn.Parameter(per_channel()) if affine else None
+        self.register_buffer("running_mean", per_channel())
+        self.register_buffer("running_std", per_channel())
+        self.register_buffer("num_batches_tracked", torch.empty((), dtype=torch.long, device=device))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Sets weight 1 and bias 0, and restarts the moving averages and the schedule."""
+        if self.weight is not None and self.bias is not None:
+            self.weight.fill_(1)
+            self.bias.zero_()
+        self.running_mean.zero_()
+        self.running_std.fill_(1)
+        self.num_batches_tracked.zero_()
 
     def limits(self) -> tuple[Tensor, Tensor]:
         """(r_max, d_max) at this step: scalars on the device, so that nothing waits for the step's number."""
@@ -109,7 +126,7 @@ class BatchRenorm2d(nn.Module):
 
     @torch.no_grad()
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """m_B, s_B, r and d, [C] each."""
+        """(m_B, s_B, r, d) of a batch, [C] each."""
         var, mean = torch.var_mean(x.to(compute_dtype(x)), [0, *range(2, x.ndim)], correction=0)
         std = (var + self.eps).sqrt()
         r_max, d_max = self.limits()

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from fastgan.ops.bias_act import bias_act, resolved
 from fastgan.ops.checks import check_count
@@ -13,6 +14,7 @@ class BiasAct(nn.Module):
     Args:
         num_features: channels of the input, along dimension `dim`.
         act, alpha, gain, clamp, dim: as in `fastgan.ops.bias_act`.
+        device, dtype: of the bias, as in torch.nn.
 
     Shape: any shape with `num_features` along `dim` -> the same.
 
@@ -28,12 +30,19 @@ class BiasAct(nn.Module):
         gain: float | None = None,
         clamp: float | None = None,
         dim: int = 1,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_count("BiasAct", "num_features", num_features)
         resolved("BiasAct", act, alpha, gain, clamp)
         self.act, self.alpha, self.gain, self.clamp, self.dim = act, alpha, gain, clamp, dim
-        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.bias = nn.Parameter(torch.empty(num_features, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Sets the bias to 0."""
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return bias_act(x, self.bias, self.dim, self.act, self.alpha, self.gain, self.clamp)

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from fastgan.ops.checks import check_count, check_labels, check_shape
 
@@ -22,6 +23,7 @@ class ConditionalBatchNorm2d(nn.Module):
         num_classes: of labels.
         embedding_dim: of vectors; exactly one of the two is given.
         eps, momentum: as in torch.nn.BatchNorm2d, which is the child `norm` and holds the running statistics.
+        device, dtype: of the parameters and buffers, as in torch.nn.
 
     Shape: x [B, C, H, W] and labels [B], integers, or vectors [B, embedding_dim] -> [B, C, H, W], in the dtype of x.
 
@@ -32,8 +34,8 @@ class ConditionalBatchNorm2d(nn.Module):
         IndexError: in forward on a CPU, there is no such class.
     """
 
-    gain: nn.Module
-    bias: nn.Module
+    gain: nn.Embedding | nn.Linear
+    bias: nn.Embedding | nn.Linear
 
     def __init__(
         self,
@@ -42,6 +44,8 @@ class ConditionalBatchNorm2d(nn.Module):
         embedding_dim: int | None = None,
         eps: float = 1e-5,
         momentum: float = 0.1,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_count("ConditionalBatchNorm2d", "num_features", num_features)
@@ -51,17 +55,34 @@ class ConditionalBatchNorm2d(nn.Module):
                 "exactly one of them: labels are looked up, vectors are multiplied"
             )
         self.num_features, self.num_classes, self.embedding_dim = num_features, num_classes, embedding_dim
-        self.norm = nn.BatchNorm2d(num_features, eps, momentum, affine=False)
+        self.norm = nn.BatchNorm2d(num_features, eps, momentum, affine=False, device=device, dtype=dtype)
         if num_classes is not None:
             check_count("ConditionalBatchNorm2d", "num_classes", num_classes)
-            self.gain, self.bias = (nn.Embedding(num_classes, num_features) for _ in range(2))
-            for table in (self.gain, self.bias):
-                nn.init.zeros_(table.weight)
+            self.gain, self.bias = (
+                nn.Embedding(num_classes, num_features, device=device, dtype=dtype) for _ in range(2)
+            )
         elif embedding_dim is not None:
             check_count("ConditionalBatchNorm2d", "embedding_dim", embedding_dim)
-            self.gain, self.bias = (nn.Linear(embedding_dim, num_features, bias=False) for _ in range(2))
-            for linear in (self.gain, self.bias):
-                nn.init.normal_(linear.weight, std=0.02)
+            self.gain, self.bias = (
+                nn.Linear(embedding_dim, num_features, bias=False, device=device, dtype=dtype) for _ in range(2)
+            )
+        self._initialise()
+
+    def reset_parameters(self) -> None:
+        """Sets the initial gains and biases, and restarts the running statistics.
+
+        The children's own `reset_parameters` would make them an ordinary embedding or linear layer.
+        """
+        for child in (self.norm, self.gain, self.bias):
+            child.reset_parameters()
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for child in (self.gain, self.bias):
+            if self.num_classes is not None:
+                nn.init.zeros_(child.weight)
+            else:
+                nn.init.normal_(child.weight, std=0.02)
 
     def forward(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.types import Device
 
 from fastgan.nn.exact_filter import ExactFilter
 from fastgan.ops.activations import ACTIVATIONS
@@ -29,6 +30,7 @@ class EqualizedLinear(nn.Module):
         act: the activation, as in `fastgan.ops.bias_act`, with its default gain.
         lr_multiplier: how much faster than the optimiser's the learning rate of this layer is; weights are drawn with
             standard deviation 1 / lr_multiplier.
+        device, dtype: of the weight and the bias, as in torch.nn.
 
     Shape: [..., in_features] -> [..., out_features]
 
@@ -45,6 +47,8 @@ class EqualizedLinear(nn.Module):
         bias_init: float = 0.0,
         act: str = "linear",
         lr_multiplier: float = 1.0,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_count("EqualizedLinear", "in_features", in_features)
@@ -53,9 +57,18 @@ class EqualizedLinear(nn.Module):
         if not lr_multiplier > 0:
             raise ValueError(f"EqualizedLinear: lr_multiplier is {lr_multiplier}, expected a number above 0")
         self.in_features, self.act, self.lr_multiplier = in_features, act, lr_multiplier
-        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
-        self.bias = nn.Parameter(torch.full((out_features,), float(bias_init))) if bias else None
+        self.bias_init = float(bias_init)
+        self.weight = nn.Parameter(torch.empty(out_features, in_features, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
         self.weight_gain = lr_multiplier / in_features**0.5
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draws weights of standard deviation 1 / lr_multiplier, and sets the bias to `bias_init`."""
+        self.weight.normal_().div_(self.lr_multiplier)
+        if self.bias is not None:
+            self.bias.fill_(self.bias_init)
 
     def forward(self, x: Tensor) -> Tensor:
         check_floating("EqualizedLinear", "x", x)
@@ -83,6 +96,7 @@ class EqualizedConv2d(ExactFilter):
         act, clamp: as in `fastgan.ops.bias_act`.
         up, down: factors of the resolution.
         resample_filter: what filters the image where the resolution changes: the taps of `fastgan.ops.setup_filter`.
+        device, dtype: of the weight and the bias, as in torch.nn; the filter is float32.
 
     Shape: [B, in_channels, H, W] -> [B, out_channels, H up / down, W up / down]
 
@@ -104,6 +118,8 @@ class EqualizedConv2d(ExactFilter):
         down: int = 1,
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         clamp: float | None = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         counts = {"in_channels": in_channels, "out_channels": out_channels, "up": up, "down": down}
@@ -113,10 +129,19 @@ class EqualizedConv2d(ExactFilter):
         resolved("EqualizedConv2d", act, None, None, clamp)
         self.in_channels, self.padding = in_channels, kernel_size // 2
         self.act, self.up, self.down, self.clamp = act, up, down, clamp
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        shape = out_channels, in_channels, kernel_size, kernel_size
+        self.weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None
         self.weight_gain = 1 / (in_channels * kernel_size**2) ** 0.5
-        self.register_buffer("resample_filter", filter_where(type(self).__name__, up > 1 or down > 1, resample_filter))
+        self.register_filter(filter_where(type(self).__name__, up > 1 or down > 1, resample_filter), device)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draws normal weights, and sets the bias to 0 and the filter to that of the constructor."""
+        nn.init.normal_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+        self.reset_filter()
 
     def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
         """`gain` scales the result, and the clamp with it (a residual block's branches are scaled by sqrt(1/2))."""
@@ -133,14 +158,14 @@ class EqualizedConv2d(ExactFilter):
 
 
 def activated(x: Tensor, bias: Tensor | None, act: str, gain: float, clamp: float | None) -> Tensor:
-    """Bias, activation, its default gain times `gain`, and the clamp, scaled by `gain` too."""
+    """x after bias, activation, its default gain times `gain`, and the clamp times `gain`."""
     if bias is None and act == "linear" and clamp is None:
         return x if gain == 1 else x * gain
     return bias_act(x, bias, act=act, gain=default_gain(act) * gain, clamp=None if clamp is None else clamp * gain)
 
 
 def default_gain(act: str) -> float:
-    """What keeps the variance of an activation's normal input."""
+    """The gain that keeps the variance of normal numbers through an activation."""
     return ACTIVATIONS[act].default_gain
 
 

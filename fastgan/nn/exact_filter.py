@@ -1,9 +1,11 @@
-"""What layers with a resampling filter have in common: the filter's taps stay what they were given as."""
+"""The base of layers with a resampling filter, which stays float32 whatever the dtype of the layer."""
 
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 
 class ExactFilter(nn.Module):
@@ -14,6 +16,22 @@ class ExactFilter(nn.Module):
     """
 
     filter_name = "resample_filter"
+
+    def register_filter(self, taps: Tensor | None, device: Device) -> None:
+        """Makes the buffer.
+
+        Args:
+            taps: on the CPU; None for a layer that keeps the resolution.
+            device: where the buffer shall be; PyTorch's default device if None.
+        """
+        self._taps = None if taps is None else taps.tolist()  # outlives the meta device and `to_empty`
+        place = torch.get_default_device() if device is None else device
+        self.register_buffer(self.filter_name, None if taps is None else taps.to(place))
+
+    def reset_filter(self) -> None:
+        """Sets the filter to that of the constructor."""
+        if self._taps is not None:
+            getattr(self, self.filter_name).copy_(torch.tensor(self._taps, dtype=torch.float32))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> nn.Module:
         exact = getattr(self, self.filter_name)

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from fastgan.ops.checks import check_count, check_floating
 
@@ -24,6 +25,7 @@ class InstanceNoise(nn.Module):
     Args:
         std: standard deviation of the noise at first, at least 0, in the units of the input.
         steps: until `anneal` has brought it to 0, at least 1; None if it stays, or is set by `set_std`.
+        device, dtype: of the buffer, as in torch.nn.
 
     Shape: any, floating point -> the same; the input itself in eval mode.
 
@@ -33,13 +35,24 @@ class InstanceNoise(nn.Module):
 
     std: Tensor
 
-    def __init__(self, std: float = 0.1, steps: int | None = None) -> None:
+    def __init__(
+        self,
+        std: float = 0.1,
+        steps: int | None = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         _check_std(std)
         if steps is not None:
             check_count("InstanceNoise", "steps", steps)
         self.initial_std, self.steps = float(std), steps
-        self.register_buffer("std", torch.tensor(float(std)))
+        self.register_buffer("std", torch.empty((), device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Sets the standard deviation to the initial one."""
+        self.std.fill_(self.initial_std)
 
     def forward(self, x: Tensor) -> Tensor:
         check_floating("InstanceNoise", "x", x)

@@ -9,7 +9,7 @@ from fastgan.nn.in_place import changes, counted
 
 
 class LogitAndFeatures(nn.Module):
-    """What a critic says of a sample, then what one of its layers does, in one vector.
+    """A critic's logit followed by the output of one of its layers, in one vector per sample.
 
     For objectives that compare features, `fastgan.losses.feature_matching_with` and `sliced_wasserstein`: the layer is
     one that the logit is made of, so that it learns to tell data from samples.

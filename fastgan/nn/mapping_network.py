@@ -1,9 +1,11 @@
 """StyleGAN's mapping network, from latents z to the latents w that control the styles."""
 
 import itertools
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from fastgan.nn.equalized import EqualizedLinear
 from fastgan.ops.checks import check_count, check_shape
@@ -11,7 +13,7 @@ from fastgan.ops.precision import compute_dtype
 
 
 class MappingNetwork(nn.Module):
-    """Layers of a normalised z, and a moving average of their result for truncation.
+    """Fully connected layers from a normalised z to w, with a moving average of w for truncation.
 
     Karras et al. 2019, A Style-Based Generator Architecture, arXiv:1812.04948, sections 2 and B (truncation).
 
@@ -20,6 +22,7 @@ class MappingNetwork(nn.Module):
         num_layers: how many layers there are, at least 1.
         lr_multiplier: how much slower they learn than the rest.
         w_avg_decay: of the moving average, per forward pass in training, from 0 to 1.
+        device, dtype: of the parameters and buffers, as in torch.nn.
 
     Shape: [B, z_dim] -> [B, w_dim]
 
@@ -31,7 +34,14 @@ class MappingNetwork(nn.Module):
     w_avg: Tensor
 
     def __init__(
-        self, z_dim: int, w_dim: int, num_layers: int = 8, lr_multiplier: float = 0.01, w_avg_decay: float = 0.998
+        self,
+        z_dim: int,
+        w_dim: int,
+        num_layers: int = 8,
+        lr_multiplier: float = 0.01,
+        w_avg_decay: float = 0.998,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         for name, value in {"z_dim": z_dim, "w_dim": w_dim, "num_layers": num_layers}.items():
@@ -42,14 +52,20 @@ class MappingNetwork(nn.Module):
         sizes = [z_dim] + [w_dim] * num_layers
         self.layers = nn.Sequential(
             *(
-                EqualizedLinear(before, after, act="lrelu", lr_multiplier=lr_multiplier)
+                EqualizedLinear(before, after, act="lrelu", lr_multiplier=lr_multiplier, device=device, dtype=dtype)
                 for before, after in itertools.pairwise(sizes)
             )
         )
-        self.register_buffer("w_avg", torch.zeros(w_dim))
+        self.register_buffer("w_avg", torch.zeros(w_dim, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Draws the layers' parameters, and sets the moving average to 0."""
+        for layer in self.layers:
+            cast(EqualizedLinear, layer).reset_parameters()
+        self.w_avg.zero_()
 
     def forward(self, z: Tensor, psi: float = 1.0) -> Tensor:
-        """w for each z; psi below 1 draws it towards the average w (truncation), which varies less and errs less."""
+        """w for each z; truncation psi < 1 moves it towards the average w: less variety, fewer bad samples."""
         check_shape("MappingNetwork", "z", z, ("batch", self.z_dim))
         z = z.to(compute_dtype(self.w_avg))  # in float16 1e-8 is 0
         w = self.layers((z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()).to(self.w_avg.dtype))
@@ -57,3 +73,6 @@ class MappingNetwork(nn.Module):
             with torch.no_grad():
                 self.w_avg.lerp_(w.detach().mean(0), 1 - self.w_avg_decay)
         return w if psi == 1 else torch.lerp(self.w_avg, w, psi)
+
+    def extra_repr(self) -> str:
+        return f"{self.z_dim}, {self.w_avg.numel()}, num_layers={len(self.layers)}, w_avg_decay={self.w_avg_decay}"

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
 
@@ -16,11 +17,19 @@ class MinibatchDiscrimination(nn.Module):
         in_features: A, features of a sample.
         out_features: B in the paper: how many similarities are appended.
         kernel_dims: C in the paper: dimensions in which each of them measures its L1 distance.
+        device, dtype: of the weight, as in torch.nn.
 
     Shape: [batch, in_features] -> [batch, in_features + out_features]
     """
 
-    def __init__(self, in_features: int, out_features: int, kernel_dims: int) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        kernel_dims: int,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         for name, value in (
             ("in_features", in_features),
@@ -30,9 +39,13 @@ class MinibatchDiscrimination(nn.Module):
             if value < 1:
                 raise ValueError(f"MinibatchDiscrimination: {name} is {value}, expected at least 1")
         self.in_features, self.out_features, self.kernel_dims = in_features, out_features, kernel_dims
-        # Distances of order one for features of order one, so that exp(-distance) starts neither at 0 nor at 1.
-        std = 1.0 / (kernel_dims * in_features**0.5)
-        self.weight = nn.Parameter(torch.randn(in_features, out_features * kernel_dims) * std)
+        self.weight = nn.Parameter(torch.empty(in_features, out_features * kernel_dims, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draws weights for which features of order one have distances of order one: exp(-distance) is not 0 or 1."""
+        self.weight.normal_().mul_(1.0 / (self.kernel_dims * self.in_features**0.5))
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.in_features:

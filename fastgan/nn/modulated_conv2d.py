@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.types import Device
 
 from fastgan.nn.equalized import EqualizedLinear, check_kernel_size, default_gain, filter_where
 from fastgan.nn.exact_filter import ExactFilter
@@ -21,6 +22,7 @@ class ModulatedConv2d(ExactFilter):
         demodulate: whether every filter is normalised after it was scaled.
         up: factor of the resolution.
         resample_filter: what filters the upsampled image: the taps of `fastgan.ops.setup_filter`.
+        device, dtype: of the parameters, as in torch.nn; the filter is float32.
 
     Shape: x [B, in_channels, H, W], w [B, w_dim] -> [B, out_channels, H up, W up]
 
@@ -40,6 +42,8 @@ class ModulatedConv2d(ExactFilter):
         demodulate: bool = True,
         up: int = 1,
         resample_filter: Sequence[float] = (1, 3, 3, 1),
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         layer = type(self).__name__
@@ -49,9 +53,16 @@ class ModulatedConv2d(ExactFilter):
         check_kernel_size(layer, kernel_size)
         self.in_channels, self.w_dim, self.fan_in = in_channels, w_dim, in_channels * kernel_size**2
         self.demodulate, self.up, self.padding = demodulate, up, kernel_size // 2
-        self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0)
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size))
-        self.register_buffer("resample_filter", filter_where(type(self).__name__, up > 1, resample_filter))
+        self.affine = EqualizedLinear(w_dim, in_channels, bias_init=1.0, device=device, dtype=dtype)
+        shape = out_channels, in_channels, kernel_size, kernel_size
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(shape, device=device, dtype=dtype)))
+        self.register_filter(filter_where(layer, up > 1, resample_filter), device)
+
+    def reset_parameters(self) -> None:
+        """Draws normal weights and styles around 1, and sets the filter to that of the constructor."""
+        self.affine.reset_parameters()
+        nn.init.normal_(self.weight)
+        self.reset_filter()
 
     def styles(self, w: Tensor) -> Tensor:
         """The scale of every input channel, [B, in_channels], around 1.
@@ -62,7 +73,7 @@ class ModulatedConv2d(ExactFilter):
         return styles if self.demodulate else styles * (1 / self.fan_in**0.5)
 
     def check(self, x: Tensor, w: Tensor) -> None:
-        """Raises what the class documents."""
+        """Raises ValueError or TypeError for inputs of another shape or dtype."""
         layer = type(self).__name__
         check_shape(layer, "x", x, ("batch", self.in_channels, "height", "width"))
         check_shape(layer, "w", w, (x.shape[0], self.w_dim))
@@ -87,6 +98,7 @@ class StyledConv(ModulatedConv2d):
         in_channels, out_channels, kernel_size, w_dim, up, resample_filter: as in `ModulatedConv2d`.
         size: height and width of the result, for the noise; multiples of `up`.
         act, clamp: as in `fastgan.ops.bias_act`.
+        device, dtype: of the parameters and the constant noise, as in torch.nn.
 
     Shape: x [B, in_channels, H, W], w [B, w_dim] -> [B, out_channels, *size]
     """
@@ -104,15 +116,27 @@ class StyledConv(ModulatedConv2d):
         resample_filter: Sequence[float] = (1, 3, 3, 1),
         act: str = "lrelu",
         clamp: float | None = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, w_dim, up=up, resample_filter=resample_filter)
+        super().__init__(
+            in_channels, out_channels, kernel_size, w_dim, up=up, resample_filter=resample_filter, device=device,
+            dtype=dtype,
+        )  # fmt: skip
         layer = type(self).__name__
         resolved(layer, act, None, None, clamp)
-        check_size(layer, size, up)
+        check_image_size(layer, size, up)
         self.act, self.clamp = act, clamp
-        self.register_buffer("noise_const", torch.randn(size))
-        self.noise_strength = nn.Parameter(torch.zeros([]))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("noise_const", torch.randn(size, device=device, dtype=dtype))
+        self.noise_strength = nn.Parameter(torch.zeros([], device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """As `ModulatedConv2d`; draws the constant noise, and sets its strength and the bias to 0."""
+        super().reset_parameters()
+        nn.init.normal_(self.noise_const)
+        nn.init.zeros_(self.noise_strength)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, w: Tensor, noise: str = "random", gain: float = 1.0) -> Tensor:
         """`noise`: `random` for each image, `const` for all, or `none`; `gain` scales the result and the clamp."""
@@ -124,6 +148,10 @@ class StyledConv(ModulatedConv2d):
             act=self.act, gain=default_gain(self.act) * gain, clamp=None if self.clamp is None else self.clamp * gain,
         )  # fmt: skip
 
+    def extra_repr(self) -> str:
+        clamp = f", clamp={self.clamp}" if self.clamp is not None else ""
+        return f"{super().extra_repr()}, size={tuple(self.noise_const.shape)}, act={self.act!r}{clamp}"
+
 
 class ToRGB(ModulatedConv2d):
     """From activations to the channels of an image: a 1x1 modulated convolution without demodulation, and a bias.
@@ -132,19 +160,36 @@ class ToRGB(ModulatedConv2d):
         in_channels, w_dim: as in `ModulatedConv2d`.
         out_channels: of the image.
         clamp: bound of the absolute value of the result; None for no bound.
+        device, dtype: of the parameters, as in torch.nn.
 
     Shape: x [B, in_channels, H, W], w [B, w_dim] -> [B, out_channels, H, W]
     """
 
-    def __init__(self, in_channels: int, out_channels: int, w_dim: int, clamp: float | None = None) -> None:
-        super().__init__(in_channels, out_channels, 1, w_dim, demodulate=False)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        clamp: float | None = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, 1, w_dim, demodulate=False, device=device, dtype=dtype)
         resolved(type(self).__name__, "linear", None, None, clamp)
         self.clamp = clamp
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels, device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """As `ModulatedConv2d`; sets the bias to 0."""
+        super().reset_parameters()
+        nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         self.check(x, w)
         return styled_conv2d(x, self.weight, self.styles(w), bias=self.bias, demodulate=False, clamp=self.clamp)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (f", clamp={self.clamp}" if self.clamp is not None else "")
 
 
 class NoiseInjection(nn.Module):
@@ -154,27 +199,43 @@ class NoiseInjection(nn.Module):
 
     Args:
         size: height and width of the image, for the constant noise; None for networks that only draw it.
+        device, dtype: of the noise's strength and the constant noise, as in torch.nn.
 
     Shape: [B, C, H, W] -> the same
     """
 
     noise_const: Tensor | None
 
-    def __init__(self, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        size: tuple[int, int] | None = None,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         if size is not None:
-            check_size("NoiseInjection", size)
-        self.register_buffer("noise_const", None if size is None else torch.randn(size))
-        self.noise_strength = nn.Parameter(torch.zeros([]))
+            check_image_size("NoiseInjection", size)
+        constant = None if size is None else torch.randn(size, device=device, dtype=dtype)
+        self.register_buffer("noise_const", constant)
+        self.noise_strength = nn.Parameter(torch.zeros([], device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Draws the constant noise, and sets its strength to 0."""
+        if self.noise_const is not None:
+            nn.init.normal_(self.noise_const)
+        nn.init.zeros_(self.noise_strength)
 
     def forward(self, x: Tensor, noise: str = "random") -> Tensor:
         check_shape("NoiseInjection", "x", x, ("batch", "channels", "height", "width"))
         drawn = draw_noise("NoiseInjection", noise, x, self.noise_const)
         return x if drawn is None else x + (self.noise_strength * drawn).to(x.dtype)
 
+    def extra_repr(self) -> str:
+        return f"size={None if self.noise_const is None else tuple(self.noise_const.shape)}"
+
 
 def draw_noise(layer: str, noise: str, x: Tensor, constant: Tensor | None, up: int = 1) -> Tensor | None:
-    """What `noise` names, for x times `up`: [B, 1, H, W] from PyTorch's global generator, the constant, or None."""
+    """The noise for x upsampled by `up`: [B, 1, H, W] from PyTorch's global generator, the constant, or None."""
     if noise not in ("random", "const", "none"):
         raise ValueError(f"{layer}: noise is {noise!r}, expected random, const or none")
     if noise == "none":
@@ -192,8 +253,8 @@ def draw_noise(layer: str, noise: str, x: Tensor, constant: Tensor | None, up: i
     return torch.randn(x.shape[0], 1, *image, dtype=torch.float32, device=x.device)
 
 
-def check_size(layer: str, size: tuple[int, int], up: int = 1) -> None:
-    """Raises ValueError for what is no height and width of an image that was upsampled by `up`."""
+def check_image_size(layer: str, size: tuple[int, int], up: int = 1) -> None:
+    """Raises ValueError unless `size` is a height and a width, multiples of `up`."""
     whole = isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n >= 1 for n in size)
     if not whole or any(n % up for n in size):
         multiples = "" if up == 1 else f", multiples of up = {up}"

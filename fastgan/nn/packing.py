@@ -1,4 +1,4 @@
-"""Packing: the critic judges several samples at once, and so sees whether they are all alike."""
+"""Packing (PacGAN): the critic judges several samples at once, and so sees whether they are all alike."""
 
 from torch import Tensor, nn
 

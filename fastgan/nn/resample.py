@@ -1,8 +1,9 @@
-"""Filters between convolutions that change the size of an image without aliasing, or blur it, as layers."""
+"""Layers that blur an image, or change its size with a low-pass filter against aliasing."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
+from torch.types import Device
 
 from fastgan.nn.exact_filter import ExactFilter
 from fastgan.ops.resample_filter import Padding, filter_of, parse_padding, parse_rate
@@ -12,14 +13,18 @@ Taps = Tensor | Sequence[float] | Sequence[Sequence[float]]
 
 
 class _Resample(ExactFilter):
-    """Holds the filter: a buffer `filter`, [h, w] or [n] (`fastgan.ops.setup_filter`), normalised."""
+    """Holds the filter: a buffer `filter`, [h, w] or [n] (`fastgan.ops.setup_filter`), normalised, float32."""
 
     filter: Tensor
     filter_name = "filter"
 
-    def __init__(self, filter: Taps) -> None:
+    def __init__(self, filter: Taps, device: Device) -> None:
         super().__init__()
-        self.register_buffer("filter", filter_of(type(self).__name__, "filter", filter))
+        self.register_filter(filter_of(type(self).__name__, "filter", filter), device)
+
+    def reset_parameters(self) -> None:
+        """Sets the filter to that of the constructor."""
+        self.reset_filter()
 
     def extra_repr(self) -> str:
         return f"filter={'x'.join(map(str, self.filter.shape))}"
@@ -31,12 +36,13 @@ class Blur(_Resample):
     Args:
         filter: taps, [n] or [h, w], normalised to the sum 1.
         padding: zeros on all four sides, (x, y) or (left, right, top, bottom), negative to crop; None keeps the size.
+        device: of the filter, which is float32 whatever the dtype of the images.
 
     Shape: [B, C, H, W] -> [B, C, H, W], or [B, C, H + top + bottom - h + 1, W + left + right - w + 1] with padding.
     """
 
-    def __init__(self, filter: Taps = (1, 3, 3, 1), padding: Padding | None = None) -> None:
-        super().__init__(filter)
+    def __init__(self, filter: Taps = (1, 3, 3, 1), padding: Padding | None = None, device: Device = None) -> None:
+        super().__init__(filter, device)
         self.padding = None if padding is None else parse_padding("Blur", padding)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,12 +60,13 @@ class Upsample(_Resample):
     Args:
         filter: taps, [n] or [h, w], normalised so that a constant image keeps its value away from the border.
         factor: the rate, one for both directions or (x, y).
+        device: of the filter, which is float32 whatever the dtype of the images.
 
     Shape: [B, C, H, W] -> [B, C, H * factor, W * factor]
     """
 
-    def __init__(self, filter: Taps = (1, 3, 3, 1), factor: int | Sequence[int] = 2) -> None:
-        super().__init__(filter)
+    def __init__(self, filter: Taps = (1, 3, 3, 1), factor: int | Sequence[int] = 2, device: Device = None) -> None:
+        super().__init__(filter, device)
         self.factor = parse_rate("Upsample", "factor", factor)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,12 +82,13 @@ class Downsample(_Resample):
     Args:
         filter: taps, [n] or [h, w], normalised to the sum 1.
         factor: the rate, one for both directions or (x, y).
+        device: of the filter, which is float32 whatever the dtype of the images.
 
     Shape: [B, C, H, W] -> [B, C, H / factor, W / factor]
     """
 
-    def __init__(self, filter: Taps = (1, 3, 3, 1), factor: int | Sequence[int] = 2) -> None:
-        super().__init__(filter)
+    def __init__(self, filter: Taps = (1, 3, 3, 1), factor: int | Sequence[int] = 2, device: Device = None) -> None:
+        super().__init__(filter, device)
         self.factor = parse_rate("Downsample", "factor", factor)
 
     def forward(self, x: Tensor) -> Tensor:

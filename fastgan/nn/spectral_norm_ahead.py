@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from fastgan._torch_private import foreach_copy_
 from fastgan.nn.spectral_norm_checkpoints import computed_again, recall, remember
 from fastgan.ops.spectral_norm import estimates
 from fastgan.ops.spectral_norm_autograd import Estimate, divided
 
 
 class Operands(NamedTuple):
-    """What a use of a weight would be computed from now.
+    """The inputs of one spectral normalisation of a weight, as they are now.
 
     Attributes:
         owner, name: the module that normalises the weight, and which of its weights this is.
@@ -52,14 +53,14 @@ class Operands(NamedTuple):
 
 
 class _Ahead(NamedTuple):
-    """What was computed for a use that may come, and from what."""
+    """A result computed ahead of a weight's use, with the inputs that it was computed from."""
 
     operands: Operands
     versions: tuple[int, ...]
     estimate: Estimate
 
     def holds(self, now: Operands) -> bool:
-        """Whether a use now would be computed from the same."""
+        """Whether a use now has the inputs that this was computed from."""
         then = self.operands
         return (
             now.weight is then.weight
@@ -72,7 +73,7 @@ class _Ahead(NamedTuple):
 
 
 def _versions(operands: Operands) -> tuple[int, ...]:
-    """How often what is read has been changed in place."""
+    """The version counters of the inputs."""
     _, _, weight, u, v, *_ = operands
     if weight.is_inference() or u.is_inference():  # whose changes nobody counts
         return ()
@@ -97,7 +98,7 @@ class ForwardPass:
         }
 
     def take(self, now: Operands) -> Estimate | None:
-        """What was computed ahead for this use, once."""
+        """The result computed ahead for this use, which is given once; None without one."""
         self.used.add(self.names[now.key])
         ahead = self._ahead.pop(now.key, None)
         return ahead.estimate if ahead is not None and ahead.holds(now) else None
@@ -109,18 +110,18 @@ class _Running(threading.local):
 
 
 _running = _Running()
-"""The forward passes that are going on in this thread, the innermost last."""
+"""The running forward passes of this thread, the innermost last."""
 
 
 def begin(forward_pass: ForwardPass) -> None:
-    """What is still there of the same network was interrupted (or calls itself: its layers compute alone from now)."""
+    """Starts a forward pass; drops an unfinished one of the same network, whose layers then compute alone."""
     passes = _running.passes
     passes[:] = [each for each in passes if each.of != forward_pass.of]
     passes.append(forward_pass)
 
 
 def end(of: tuple[nn.Module, object]) -> ForwardPass | None:
-    """Ends a pass, with those inside it that an exception has left behind."""
+    """Ends a forward pass, and those inside it that an exception left unfinished."""
     passes = _running.passes
     for i in reversed(range(len(passes))):
         if passes[i].of == of:
@@ -131,7 +132,7 @@ def end(of: tuple[nn.Module, object]) -> ForwardPass | None:
 
 
 def normalised(now: Operands) -> tuple[Tensor, Tensor]:
-    """The weight over its sigma, and sigma, for a use of the weight now."""
+    """(weight / sigma, sigma) for one use of a weight: computed ahead if its inputs are unchanged, else now."""
     if torch.compiler.is_compiling():  # which shows nobody how often a tensor has been changed
         return _alone(now)
     if computed_again():
@@ -158,17 +159,17 @@ def _alone(now: Operands) -> tuple[Tensor, Tensor]:
 
 
 def _write(now: Operands, found: Estimate) -> None:
-    """u and v are buffers, which need no graph."""
+    """Writes the iterated u and v to their buffers, without a graph."""
     if not now.writes:
         return
     if now.v is None:
         now.u.copy_(found.u)
     else:
-        torch._foreach_copy_([now.u, now.v], [found.u, found.v])
+        foreach_copy_([now.u, now.v], [found.u, found.v])
 
 
 def _estimated(operands: Sequence[Operands]) -> list[Estimate]:
-    """By one call for all that can share one."""
+    """The estimates of several weights, by one call for all that can share one."""
     together: dict[tuple, list[int]] = {}
     for i, each in enumerate(operands):
         key = (each.weight.dtype, each.weight.device, each.iterations, each.eps, each.v_first)
@@ -182,7 +183,7 @@ def _estimated(operands: Sequence[Operands]) -> list[Estimate]:
 
 
 def _by_one_call(operands: Sequence[Operands]) -> list[Estimate]:
-    """Of weights of one kind and setting."""
+    """The estimates of weights of one dtype, device and setting, by one call."""
     first, vectors = operands[0], [each.vectors() for each in operands]
     return estimates(
         [each.weight for each in operands], [pair[0] for pair in vectors], [pair[1] for pair in vectors],

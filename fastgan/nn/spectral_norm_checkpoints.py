@@ -15,9 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
-from torch.utils import checkpoint
 
-_FRAME = getattr(checkpoint, "_CheckpointFrame", None)  # what PyTorch keeps of one run of a checkpoint
+from fastgan import _torch_private as private
 
 
 class _Uses:
@@ -29,23 +28,23 @@ class _Uses:
 
 
 _uses: weakref.WeakKeyDictionary[Any, dict[tuple[int, str], _Uses]] = weakref.WeakKeyDictionary()
-"""By checkpoint, as long as the graph holds it, and by a layer's id and weight: a layer may hold the graph."""
+"""Stored uses by checkpoint (weakly) and by the layer's id and weight: a layer may hold the graph."""
 
 
 def computed_again() -> bool:
     """Whether this is a forward pass within a backward pass, as activation checkpointing makes."""
-    return torch._C._current_graph_task_id() != -1
+    return private.current_backward_pass() != -1
 
 
 def remember(layer: nn.Module, name: str, vectors: tuple[Tensor, Tensor]) -> None:
-    """Keeps u and v of a layer's weight, which nobody will change, for the checkpoints that are running it."""
+    """Stores u and v of a layer's weight for the checkpoints that are running it; the tensors must not change."""
     for region in _regions():
         _keep(region, (id(layer), name), vectors)
 
 
 def recall(layer: nn.Module, name: str) -> tuple[Tensor, Tensor] | None:
-    """u and v when the layer was computed for the first time; None where nobody knows."""
-    task, regions, key = torch._C._current_graph_task_id(), _regions(), (id(layer), name)
+    """The u and v of the layer's first computation; None if they were not stored."""
+    task, regions, key = private.current_backward_pass(), _regions(), (id(layer), name)
     for depth in reversed(range(len(regions))):  # those inside the one that is repeated run for the first time
         uses = _uses.get(regions[depth], {}).get(key)
         i = -1 if uses is None else uses.asked.get(task, 0)
@@ -63,28 +62,28 @@ def _keep(region: Any, key: tuple[int, str], vectors: tuple[Tensor, Tensor]) -> 
 
 
 def _regions() -> list[Any]:
-    """The checkpoints that run what runs now, the innermost first; each is the same object when it is repeated."""
+    """The running checkpoints, the innermost first; a checkpoint is the same object when it is repeated."""
     found = []
-    if torch._C._autograd._top_saved_tensors_default_hooks(False) is not None:
+    if private.top_saved_tensors_hooks(False) is not None:
         found += [frame for pack in _pack_hooks() for frame in [_frame_behind(pack)] if frame is not None]
     if not torch.is_grad_enabled():
         found += _contexts_on_stack()
     if computed_again():
-        node = torch._C._current_autograd_node()
+        node = private.current_backward_node()
         found += [node] if isinstance(node, FunctionCtx) else []
     return found
 
 
 def _pack_hooks() -> list[Callable[..., Any]]:
     """Those of all torch.autograd.graph.saved_tensors_hooks around us, the innermost first. PyTorch shows one only."""
-    autograd, hooks = torch._C._autograd, []
+    hooks = []
     try:
-        while (top := autograd._top_saved_tensors_default_hooks(False)) is not None:
+        while (top := private.top_saved_tensors_hooks(False)) is not None:
             hooks.append(top)
-            autograd._pop_saved_tensors_default_hooks()
+            private.pop_saved_tensors_hooks()
     finally:
         for pack, unpack in reversed(hooks):
-            autograd._push_saved_tensors_default_hooks(pack, unpack)
+            private.push_saved_tensors_hooks(pack, unpack)
     return [pack for pack, _ in hooks]
 
 
@@ -96,7 +95,7 @@ def _frame_behind(pack: Any) -> Any:
         value = cell.cell_contents
         if isinstance(value, weakref.ref):
             value = value()
-        if _FRAME is not None and isinstance(value, _FRAME):
+        if private.CheckpointFrame is not None and isinstance(value, private.CheckpointFrame):
             return value
     return None
 

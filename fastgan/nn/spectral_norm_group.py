@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import _SpectralNorm
 
+from fastgan._torch_private import TorchSpectralNorm
 from fastgan.nn.all_or_nothing import all_or_nothing
-from fastgan.nn.spectral_norm import SpectralNorm, check_settings, load_older_keys, spectral_norm
 from fastgan.nn.spectral_norm_ahead import ForwardPass, Operands, begin, end
 from fastgan.nn.spectral_norm_checkpoints import computed_again
+from fastgan.nn.spectral_normalisation import SpectralNorm, check_settings, load_older_keys, spectral_norm
 
 _LAYERS = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, nn.Linear,
@@ -20,8 +20,8 @@ _LAYERS = (
 )  # fmt: skip
 
 
-Finder = Callable[[nn.Module], Iterator[Operands]]
-"""Yields what the normalised weights of one layer (not of those below it) are computed from."""
+FindOperands = Callable[[nn.Module], Iterator[Operands]]
+"""(layer) -> the inputs of the normalisations of its own weights (not of those below it)."""
 
 
 class SpectralNormGroup:
@@ -45,7 +45,7 @@ class SpectralNormGroup:
         ValueError: nothing below root is normalised.
     """
 
-    def __init__(self, root: nn.Module, find: Finder | None = None) -> None:
+    def __init__(self, root: nn.Module, find: FindOperands | None = None) -> None:
         if not isinstance(root, nn.Module):
             raise TypeError(f"SpectralNormGroup: root is {type(root).__name__}, expected a torch.nn.Module")
         self.find = find or parametrized
@@ -64,7 +64,7 @@ class SpectralNormGroup:
             )
 
     def remove(self) -> None:
-        """From now on every layer computes its own weight again."""
+        """Makes every layer compute its own weight again."""
         for hook in self._hooks:
             hook.remove()
 
@@ -98,7 +98,7 @@ def _submodule(root: nn.Module, path: str) -> list[nn.Module]:
 
 
 def parametrized(layer: nn.Module, kind: type[SpectralNorm] = SpectralNorm) -> Iterator[Operands]:
-    """The parameters of a layer whose only parametrization is a spectral norm of fastgan's."""
+    """Yields the parameters of a layer whose only parametrization is fastgan's spectral norm."""
     parametrizations = layer._modules.get("parametrizations")
     if parametrizations is None:
         return
@@ -157,10 +157,10 @@ def spectral_norm_(
 
 
 def _normalised(layer: nn.Module) -> bool:
-    """Whether the weight has a spectral norm of torch's or fastgan's."""
+    """Whether the weight has torch's or fastgan's spectral norm."""
     if not parametrize.is_parametrized(layer, "weight"):
         return False
-    return any(isinstance(norm, _SpectralNorm) for norm in layer.parametrizations["weight"])  # type: ignore[index]
+    return any(isinstance(norm, TorchSpectralNorm) for norm in layer.parametrizations["weight"])  # type: ignore[index]
 
 
 def _check_weight(path: str, layer: nn.Module) -> None:
@@ -177,11 +177,11 @@ def _check_weight(path: str, layer: nn.Module) -> None:
 
 
 def adopt(module: nn.Module) -> None:
-    """Makes torch's spectral norms of a layer's parameters fastgan's, with their buffers."""
+    """Replaces torch's spectral norms of a layer's parameters by fastgan's, with their buffers."""
     if not parametrize.is_parametrized(module):
         return
     for name, parametrization in module.parametrizations.items():  # type: ignore[union-attr, operator]
         for norm in parametrization:
-            if type(norm) is _SpectralNorm:
+            if type(norm) is TorchSpectralNorm:
                 norm.__class__ = SpectralNorm
                 load_older_keys(module, name)

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.types import Device
 
 from fastgan.ops.checks import check_count, check_number, check_shape
 
@@ -31,6 +33,7 @@ class SplitBatchNorm2d(nn.Module):
         eps: added to the variance, above 0.
         momentum: of the moving averages.
         affine: whether there are a weight and a bias, [C], at first 1 and 0.
+        device, dtype: of the parameters and buffers, as in torch.nn.
 
     Buffers:
         running_mean, running_var: [2, C], of real samples and of generated ones; the variance unbiased, as torch's.
@@ -46,18 +49,37 @@ class SplitBatchNorm2d(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1, affine: bool = True) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+        affine: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         check_count("SplitBatchNorm2d", "num_features", num_features)
         check_number("SplitBatchNorm2d", "eps", eps, above=True)
         check_number("SplitBatchNorm2d", "momentum", momentum)
         self.num_features, self.eps, self.momentum, self.affine = num_features, eps, momentum, affine
-        self.weight = nn.Parameter(torch.ones(num_features)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(num_features)) if affine else None
-        self.register_buffer("running_mean", torch.zeros(2, num_features))
-        self.register_buffer("running_var", torch.ones(2, num_features))
+        empty = partial(torch.empty, device=device, dtype=dtype)
+        self.weight = nn.Parameter(empty(num_features)) if affine else None
+        self.bias = nn.Parameter(empty(num_features)) if affine else None
+        self.register_buffer("running_mean", empty(2, num_features))
+        self.register_buffer("running_var", empty(2, num_features))
+        self.reset_parameters()
         self._row = 0
         self._tracks = True  # whether a batch in training moves the averages
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Sets weight 1 and bias 0, and restarts the moving averages."""
+        if self.weight is not None and self.bias is not None:
+            self.weight.fill_(1)
+            self.bias.zero_()
+        self.running_mean.zero_()
+        self.running_var.fill_(1)
 
     def forward(self, x: Tensor) -> Tensor:
         check_shape("SplitBatchNorm2d", "x", x, ["batch", self.num_features, "height", "width"])
@@ -72,7 +94,7 @@ class SplitBatchNorm2d(nn.Module):
 
 
 def fake_statistics(network: nn.Module) -> AbstractContextManager[None]:
-    """Inside, every `SplitBatchNorm2d` of the network uses and moves the statistics of generated samples.
+    """A context in which every `SplitBatchNorm2d` of the network uses and updates the statistics of fake samples.
 
     Of this network alone; may be nested.
 
@@ -86,7 +108,7 @@ def fake_statistics(network: nn.Module) -> AbstractContextManager[None]:
 
 
 def statistics_of(at: str, critic: Callable[..., Any]) -> AbstractContextManager[None]:
-    """The context in which a critic, with such layers or without, judges points of a gradient penalty or a loss.
+    """The context in which a critic is called at the points of a loss or penalty; for critics without such layers too.
 
     Points that are neither data nor samples (WGAN-GP's interpolates, DRAGAN's perturbed data) are normalised in
     training by their own batch, as every batch is, but move no averages, so that these stay what they say they are of.

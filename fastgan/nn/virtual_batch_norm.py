@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.types import Device
 
 from fastgan.ops.checks import check_count, check_floating, check_number
 from fastgan.ops.precision import compute_dtype
 
 
 class _Statistics(NamedTuple):
-    """Of a layer's input over the reference batch: mean and biased variance, [C], and the number of samples, []."""
+    """Statistics of a layer's input over the reference batch: mean, biased variance [C], and number of samples []."""
 
     mean: Tensor
     var: Tensor
@@ -39,6 +41,7 @@ class VirtualBatchNorm(nn.Module):
         num_features: C.
         eps: added to the variance, above 0.
         affine: whether there are a weight and a bias, [C], at first 1 and 0.
+        device, dtype: of the parameters and buffers, as in torch.nn.
 
     Buffers:
         reference_mean, reference_var: [C], NaN before there is a reference batch; reference_size: its n, 0 before.
@@ -54,19 +57,39 @@ class VirtualBatchNorm(nn.Module):
     reference_var: Tensor
     reference_size: Tensor
 
-    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = True) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         check_count("VirtualBatchNorm", "num_features", num_features)
         check_number("VirtualBatchNorm", "eps", eps, above=True)
         self.num_features, self.eps, self.affine = num_features, eps, affine
-        self.weight = nn.Parameter(torch.ones(num_features)) if affine else None
-        self.bias = nn.Parameter(torch.zeros(num_features)) if affine else None
-        self.register_buffer("reference_mean", torch.full((num_features,), torch.nan))
-        self.register_buffer("reference_var", torch.full((num_features,), torch.nan))
-        self.register_buffer("reference_size", torch.zeros((), dtype=torch.long))
+        per_channel = partial(torch.empty, num_features, device=device, dtype=dtype)
+        self.weight = nn.Parameter(per_channel()) if affine else None
+        self.bias = nn.Parameter(per_channel()) if affine else None
+        self.register_buffer("reference_mean", per_channel())
+        self.register_buffer("reference_var", per_channel())
+        self.register_buffer("reference_size", torch.empty((), dtype=torch.long, device=device))
         self._measuring = False  # whether the next input is the reference batch
         self._live: _Statistics | None = None  # the reference batch's with their graph, inside `reference_batch`
         self._known = False  # that there is a reference batch: asking the buffer each time would wait for the GPU
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Sets weight 1 and bias 0, and forgets the reference batch."""
+        if self.weight is not None and self.bias is not None:
+            self.weight.fill_(1)
+            self.bias.zero_()
+        self.reference_mean.fill_(torch.nan)
+        self.reference_var.fill_(torch.nan)
+        self.reference_size.zero_()
+        self._known = False
 
     def forward(self, x: Tensor) -> Tensor:
         check_floating("VirtualBatchNorm", "x", x)
@@ -77,7 +100,7 @@ class VirtualBatchNorm(nn.Module):
         return self._measure(x) if self._measuring else self._normalise(x, self._live or self._stored())
 
     def _measure(self, x: Tensor) -> Tensor:
-        """Keeps the statistics of the reference batch, and normalises it by them."""
+        """Normalises the reference batch by its own statistics, and stores them."""
         if self._live is not None:
             raise RuntimeError(
                 "VirtualBatchNorm: the reference batch came twice, expected a layer that the network calls once: it "
@@ -127,7 +150,7 @@ class VirtualBatchNorm(nn.Module):
         return torch.addcmul(shift.view(shape), exact, scale.view(shape)).to(x.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy is outside of `reference_batch`: it has the statistics without their graph, which nobody can copy."""
+        """State without the graph of the statistics, which cannot be copied: a copy is outside of `reference_batch`."""
         return {**vars(self), "_measuring": False, "_live": None}
 
     def extra_repr(self) -> str:

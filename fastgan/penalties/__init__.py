@@ -1,10 +1,10 @@
 """Gradient penalties, and the critic's whole objective at the price of an ordinary step."""
 
-from fastgan.penalties.critic_loss import critic_loss, gradient_penalty
+from fastgan.penalties.critic import critic_loss, gradient_penalty
 from fastgan.penalties.differentiable import differentiable_critic_loss
 from fastgan.penalties.eligibility import Verdict, explain
 from fastgan.penalties.generator import generator_loss_from
-from fastgan.penalties.path_length import PathLength, path_length
+from fastgan.penalties.path_lengths import PathLength, path_length
 from fastgan.penalties.penalty import DRAGAN, PENALTIES, R1, R2, WGANGP, Penalty, Rho, parse
 from fastgan.penalties.result import CriticLoss
 

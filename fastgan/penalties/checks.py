@@ -1,4 +1,4 @@
-"""The arguments of `critic_loss` and `gradient_penalty`, and what the caller's functions return."""
+"""Checks of the arguments of `critic_loss` and `gradient_penalty`, and of what the critic and the loss return."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ METHODS = ("auto", "one_pass", "double_backward")
 
 
 def check_samples(owner: str, **tensors: Tensor) -> None:
-    """Raises TypeError or ValueError for what is no batch of floating-point samples."""
+    """Raises TypeError or ValueError unless each tensor is floating point with a batch dimension."""
     for name, x in tensors.items():
         check_floating(owner, name, x)
         if x.ndim < 1:
@@ -23,14 +23,14 @@ def check_method(owner: str, method: str) -> None:
 
 
 def check_scalar(owner: str, loss: Any) -> None:
-    """Raises ValueError for an objective that is not one number."""
+    """Raises ValueError unless an objective returned a tensor of one number."""
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         what = f"shape {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ValueError(f"{owner}: loss returned {what}, expected a scalar tensor")
 
 
 def one_tensor(output: Any) -> Tensor:
-    """A critic's output; raises TypeError for several of them."""
+    """The critic's output; raises TypeError unless it is one tensor."""
     if not isinstance(output, Tensor):
         what = f"{type(output).__name__} of {len(output)}" if hasattr(output, "__len__") else type(output).__name__
         raise TypeError(
@@ -41,7 +41,7 @@ def one_tensor(output: Any) -> Tensor:
 
 
 def arguments(labels: Any) -> tuple:
-    """The critic's arguments after the samples."""
+    """`labels` as the critic's arguments after the samples: none for None, those of a tuple, else one."""
     if labels is None:
         return ()
     return labels if isinstance(labels, tuple) else (labels,)

@@ -1,4 +1,4 @@
-"""Which of the two methods differentiates a critic's penalties: one pass where it qualifies, unless told otherwise."""
+"""Chooses between one pass and double backward, and falls back to double backward where one pass fails."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from fastgan.penalties.result import CriticLoss
 from fastgan.penalties.state import Footprint
 
 
-def either(
+def one_pass_or_double_backward(
     owner: str,
     method: str,
     network: Callable[..., Tensor],

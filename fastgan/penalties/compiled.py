@@ -8,50 +8,53 @@ backend compiles both. What T and W read of the critic's tensors is copied or wa
 
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from fastgan._torch_private import compile_graph, compiler_backend, compiler_backends
 from fastgan.affine import NotAffineError
 from fastgan.penalties.graphs import Graphs, returned, without_mark
 from fastgan.penalties.modules import buffers_of
-from fastgan.penalties.one_pass import OnTape, Recorded, divided
-from fastgan.penalties.programs import CompilerError, Program, in_short, kind_of, program_of
+from fastgan.penalties.one_pass import OnTape, Recorded, unscaled
+from fastgan.penalties.programs import CompilerError, Program, call_kind, in_short, program_of
 
 
 def backend_of(compile: bool | str) -> str:
-    """The backend's name.
+    """The name of the backend that the argument `compile` chooses.
 
     Raises:
         ValueError, TypeError: torch.compile has none of this name; it is no name.
     """
-    from torch._dynamo import list_backends
-    from torch._dynamo.backends.registry import lookup_backend
-    from torch._dynamo.exc import InvalidBackend
-
     backend = "inductor" if compile is True else compile
     if not isinstance(backend, str):
         raise TypeError(f"critic_loss: compile is {type(compile).__name__}, expected a bool or the name of a backend")
-    try:
-        lookup_backend(backend)
-    except InvalidBackend:
-        names = ", ".join(list_backends())
+    if compiler_backend(backend) is None:
+        names = ", ".join(compiler_backends())
         raise ValueError(
             f"critic_loss: compile is {backend!r}, expected True, False or a backend of torch.compile: {names}"
-        ) from None
+        )
     return backend
 
 
-def recorded(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any], backend: str) -> Recorded:
+def recorded_by(compile: bool | str) -> Callable[[Callable[..., Tensor], Tensor, Sequence[Any]], Recorded]:
+    """The function (critic, x, rest) that runs F: on the tape, or compiled by the backend `compile`.
+
+    Where the compiler cannot, the compiled one also runs on the tape.
+    """
+    return partial(_recorded, backend=backend_of(compile)) if compile else OnTape
+
+
+def _recorded(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any], backend: str) -> Recorded:
     """The network after F: compiled, or on its tape where the compiler cannot."""
     program = program_of(critic, _graphs_by(backend))
 
     def compiled() -> Recorded:
         return Compiled(program, critic, x, rest)
 
-    return program.either(kind_of(critic, x, *rest), compiled, lambda: OnTape(critic, x, rest))
+    return program.compiled_or_eager(call_kind(critic, x, *rest), compiled, lambda: OnTape(critic, x, rest))
 
 
 def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
@@ -66,7 +69,7 @@ def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tenso
             handed_over, _HERE.y = _HERE.y, None  # kept no longer than this
             return handed_over if y is None else y
 
-        return program.either(kind_of(critic, *args), compiled, lambda: critic(*args))
+        return program.compiled_or_eager(call_kind(critic, *args), compiled, lambda: critic(*args))
 
     return run
 
@@ -74,10 +77,8 @@ def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tenso
 @cache
 def _as_usual(backend: str) -> Callable[..., Callable[..., Any]]:
     def take(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
-        from torch._dynamo.backends.registry import lookup_backend
-
         output = returned(network)
-        compiled = lookup_backend(backend)(network, list(examples))
+        compiled = compile_graph(backend, network, list(examples))
 
         def run(*inputs: Any) -> Any:
             outputs = compiled(*inputs)
@@ -94,7 +95,7 @@ class Compiled:
 
     def __init__(self, program: Program, critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> None:
         x = x.detach().requires_grad_()
-        request = _Request(x, critic, program.tell)
+        request = _Request(x, critic, program.warn)
         previous, _HERE.request = getattr(_HERE, "request", None), request
         try:
             with torch.enable_grad():
@@ -142,7 +143,7 @@ class Compiled:
 
 
 def _divide(gradient: Tensor, seed: float, factor: Tensor | None) -> Tensor:
-    return divided({None: gradient}, seed, factor)[None]  # type: ignore[dict-item,index]
+    return unscaled({None: gradient}, seed, factor)[None]  # type: ignore[dict-item,index]
 
 
 # --- between dynamo and the graphs ------------------------------------------------------------------------------------
@@ -151,10 +152,10 @@ _HERE = threading.local()
 
 
 class _Request:
-    """What is asked of the graph that dynamo is about to run in this thread, and its answer."""
+    """A call of a compiled network in this thread: its input, and what the graph found."""
 
-    def __init__(self, x: Tensor, critic: Callable[..., Tensor], tell: Callable[[str], None]) -> None:
-        self.x, self.critic, self.tell = x, critic, tell
+    def __init__(self, x: Tensor, critic: Callable[..., Tensor], warn: Callable[[str], None]) -> None:
+        self.x, self.critic, self.warn = x, critic, warn
         self.anchor = x.new_zeros(()).requires_grad_()
         """What tensors that the critic keeps are made of, as far as autograd knows."""
         self.graphs: Graphs | None = None
@@ -185,12 +186,12 @@ class _Request:
                 else:
                     self.watched.append(inputs[j])
         return [
-            _Untold.apply(o, self.anchor, i in graphs.views) if tracked and i != graphs.output else o
+            _NotDifferentiable.apply(o, self.anchor, i in graphs.views) if tracked and i != graphs.output else o
             for i, (o, tracked) in enumerate(zip(outputs, graphs.tracked, strict=True))
         ]
 
     def _is_copied(self, constant: Tensor) -> bool:
-        """Samples, what the critic's next call may change, and what does not count its changes."""
+        """Whether a constant is copied: samples, buffers, and tensors without a version counter are."""
         return constant is self.x or constant.is_inference() or _memory(constant) in self._buffers
 
     @cached_property
@@ -199,12 +200,12 @@ class _Request:
 
 
 def _memory(tensor: Tensor) -> int:
-    """Tells apart what does not lie in the same memory."""
+    """A key that is equal for tensors in the same memory."""
     return tensor.untyped_storage()._cdata
 
 
-class _Untold(torch.autograd.Function):
-    """A tensor that the critic's forward has left somewhere, of which autograd was not told how it was made."""
+class _NotDifferentiable(torch.autograd.Function):
+    """A tensor that the critic's forward has stored somewhere: it cannot be differentiated afterwards."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, anchor: Tensor, is_view: bool) -> Tensor:
@@ -223,7 +224,7 @@ class _Untold(torch.autograd.Function):
 
 @cache
 def _graphs_by(backend: str) -> Callable[[fx.GraphModule, Sequence[Any]], Callable[..., Any]]:
-    """What dynamo calls with a graph; what that returns, dynamo calls with the inputs at every step."""
+    """The backend that dynamo calls with a graph, and whose result it calls with the inputs at every step."""
 
     def take(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
         compiled: dict[Any, Graphs] = {}
@@ -243,7 +244,7 @@ def _graphs_by(backend: str) -> Callable[[fx.GraphModule, Sequence[Any]], Callab
 
 
 def _in_same_memory(inputs: Sequence[Any]) -> tuple[int, ...]:
-    """Which of the inputs lie in the same memory, which dynamo does not guard."""
+    """The groups of inputs that lie in the same memory, which dynamo does not guard."""
     first: dict[int, int] = {}
     return tuple(first.setdefault(_memory(t), i) if isinstance(t, Tensor) else -1 for i, t in enumerate(inputs))
 
@@ -252,7 +253,7 @@ def _graphs(
     network: fx.GraphModule, output: int | None, inputs: Sequence[Any], request: _Request, backend: str
 ) -> Graphs:
     try:
-        return Graphs(network, output, inputs, request.x, backend, request.tell)
+        return Graphs(network, output, inputs, request.x, backend, request.warn)
     except CompilerError:
         raise
     except Exception as error:  # the tape, which runs the critic next, says better what is wrong with it

@@ -1,4 +1,4 @@
-"""A graph of F, X, T and W in two: what does not depend on what comes from the loss, and the rest."""
+"""Cuts a graph of the passes F, X, T and W in two: before the loss is known (F, X), and after it (T, W)."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ class Cut:
         self.late = self._late(whole, kept, originals, found)
 
     def _writes(self) -> dict[Any, list[int]]:
-        """Where each tensor's memory is written to."""
+        """The positions of the nodes that write to each tensor's memory."""
         found: dict[Any, list[int]] = {}
         for i, node in enumerate(self.nodes):
             schema = getattr(node.target, "_schema", None)
@@ -60,7 +60,7 @@ class Cut:
         return found
 
     def _original(self, node: fx.Node) -> fx.Node:
-        """What a copy was made of, if nobody writes to that: the recorder copies every constant."""
+        """The original of a copied constant, if nobody writes to it (the recorder copies every constant)."""
         while node.target in (aten.clone.default, aten.detach.default) and len(node.args) == 1 and not node.kwargs:
             source: Any = node.args[0]
             same = source.meta["val"].stride() == node.meta["val"].stride()
@@ -104,6 +104,6 @@ class Cut:
 
 
 def _memory(node: Any) -> Any:
-    """Tells apart the memory that nodes' tensors lie in; None for what is no tensor."""
+    """A key of the memory that a node's tensor lies in; None for what is no tensor."""
     value = node.meta.get("val") if isinstance(node, fx.Node) else None
     return value.untyped_storage()._cdata if isinstance(value, Tensor) else None

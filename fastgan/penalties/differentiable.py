@@ -1,4 +1,4 @@
-"""The critic's objective with its penalties, for whoever differentiates its gradient with respect to parameters."""
+"""`differentiable_critic_loss`: `critic_loss` for optimisers that differentiate its gradient again."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from fastgan.backends import backend
 from fastgan.losses import Loss
 from fastgan.nn import PackedCritic, statistics_of
-from fastgan.penalties.critic_loss import gradient_penalty
+from fastgan.penalties.critic import gradient_penalty
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.result import CriticLoss, named, with_parts
@@ -49,8 +49,8 @@ def differentiable_critic_loss(
     penalised = named(penalties)
     check_witness("differentiable_critic_loss", loss, penalised)
     if isinstance(unwrap(critic), PackedCritic):
-        told = [of for of in (labels, fake_labels) if of is not None]
-        _, critic, (real, fake) = of_packs("differentiable_critic_loss", critic, told, real, fake)
+        given = [of for of in (labels, fake_labels) if of is not None]
+        _, critic, (real, fake) = of_packs("differentiable_critic_loss", critic, given, real, fake)
     with torch.enable_grad():
         real_logits = critic(real) if labels is None else critic(real, labels)
         with statistics_of("fake", critic):

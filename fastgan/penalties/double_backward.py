@@ -1,4 +1,4 @@
-"""The textbook way, for any critic: differentiate the gradient.
+"""The gradient of a critic by double backward: differentiable by autograd, for any critic.
 
 Convolutions and piecewise linear activations are replaced on the way by ours, whose second derivatives do no needless
 work (fastgan/penalties/lean.py).
@@ -15,7 +15,7 @@ from fastgan.penalties.lean import lean_derivatives
 
 
 def gradient(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
-    """D(x) and the gradient of each sample's output with respect to its input, both differentiable.
+    """D(x) and its gradient with respect to x, sample by sample, both differentiable.
 
     A critic that gives several numbers per sample (a map of patches) has the gradient of their sum.
 

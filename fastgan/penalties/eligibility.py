@@ -1,4 +1,4 @@
-"""Whether a critic's exact penalty gradient takes one pass, and if not, which operation of which module is why."""
+"""`explain`: runs a critic once to find out whether one pass gives its exact penalty gradient, and why not."""
 
 import sys
 import weakref
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastgan._torch_private import module_call_code
 from fastgan.affine import NotAffineError, record
 from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
 from fastgan.penalties.packs import of_packs
@@ -18,7 +19,7 @@ from fastgan.penalties.state import NOTHING, Footprint, Snapshot, Watch
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found when the critic ran once.
+    """The result of a trial run of a critic.
 
     Attributes:
         reasons: what stands in the way, one line for each operation; empty if nothing does.
@@ -104,9 +105,9 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
 
 
 def _running(names: dict[nn.Module, str]) -> str:
-    """Names the module whose forward is running, as the stack has it: hooks of all modules would see other threads."""
+    """The name of the running module, read from the stack: hooks on all modules would see other threads."""
     frame = sys._getframe()
-    while frame.f_code is not nn.Module._call_impl.__code__:
+    while frame.f_code is not module_call_code:
         if frame.f_back is None or frame.f_code is examine.__code__:
             return ""
         frame = frame.f_back
@@ -121,7 +122,7 @@ _KNOWN: "weakref.WeakKeyDictionary[Any, dict[Any, Verdict]]" = weakref.WeakKeyDi
 
 
 def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[Verdict]:
-    """The verdicts on a network for inputs of these kinds, remembered by its modules and their modes, shapes, dtypes.
+    """The verdicts on a network for such calls, cached by its modules and their modes, and by shapes and dtypes.
 
     They only choose the method: a network that has changed in another way since is still differentiated exactly,
     because recording looks at every operation of every call.
@@ -139,7 +140,7 @@ def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[
 
 
 def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: str) -> None:
-    """Drops what is remembered of a network that turned out not to be affine: the next call looks at it again.
+    """Drops the cached verdict on a network that turned out not to be affine: the next call examines it again.
 
     What only a whole step shows, such as a loss of the critic's activations, is remembered once it has come twice.
     """

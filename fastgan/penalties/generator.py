@@ -1,4 +1,4 @@
-"""The generator's side of a simultaneous step, from what the critic's step has computed."""
+"""`generator_loss_from`: the generator's loss of a simultaneous step, from what the critic's step has computed."""
 
 from typing import Any
 

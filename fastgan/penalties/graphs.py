@@ -1,4 +1,4 @@
-"""F, X, T and W of a graph of operations, as two graphs cut where the loss comes in."""
+"""Traces the passes F, X, T and W of a network to two graphs, before and after the loss, and compiles them."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from fastgan import allocation
+from fastgan._torch_private import compile_graph, graph_of
 from fastgan.affine import NotAffineError, record
 from fastgan.penalties.cut import Cut
 from fastgan.penalties.objective import leaves_of
@@ -35,7 +36,7 @@ class Graphs:
         inputs: Sequence[Any],
         x: Tensor,
         backend: str,
-        tell: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
         place = next((i for i, t in enumerate(inputs) if t is x), None)
         if place is None or output is None:
@@ -50,7 +51,7 @@ class Graphs:
         cut = Cut(self._trace(network, inputs), len(inputs), sum(self.wants))
         self.views, self.written, self.gives = cut.views, cut.written, cut.gives
         self.gives_without_loss = [a and b for a, b in zip(self.gives, self.multiplied, strict=True)]
-        self._early, self._late = (_Part(g, x.device.type, backend, tell) for g in (cut.early, cut.late))
+        self._early, self._late = (_Part(g, x.device.type, backend, warn) for g in (cut.early, cut.late))
 
     def early(self, inputs: Sequence[Any]) -> tuple[list[Any], Tensor, list[Tensor]]:
         """F and X: the outputs, the gradient with respect to x, and what is kept for `late`."""
@@ -65,7 +66,6 @@ class Graphs:
 
     def _trace(self, network: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
         """(inputs, u, s) -> the network's outputs, g, and the gradient of each input that wants one, as one graph."""
-        from torch.fx.experimental.proxy_tensor import make_fx
 
         def step(inputs: list[Any], u: Tensor, s: Tensor) -> Any:
             leaves = [t.detach().requires_grad_() if want else t for t, want in zip(inputs, self.wants, strict=True)]
@@ -97,11 +97,11 @@ class Graphs:
         if x.device.type == "cpu":
             allocation.keep_freed_memory()  # in earnest, before the tape does it while it is traced
         with torch.enable_grad():
-            return make_fx(step, tracing_mode="fake", _allow_non_fake_inputs=True)(given, torch.empty_like(x), s)
+            return graph_of(step)(given, torch.empty_like(x), s)
 
 
 def returned(network: fx.GraphModule) -> int | None:
-    """Which output is the critic's (`programs._call` marks it by an alias); None for a constant."""
+    """The index of the critic's output (`programs._call` marks it by an alias); None for a constant."""
     (outputs,) = next(node for node in network.graph.nodes if node.op == "output").args
     for i, node in enumerate(outputs):
         if isinstance(node, fx.Node) and node.target is aten.alias.default:
@@ -110,7 +110,7 @@ def returned(network: fx.GraphModule) -> int | None:
 
 
 def without_mark(network: fx.GraphModule) -> None:
-    """Takes out the alias that marks the critic's output."""
+    """Removes the alias that marks the critic's output."""
     for node in reversed(network.graph.nodes):
         if node.target is aten.alias.default:
             node.replace_all_uses_with(node.args[0])
@@ -120,10 +120,10 @@ def without_mark(network: fx.GraphModule) -> None:
 
 
 class _Part:
-    """A graph as the backend compiles it when it is first called, or by itself where that fails."""
+    """A graph that the backend compiles at its first call; it runs as it is where that fails."""
 
-    def __init__(self, graph: fx.GraphModule, device: str, backend: str, tell: Callable[[str], None]) -> None:
-        self.graph, self.device, self.backend, self.tell = graph, device, backend, tell
+    def __init__(self, graph: fx.GraphModule, device: str, backend: str, warn: Callable[[str], None]) -> None:
+        self.graph, self.device, self.backend, self.warn = graph, device, backend, warn
         self._run: Callable[..., Any] | None = None
 
     def __call__(self, *args: Tensor) -> Sequence[Any]:
@@ -139,11 +139,9 @@ class _Part:
             return self._run(*args)
 
     def _compiled(self, args: Sequence[Tensor]) -> Callable[..., Any]:
-        from torch._dynamo.backends.registry import lookup_backend
-
         try:
             own = fx.GraphModule(self.graph, copy.deepcopy(self.graph.graph))  # which backends rewrite
-            return lookup_backend(self.backend)(own, list(args))
+            return compile_graph(self.backend, own, list(args))
         except Exception as error:
-            self.tell(in_short(error))
+            self.warn(in_short(error))
             return self.graph.forward

@@ -1,4 +1,4 @@
-"""The modules that a critic is made of, be it a module itself, a function around one, or an object with __call__."""
+"""Finds the modules of a critic: a module itself, a function around one, or an object with `__call__`."""
 
 import functools
 import types
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def modules_of(critic: Callable[..., Any]) -> dict[nn.Module, str]:
-    """Every module below a critic with its name, as far as that can be told without calling it.
+    """Every module below a critic with its name, as far as it can be found without calling the critic.
 
     Those of a function are found in its closure, its defaults and the globals that it names, of a method in its object,
     of a partial in its arguments, of any other object in its attributes.
@@ -24,7 +24,7 @@ def modules_of(critic: Callable[..., Any]) -> dict[nn.Module, str]:
 
 
 def each_module_of(critic: Callable[..., Any]) -> Iterable[nn.Module]:
-    """The same modules without their names, which cost time."""
+    """The same modules without their names, which take time to build."""
     return critic.modules() if isinstance(critic, nn.Module) else modules_of(critic)
 
 
@@ -37,7 +37,7 @@ def buffers_of(critic: Callable[..., Any]) -> Iterator[Tensor]:
 
 
 def anchor(critic: Callable[..., Any]) -> Any:
-    """What lives as long as the critic does: a lambda is another object at every step, its code and modules are not."""
+    """An object that lives as long as the critic: of a lambda, which is new at every step, its code or module."""
     if isinstance(critic, nn.Module):
         return critic
     for _, root in _roots(critic, set()):
@@ -53,7 +53,7 @@ def code_of(critic: Callable[..., Any]) -> types.CodeType | None:
 
 
 DEPTH = 3
-"""How far references are followed: a lambda around a method of an object that holds the critic."""
+"""Depth to which references are followed: a lambda around a method of an object that holds the critic."""
 
 
 def _roots(thing: Any, seen: set[int], depth: int = DEPTH) -> Iterator[tuple[str, nn.Module]]:

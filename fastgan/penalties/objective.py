@@ -1,4 +1,4 @@
-"""The loss of a critic's outputs, its slopes, and what else it depends on."""
+"""The loss of a critic's outputs and its gradient with respect to them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from torch import Tensor
 from fastgan.affine import NotAffineError
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
-from fastgan.losses.began import Began
+from fastgan.losses.began_loss import Began
 from fastgan.penalties.checks import check_scalar
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.witness import Witness, check_witness
@@ -20,7 +20,7 @@ Objective = str | Loss | Callable[[Tensor, Tensor], Tensor]
 def objective_of(
     owner: str, loss: Objective, penalised: Mapping[str, Penalty]
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], Witness | None]:
-    """The function of the real and the fake outputs, and the witness of one of several numbers per sample."""
+    """The loss as a function of real and fake outputs, and its witness if it is of several numbers per sample."""
     if isinstance(loss, str):
         name = loss
         try:
@@ -42,7 +42,7 @@ def objective_of(
 
 
 class Slopes(NamedTuple):
-    """A loss at the outputs of a critic.
+    """A loss, and its gradient with respect to the outputs of a critic.
 
     Attributes:
         loss: the scalar; its graph is kept where `further` is true.

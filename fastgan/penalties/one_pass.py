@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fastgan._torch_private import backward_keeps_graph
 from fastgan.affine import Slot, Tape, record
 from fastgan.ops import penalised_input
 from fastgan.penalties.modules import buffers_of
@@ -21,7 +22,7 @@ multiplied by this, in between the loss scales that automatic mixed precision se
 
 
 class Recorded(Protocol):
-    """A network after F, on its tape or compiled.
+    """A network after its forward pass (F), recorded on a tape or compiled.
 
     Attributes:
         logits: its output, one number for each sample.
@@ -66,19 +67,19 @@ class OnTape:
             found = self.tape.weight_gradients(u, s)
         else:
             found = self.tape.weight_gradients(_times(u, factor), None if s is None else s * factor)
-        merged = divided(found, self.seed, factor)
-        for slot, gradient in divided(self.of_constants, self.seed, None).items():
+        merged = unscaled(found, self.seed, factor)
+        for slot, gradient in unscaled(self.of_constants, self.seed, None).items():
             merged[slot] = merged[slot] + gradient if slot in merged else gradient
         return [merged.get(slot) for slot in self.slots]
 
 
 def seed_of(tape: Tape) -> float:
-    """What gradients through this network are multiplied by: `HEADROOM` if a part of it is float16."""
+    """The factor of gradients through this network: `HEADROOM` if a part of it is float16, else 1."""
     return HEADROOM if tape.uses(torch.float16) else 1.0
 
 
-def divided(gradients: dict[Slot, Tensor], seed: float, factor: Tensor | None) -> dict[Slot, Tensor]:
-    """The gradients without the factors that they were carried with."""
+def unscaled(gradients: dict[Slot, Tensor], seed: float, factor: Tensor | None) -> dict[Slot, Tensor]:
+    """The gradients divided by the factors that they were computed with."""
     if factor is None:
         return {k: g if seed == 1 else g / seed for k, g in gradients.items()}
     return {k: (g.float() / (factor * seed)).to(g.dtype) for k, g in gradients.items()}
@@ -95,7 +96,7 @@ class Evaluation:
         penalties: Mapping[str, Penalty],
         run: Callable[[Callable[..., Tensor], Tensor, Sequence[Any]], Recorded] = OnTape,
     ) -> None:
-        """F."""
+        """Runs the critic at the points x (F). `run` records it; `penalties` are those at these points."""
         self.x = x.detach()
         self.recorded = run(critic, self.x, rest)
         self.penalties = penalties
@@ -105,7 +106,7 @@ class Evaluation:
         """The norm of each sample's gradient."""
 
     def differentiate(self, s: Tensor | None) -> Tensor:
-        """X, the penalties, and u = s x + v for T.
+        """Computes the critic's gradient (X), the penalties, and the input u = s x + v of the pass T.
 
         Args:
             s: dl/dD, one number for each sample; None where the points are not in the loss.
@@ -128,7 +129,7 @@ class Evaluation:
         return g if seed == 1 else g / seed
 
     def weight_gradients(self) -> list[Tensor | None]:
-        """T and W, for each of the recorded network's weights."""
+        """The gradient of each of the recorded network's weights (T and W)."""
         assert self.u is not None
         return self.recorded.weight_gradients(self.u, self.s, self._factor() if self.recorded.seed != 1 else None)
 
@@ -142,7 +143,7 @@ class Evaluation:
 
 
 class _Deposit(torch.autograd.Function):
-    """The number `value`, whose gradient with respect to `tensors` is what `gradients()` computes."""
+    """The scalar `value`, whose gradient with respect to `tensors` is what `gradients()` returns."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: Callable[[], list[Tensor | None]], *tensors: Tensor) -> Tensor:
@@ -167,7 +168,7 @@ class _Deposit(torch.autograd.Function):
                 "call backward(retain_graph=True) the first time"
             )
         found = ctx.gradients()
-        if not _graph_is_kept():
+        if not backward_keeps_graph():
             ctx.gradients = None
         if scale.device.type == "cpu" and scale.item() == 1:  # reading it costs nothing there
             return found
@@ -175,19 +176,19 @@ class _Deposit(torch.autograd.Function):
 
 
 def _times(gradient: Tensor, scale: Tensor) -> Tensor:
-    """A loss scale of 2^16 is infinite in float16, its product with a small gradient is not."""
+    """gradient * scale, in float32 for half precision: a loss scale of 2^16 is infinite in float16."""
     if gradient.dtype in (torch.float16, torch.bfloat16):
         return (gradient.float() * scale.float()).to(gradient.dtype)
     return gradient * scale.to(gradient.dtype)
 
 
 def not_again(gradient: Tensor) -> Tensor:
-    """The gradient as an autograd function's backward may return it, where somebody may differentiate it."""
+    """The gradient for an autograd function's backward to return; differentiating it raises."""
     return _NotAgain.apply(gradient, gradient.new_zeros(()).requires_grad_()) if torch.is_grad_enabled() else gradient
 
 
 class _NotAgain(torch.autograd.Function):
-    """A gradient that must not be differentiated: its dependence on the weights was never written down."""
+    """A gradient whose backward raises: its dependence on the weights was not recorded."""
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, anchor: Tensor) -> Tensor:
@@ -198,12 +199,6 @@ class _NotAgain(torch.autograd.Function):
         raise RuntimeError(
             "critic_loss: the gradient of one_pass cannot be differentiated again; use method='double_backward'"
         )
-
-
-def _graph_is_kept() -> bool:
-    """Whether the running backward pass has retain_graph=True; True where PyTorch cannot say."""
-    ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
-    return ask is None or ask()
 
 
 def deposit(value: Tensor, evaluations: Sequence[Evaluation], others: Sequence[tuple[Tensor, Tensor]] = ()) -> Tensor:

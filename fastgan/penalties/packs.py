@@ -1,4 +1,4 @@
-"""Packed critics: their penalties are asked of the critic of whole packs, instead of single samples."""
+"""Packed critics (PacGAN): unwraps the critic of packs and packs the samples for it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,16 +9,14 @@ from torch.nn.parallel import DistributedDataParallel
 from fastgan.nn import PackedCritic, pack
 from fastgan.penalties.wrappers import unwrap
 
-Critic = Callable[..., Tensor]
-
 
 def of_packs(
     owner: str,
-    critic: Critic,
+    critic: Callable[..., Tensor],
     rest: Sequence[Any],
     *samples: Tensor,  # [B, C, ...] each
-) -> tuple[Critic, Critic, tuple[Tensor, ...]]:  # samples [B / m, m C, ...]
-    """The network of packs inside its wrappers, and the packs, where the critic is packed; else unwrapped alone.
+) -> tuple[Callable[..., Tensor], Callable[..., Tensor], tuple[Tensor, ...]]:  # samples [B / m, m C, ...]
+    """Unwraps the critic; if it is a `PackedCritic`, returns the critic of packs and packs the samples.
 
     What packing judges is a sample of the m-fold product distribution, so a point of a penalty is a whole pack
     (Lin et al. 2018, arXiv:1712.04086, section 3).

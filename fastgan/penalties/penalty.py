@@ -1,4 +1,4 @@
-"""Gradient penalties: where each is evaluated, and what the norm of a sample's gradient costs there.
+"""The gradient penalties R1, R2, WGAN-GP and DRAGAN: their points, and their cost of a gradient's norm.
 
 A penalty is the mean over its points x_i of rho(||g_i||), g_i the gradient of D(x_i) with respect to x_i. Norms and
 interpolation weights are per sample, always.
@@ -28,7 +28,7 @@ class Rho(NamedTuple):
 
 
 class Penalty(Protocol):
-    """What the penalties below have in common.
+    """A gradient penalty, as `critic_loss` sees it.
 
     Attributes:
         name: on the command line and in logs.
@@ -47,7 +47,7 @@ class Penalty(Protocol):
         ...
 
     def times(self, factor: float) -> "Penalty":
-        """The same with a weight so many times as large."""
+        """The same penalty with its weight multiplied by `factor`."""
         ...
 
 

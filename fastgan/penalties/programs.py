@@ -1,4 +1,4 @@
-"""A critic's code under TorchDynamo, which reads it, hands its operations to a backend, and guards what it depended on.
+"""Compiles a critic's code with TorchDynamo, with the guards that Dynamo leaves out.
 
 Whatever the compiler cannot do raises `CompilerError` before the critic has done anything, so that the caller runs it
 without a compiler instead; a program tells of each reason once. What dynamo does not guard by itself is guarded here:
@@ -16,17 +16,22 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as modules_of_torch
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._device import DeviceContext
+
+from fastgan._torch_private import (
+    DeviceContext,
+    compiler_errors,
+    compiler_settings,
+    function_modes,
+    has_hooks_on_every_module,
+)
 
 KEPT = 16
-"""Compiled critics that are kept, the most recently used; each keeps its network alive."""
+"""Number of compiled critics that are cached; each keeps its network alive."""
 
 Result = TypeVar("Result")
 
 COMPILING = threading.RLock()
-"""Held where something may be compiled: PyTorch's tracers change the state of the process."""
+"""Lock that is held while something may be compiled: PyTorch's tracers change the state of the process."""
 
 
 class CompilerError(Exception):
@@ -38,11 +43,11 @@ class NotNowError(CompilerError):
 
 
 class _FullError(CompilerError):
-    """As many kinds of call have been compiled as dynamo keeps."""
+    """Dynamo's limit of compiled variants is reached."""
 
 
 class _NotCompiledError(Exception):
-    """Dynamo has left the critic's code to Python."""
+    """Dynamo ran the critic's code without compiling it."""
 
 
 def _attempt(compiled: Callable[..., Any], *args: Any) -> Any:
@@ -54,20 +59,19 @@ def _attempt(compiled: Callable[..., Any], *args: Any) -> Any:
     Raises:
         CompilerError: it was, and failed.
     """
-    from torch._dynamo import exc
-
     check_modes()
+    errors = compiler_errors()
     try:
-        with torch._dynamo.config.patch(_strict()):
+        with compiler_settings().patch(_strict()):
             return compiled(*args)
     except _NotCompiledError:
         raise NotNowError("torch.compile is disabled, or a mode is active that it does not see through") from None
-    except exc.FailOnRecompileLimitHit:
+    except errors.FailOnRecompileLimitHit:
         raise _FullError(
             f"more than {_limit()} kinds of call (shapes, flags, hooks) of one critic would be compiled; keep batches "
             "to one shape (drop_last=True), or raise torch._dynamo.config.recompile_limit"
         ) from None
-    except exc.TorchDynamoException as error:
+    except errors.TorchDynamoException as error:
         raise CompilerError(in_short(error)) from error
     except RuntimeError as error:
         if "found no compiled frames" in str(error):
@@ -78,27 +82,27 @@ def _attempt(compiled: Callable[..., Any], *args: Any) -> Any:
 
 
 def in_short(error: Exception) -> str:
-    """The first line of what the compiler says, or of what it reports."""
+    """The first line of an error's message, or of the error that it wraps."""
     error = getattr(error, "inner_exception", error)
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def _limit() -> int:
-    return torch._dynamo.config.recompile_limit
+    return compiler_settings().recompile_limit
 
 
 class Program:
     """One critic's code and what has been compiled of it, for each kind of call that its guards tell apart."""
 
-    def __init__(self, backend: Callable[..., Any], kept_alive: Any, told: set[str]) -> None:
+    def __init__(self, backend: Callable[..., Any], kept_alive: Any, warned: set[str]) -> None:
         self.compiled = torch.compile(_own_code(), backend=backend, fullgraph=True, dynamic=False)
         self.kept_alive = kept_alive
         self._known: set[Any] = set()
         self._refused: dict[Any, str] = {}
         self._full: str | None = None
         self._limit = 0
-        self.told = told
+        self.warned = warned
         """The reasons that this critic's programs have warned of."""
 
     def __call__(self, critic: Callable[..., Tensor], x: Tensor, *rest: Any) -> Any:
@@ -110,7 +114,7 @@ class Program:
         with COMPILING:
             return _attempt(self.compiled, critic, x, *rest)
 
-    def either(self, kind: Any, compiled: Callable[[], Result], eager: Callable[[], Result]) -> Result:
+    def compiled_or_eager(self, kind: Any, compiled: Callable[[], Result], eager: Callable[[], Result]) -> Result:
         """compiled(), or eager() and a warning where the compiler cannot; remembers for which kinds of call."""
         lasting, reason = False, self._refusal(kind)
         if reason is None:
@@ -124,20 +128,20 @@ class Program:
         result = eager()  # before the warning: it may raise what the compiler has tripped over
         if lasting:
             self._refused[kind] = reason
-        self.tell(reason)
+        self.warn(reason)
         return result
 
     def _refusal(self, kind: Any) -> str | None:
-        """Why not to try, which dynamo would complain of each time."""
+        """The reason not to compile again what has failed; None to try."""
         if self._limit != _limit():  # what a warning asks for
             self._limit, self._full = _limit(), None
             self._refused.clear()
         return self._refused.get(kind, None if kind in self._known else self._full)
 
-    def tell(self, reason: str) -> None:
-        """Warns of what runs without the compiler, once."""
-        if reason not in self.told:
-            self.told.add(reason)
+    def warn(self, reason: str) -> None:
+        """Warns, once for each reason, that the critic runs without the compiler."""
+        if reason not in self.warned:
+            self.warned.add(reason)
             warnings.warn(
                 f"fastgan.critic_loss runs without the compiler, exactly but slower: {reason}. Leave compile out, or "
                 "see 'When it does not compile' in docs/gradient-penalties.md",
@@ -153,28 +157,20 @@ def _strict() -> dict[str, Any]:
         "skip_tensor_guards_with_matching_dict_tags": False,
         "assume_dunder_attributes_remain_unchanged": False,
     }
-    return {name: value for name, value in wanted.items() if hasattr(torch._dynamo.config, name)}
+    return {name: value for name, value in wanted.items() if hasattr(compiler_settings(), name)}
 
 
 def check_modes() -> None:
     """Raises NotNowError where what is compiled would not see, or not only see, what the critic's own code sees."""
-    if any(getattr(modules_of_torch, hooks) for hooks in _HOOKS_OF_ALL):
+    if has_hooks_on_every_module():
         raise NotNowError("a hook of all modules is registered, which is called for the compiler's as well")
-    for mode in _get_current_function_mode_stack():
+    for mode in function_modes():
         if not isinstance(mode, DeviceContext):
             raise NotNowError(f"a TorchFunctionMode is active: {type(mode).__name__}")
 
 
-_HOOKS_OF_ALL = (
-    "_global_forward_hooks",
-    "_global_forward_pre_hooks",
-    "_global_backward_hooks",
-    "_global_backward_pre_hooks",
-)
-
-
-def kind_of(critic: Callable[..., Tensor], *args: Any) -> Any:
-    """Calls that compile, or fail to, alike."""
+def call_kind(critic: Callable[..., Tensor], *args: Any) -> Any:
+    """A key of a call: calls with equal keys compile, or fail to, alike."""
     shapes = ((tuple(a.shape), a.dtype) if isinstance(a, Tensor) else type(a) for a in args)
     return getattr(critic, "training", None), *shapes
 
@@ -214,8 +210,8 @@ def program_of(critic: Callable[..., Tensor], backend: Any) -> Program:
     key = id(owner), backend, frozenset(map(id, methods))
     with _LOCK:
         if key not in _PROGRAMS:
-            told = next((program.told for (of, *_), program in _PROGRAMS.items() if of == id(owner)), set())
-            _PROGRAMS[key] = Program(backend, kept_alive=(owner, methods), told=told)
+            warned = next((program.warned for (of, *_), program in _PROGRAMS.items() if of == id(owner)), set())
+            _PROGRAMS[key] = Program(backend, kept_alive=(owner, methods), warned=warned)
             while len(_PROGRAMS) > KEPT:
                 _PROGRAMS.popitem(last=False)
         _PROGRAMS.move_to_end(key)
@@ -223,7 +219,7 @@ def program_of(critic: Callable[..., Tensor], backend: Any) -> Program:
 
 
 def _methods(owner: Any) -> list[Any]:
-    """Its modules' methods and their code: dynamo does not notice when another is put in the place of one."""
+    """The methods of its modules and their code: dynamo does not notice when a method is replaced."""
     if not isinstance(owner, nn.Module):
         return []
     classes = {base for module in owner.modules() for base in type(module).__mro__} - {nn.Module, object}

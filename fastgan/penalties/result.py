@@ -1,4 +1,4 @@
-"""What `critic_loss` returns: the number to differentiate, with its parts."""
+"""`CriticLoss`, the scalar that `critic_loss` returns, with its parts as attributes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from fastgan._torch_private import no_torch_function
+
 if TYPE_CHECKING:
     from fastgan.losses import Loss
+    from fastgan.penalties.penalty import Penalty
 
 
 class CriticLoss(Tensor):
@@ -25,7 +28,7 @@ class CriticLoss(Tensor):
     """
 
     # An ordinary tensor for every operator.
-    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    __torch_function__ = no_torch_function
 
     loss: Tensor
     penalties: dict[str, Tensor]
@@ -41,7 +44,7 @@ class CriticLoss(Tensor):
 
 
 class GeneratorSide:
-    """What a simultaneous generator update needs of the critic's step: see `generator_loss_from`."""
+    """The part of the critic's step that a simultaneous generator update needs: see `generator_loss_from`."""
 
     def __init__(
         self, fake: Tensor, gradient: Tensor | None, objective: "Loss | Any", separate: Callable[[], bool]
@@ -53,15 +56,65 @@ class GeneratorSide:
 
 
 def with_parts(total: Tensor, **parts: Any) -> CriticLoss:
-    """The scalar `total`, carrying its parts; differentiable unless autograd is off."""
+    """The scalar `total` with its parts as attributes; differentiable unless autograd is off."""
     result = total.as_subclass(CriticLoss) if torch.is_grad_enabled() else total.detach().as_subclass(CriticLoss)
     for name, value in parts.items():
         setattr(result, name, value)
     return result
 
 
+def loss_with_parts(
+    total: Tensor,
+    loss: Tensor,
+    penalties: dict[str, Tensor],
+    gradient_norms: dict[str, Tensor],
+    real_logits: Tensor,
+    fake_logits: Tensor | None,
+    side: GeneratorSide | None = None,
+) -> CriticLoss:
+    """`total` as a `CriticLoss` with all of its parts but `method` and `reason`."""
+    return with_parts(
+        total,
+        loss=loss,
+        penalties=penalties,
+        gradient_norms=gradient_norms,
+        real_logits=real_logits.detach(),
+        fake_logits=None if fake_logits is None else fake_logits.detach(),
+        _generator_side=side,
+    )
+
+
+def sum_of_terms(
+    loss: Tensor | None,
+    real_logits: Tensor,
+    fake_logits: Tensor | None,
+    terms: "dict[str, tuple[Penalty, Tensor]]",
+    side: GeneratorSide | None = None,
+) -> CriticLoss:
+    """The loss plus the penalties of gradients that autograd can differentiate.
+
+    Args:
+        loss: a scalar; None for penalties alone.
+        real_logits, fake_logits: the critic's outputs.
+        terms: each penalty by its name, with the gradient [B, ...] that it is of; at least one, or a loss.
+        side: what a generator's step needs.
+    """
+    values, norms = {}, {}
+    with torch.enable_grad():
+        total = loss
+        for name, (penalty, g) in terms.items():
+            value = penalty.rho(g).mean()
+            total = value if total is None else total + value
+            values[name] = value.detach()
+            wide = g.detach() if g.dtype == torch.float64 else g.detach().float()
+            norms[name] = torch.linalg.vector_norm(wide.flatten(1), dim=1)
+    assert total is not None
+    plain = torch.zeros_like(total.detach()) if loss is None else loss.detach()
+    return loss_with_parts(total, plain, values, norms, real_logits, fake_logits, side)
+
+
 def named(penalties: Any) -> dict[str, Any]:
-    """Penalties by unique names."""
+    """The penalties by their names; a second one of a name gets a number (`r1_2`)."""
     found: dict[str, Any] = {}
     for penalty in penalties:
         name, i = penalty.name, 2

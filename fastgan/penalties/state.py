@@ -1,4 +1,4 @@
-"""What running a critic changes besides its result: found by running it once, so that it can be put back.
+"""Snapshots of the state that running a critic changes, so that a trial run can be undone.
 
 Running statistics, power iterations, counters, whatever else an operation overwrites, attributes that forward sets, and
 the state of the random numbers.
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from fastgan._torch_private import TorchDispatchMode, is_functorch_wrapped, tree_leaves
 
 aten = torch.ops.aten
 
@@ -19,11 +20,11 @@ _UNDECLARED = {
     aten.cudnn_batch_norm.default: (3, 4),
     aten.miopen_batch_norm.default: (3, 4),
 }
-"""Operations that overwrite arguments (here: running statistics) of which their schemas do not say so."""
+"""The arguments (running statistics) that operations overwrite although their schemas do not say so."""
 
 
 class Footprint(NamedTuple):
-    """What a run changes.
+    """The state that one run of a critic changes.
 
     Attributes:
         blocks: the memory of tensors that are overwritten.
@@ -34,7 +35,7 @@ class Footprint(NamedTuple):
     modules: tuple["weakref.ref[nn.Module]", ...] = ()
 
     def snapshot(self, device: torch.device) -> "Snapshot":
-        """Keeps it, and the state of the random numbers, as they are now."""
+        """A copy of that state, and of the random number generators', as they are now."""
         modules = [module for module in (reference() for reference in self.modules) if module is not None]
         snapshot = Snapshot(modules, device)
         for block in self.blocks:
@@ -69,7 +70,7 @@ class Snapshot:
             self._blocks[block._cdata] = block, block.clone()
 
     def footprint(self) -> Footprint:
-        """What has changed since."""
+        """The state that has changed since the snapshot."""
         blocks = tuple(block for block, copy in self._blocks.values() if not torch.equal(_bytes(block), _bytes(copy)))
         modules = tuple(
             weakref.ref(module)
@@ -92,7 +93,7 @@ class Snapshot:
 
 
 class Watch(TorchDispatchMode):
-    """Adds to a snapshot whatever an operation is about to overwrite that was there before."""
+    """A dispatch mode that adds to a snapshot the memory that operations are about to overwrite."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         super().__init__()
@@ -121,15 +122,15 @@ def _overwritten(func: Any, args: tuple, kwargs: dict) -> Iterator[Tensor]:
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, Tensor) and _has_memory(leaf))
+    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and _has_memory(leaf))
 
 
 def _has_memory(tensor: Tensor) -> bool:
-    return tensor.layout == torch.strided and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return tensor.layout == torch.strided and not is_functorch_wrapped(tensor)
 
 
 def _is_special(module: nn.Module) -> bool:
-    """A lazy module's attributes are made by its first run, and a script's are not Python's."""
+    """Whether it is a lazy module (its first run makes its attributes) or TorchScript (they are not Python's)."""
     tensors = (*module._parameters.values(), *module._buffers.values())
     return isinstance(module, torch.jit.ScriptModule) or any(t is not None and nn.parameter.is_lazy(t) for t in tensors)
 

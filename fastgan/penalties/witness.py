@@ -22,11 +22,11 @@ from fastgan.penalties.lean import lean_derivatives
 from fastgan.penalties.penalty import Penalty
 
 Witness = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Features of points, of data and of samples to a number for each point: `fastgan.losses.Loss.witness`."""
+"""(features of points, of data, of samples) -> a number for each point: `fastgan.losses.Loss.witness`."""
 
 
 def check_witness(owner: str, loss: Loss, penalties: Mapping[str, Penalty]) -> None:
-    """Raises ValueError for penalties of several numbers that no witness makes one of: of which would they be?"""
+    """Raises ValueError for penalties on a loss of several numbers per sample that has no witness function."""
     if penalties and loss.witness is None and loss.output not in ("logit", "error"):
         raise ValueError(
             f"{owner}: penalties is {tuple(penalties.values())}, expected () for {loss.name}, a loss of {loss.output} "
@@ -35,53 +35,30 @@ def check_witness(owner: str, loss: Loss, penalties: Mapping[str, Penalty]) -> N
 
 
 class Pass(NamedTuple):
-    """Points, a leaf where their penalty's gradient is wanted, and the critic's features of them."""
+    """Points and the critic's features of them; the points are a leaf where their gradient is wanted."""
 
     x: Tensor
     features: Tensor
 
-
-def passes(
-    critic: Callable[..., Tensor],
-    real: Tensor,
-    fake: Tensor,
-    penalties: dict[str, Penalty],
-    rest: Sequence[Any],
-    fake_rest: Sequence[Any],
-) -> dict[str, Pass]:
-    """The features of data (`real`) and of samples (`fake`)."""
-    found: dict[str, Pass] = {}
-    for at, x, more in (("real", real, rest), ("fake", fake, fake_rest)):
-        if any(penalty.at == at for penalty in penalties.values()):
-            found[at] = _forward(critic, at, x, more)
-        else:
-            with statistics_of(at, critic), torch.enable_grad():
-                found[at] = Pass(x, one_tensor(critic(x.detach(), *more)))
-    return found
+    @classmethod
+    def differentiable(cls, critic: Callable[..., Tensor], at: str, x: Tensor, labels: Sequence[Any]) -> "Pass":
+        """Runs the critic on a leaf x, with the statistics of the side `at`, to be differentiated twice."""
+        with statistics_of(at, critic), torch.enable_grad(), lean_derivatives():
+            x = leaf(x)
+            return cls(x, one_tensor(critic(x, *labels)))
 
 
-def gradients(
-    critic: Callable[..., Tensor],
-    made: dict[str, Pass],
-    witness: Witness,
-    penalties: dict[str, Penalty],
-    rest: Sequence[Any],
-) -> dict[str, Tensor]:
-    """The witness function's gradient at each penalty's points, [B, ...], by the penalties' names, differentiable."""
-    held = made["real"].features, made["fake"].features
-    found: dict[str, Tensor] = {}
-    for name, penalty in penalties.items():
-        at = penalty.at
-        points = made["real"].x.detach(), made["fake"].x.detach()
-        x, features = made.get(at) or _forward(critic, at, penalty.points(*points), rest)
-        with torch.enable_grad(), lean_derivatives():
-            moving = features.view_as(features)  # another node of the graph, so that those held are not differentiated
-            (slopes,) = torch.autograd.grad(witness(moving, *held).sum(), moving, create_graph=True)
-            (found[name],) = torch.autograd.grad(features, x, slopes, create_graph=True)
-    return found
+def witness_gradient(witness: Witness, points: Pass, held: tuple[Tensor, Tensor]) -> Tensor:
+    """The witness function's gradient at the points, [B, ...], differentiable.
 
-
-def _forward(critic: Callable[..., Tensor], at: str, x: Tensor, rest: Sequence[Any]) -> Pass:
-    with statistics_of(at, critic), torch.enable_grad(), lean_derivatives():
-        x = leaf(x)
-        return Pass(x, one_tensor(critic(x, *rest)))
+    Args:
+        witness: the function of the points' features and of those held.
+        points: where it is differentiated.
+        held: the features of real and of fake samples.
+    """
+    with torch.enable_grad(), lean_derivatives():
+        # Another node of the graph, so that those held are not differentiated where they are the same tensor.
+        moving = points.features.view_as(points.features)
+        (slopes,) = torch.autograd.grad(witness(moving, *held).sum(), moving, create_graph=True)
+        (g,) = torch.autograd.grad(points.features, points.x, slopes, create_graph=True)
+    return g

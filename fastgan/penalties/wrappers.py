@@ -1,4 +1,4 @@
-"""Critics in wrappers: torch.compile's, DataParallel's and DistributedDataParallel's."""
+"""Takes a critic out of its wrappers: torch.compile's, DataParallel's and DistributedDataParallel's."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ from fastgan.penalties.result import CriticLoss
 
 
 def unwrap(critic: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The network itself, whose operations can be seen."""
+    """The network inside its wrappers."""
     while True:
         if isinstance(critic, DistributedDataParallel) or (
             isinstance(critic, nn.DataParallel) and not critic.device_ids
@@ -22,8 +22,8 @@ def unwrap(critic: Callable[..., Tensor]) -> Callable[..., Tensor]:
             return critic
 
 
-def inside(critic: Callable[..., Tensor], body: Callable[..., CriticLoss], *inputs: Tensor) -> CriticLoss:
-    """body(), run as the forward pass of a DistributedDataParallel critic if it is one.
+def run_in_forward_of(critic: Callable[..., Tensor], body: Callable[..., CriticLoss], *inputs: Tensor) -> CriticLoss:
+    """Returns body(); if the critic is DistributedDataParallel, body runs as its forward pass.
 
     Its forward pass is where the wrapper prepares for the gradients to be averaged; they are when they arrive in the
     parameters, as ever.
@@ -44,7 +44,7 @@ def inside(critic: Callable[..., Tensor], body: Callable[..., CriticLoss], *inpu
 
 
 class _Instead(nn.Module):
-    """Calls `body` where the wrapper thinks that it calls the critic."""
+    """A module that calls `body`, put in the critic's place in the wrapper."""
 
     def __init__(self, wrapper: nn.Module, body: Callable[..., CriticLoss]) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""Regularisers that are no penalties of the critic's input gradient: functions of parameters and losses."""
+"""Regularisers other than gradient penalties: functions of parameters and losses."""
 
 from fastgan.regularisers.clip_weights import clip_weights_
 from fastgan.regularisers.entropy import GaussianHead, entropy_surrogate, latent_posterior
 from fastgan.regularisers.hamiltonian import Chain, hamiltonian_monte_carlo
-from fastgan.regularisers.orthogonal import add_orthogonal_gradient_, orthogonal
-from fastgan.regularisers.parameter_gradient import parameter_gradient
+from fastgan.regularisers.orthogonality import add_orthogonal_gradient_, orthogonal
+from fastgan.regularisers.parameter_gradients import parameter_gradient
 
 __all__ = [
     "Chain",

@@ -1,4 +1,4 @@
-"""What the regularisers ask of parameters."""
+"""Checks of the parameters that regularisers are given."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def tensors(owner: str, name: str, value: Any) -> list[Tensor]:
-    """The tensors of an iterable such as `critic.parameters()`, which can be read once only.
+    """The tensors of an iterable such as `critic.parameters()`, as a list.
 
     Raises:
         TypeError: it is a single tensor, whose rows would be taken, a module, or holds something else.

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from fastgan._torch_private import foreach_clamp_max_, foreach_clamp_min_
 from fastgan.ops.checks import check_number
 
 
@@ -23,5 +24,5 @@ def clip_weights_(critic: nn.Module, limit: float = 0.01) -> None:
     check_number("clip_weights_", "limit", limit, above=True)
     parameters: list[Tensor] = list(critic.parameters())
     if parameters:
-        torch._foreach_clamp_min_(parameters, -limit)
-        torch._foreach_clamp_max_(parameters, limit)
+        foreach_clamp_min_(parameters, -limit)
+        foreach_clamp_max_(parameters, limit)

@@ -79,7 +79,7 @@ class GaussianHead(nn.Module):
 
     @torch.no_grad()
     def truncate_(self) -> None:
-        """Puts σ back between low and high, in place; called after each update of it."""
+        """Clamps σ to [low, high] in place; call it after each update."""
         self.log_variance.clamp_(2 * math.log(self.low), 2 * math.log(self.high))
 
     def _check(self, name: str, value: Tensor) -> None:

@@ -11,7 +11,7 @@ from fastgan.ops.checks import check_count, check_floating, check_number
 
 
 class Chain(NamedTuple):
-    """What `hamiltonian_monte_carlo` returns, all of it detached.
+    """The result of `hamiltonian_monte_carlo`, detached.
 
     Attributes:
         samples: [samples, B, ...], the states after the burn-in.
@@ -36,7 +36,7 @@ def hamiltonian_monte_carlo(
     adaption_rate: float = 0.02,
     generator: torch.Generator | None = None,
 ) -> Chain:
-    """Runs a chain for each sample of z, from z on, which leaves exp(log_density) invariant.
+    """Runs a Markov chain from each sample of z, with exp(log_density) as its stationary density.
 
         p ~ N(0, I),   (z', p') = leapfrog(z, p),   accepted with probability min(1, exp(H(z, p) - H(z', p')))
 
@@ -97,7 +97,7 @@ def hamiltonian_monte_carlo(
 
 
 class _State(NamedTuple):
-    """Where the chains are: [B, ...], the log density there, [B], and its gradient, [B, ...]."""
+    """The chains' positions [B, ...], the log density there [B], and its gradient [B, ...]."""
 
     z: Tensor
     value: Tensor

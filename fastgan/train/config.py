@@ -15,7 +15,7 @@ from fastgan.games import Game, Method, VarianceReducedExtragradient, kind_of
 from fastgan.games import parse as parse_method
 from fastgan.losses import Loss
 from fastgan.losses import parse as parse_loss
-from fastgan.losses.began import Began
+from fastgan.losses.began_loss import Began
 from fastgan.models import PRESETS
 from fastgan.options import check_one_of, option, wrong
 from fastgan.penalties import Penalty, parse

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fastgan.default_dtype import float32_by_default
 from fastgan.errors import UserError
-from fastgan.losses.began import Began
+from fastgan.losses.began_loss import Began
 from fastgan.models import PRESETS
 from fastgan.nn import InstanceNoise, LogitAndFeatures, PackedCritic, ReconstructionError, pack
 from fastgan.options import option

@@ -5,7 +5,7 @@ from typing import cast
 from torch import Tensor
 
 from fastgan.penalties import path_length
-from fastgan.penalties.path_length import StyledGenerator
+from fastgan.penalties.path_lengths import StyledGenerator
 from fastgan.train.state import TrainState
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.data import EpochOrder, Images
-from fastgan.losses.began import Began
+from fastgan.losses.began_loss import Began
 from fastgan.models import PRESETS
 from fastgan.nn import InstanceNoise, spectral_norm_
 from fastgan.regularisers import clip_weights_

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fastgan.games import VarianceReducedExtragradient
 from fastgan.games.player import Closure
-from fastgan.losses.began import Began
+from fastgan.losses.began_loss import Began
 from fastgan.train.closures import Closures
 from fastgan.train.regularisation import NO_REGULARISATION, Regularisation
 from fastgan.train.results import Step

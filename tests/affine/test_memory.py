@@ -118,13 +118,13 @@ def test_every_rule_tells_the_truth_about_memory(name, plain, generator):
 
 def test_passes_overwrite_what_nobody_else_reads(monkeypatch):
     """The other side of the account: an activation after a convolution costs no memory of its own."""
-    from fastgan.affine.rules.activation import Activation
+    from fastgan.affine.rules.activation import FusedActivation
 
     calls = []
     for name in ("pull_over", "push_over"):
-        method = getattr(Activation, name)
+        method = getattr(FusedActivation, name)
         monkeypatch.setattr(
-            Activation, name, lambda *args, name=name, method=method: calls.append(name) or method(*args)
+            FusedActivation, name, lambda *args, name=name, method=method: calls.append(name) or method(*args)
         )
     critic = build(CRITICS["resnet"])
     real, fake, _ = batch(CRITICS["resnet"])

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import faults
-from fastgan.metrics.digits import HALF
+from fastgan.metrics.digits import HALF_OF_DIGITS
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -11,7 +11,7 @@ def test_every_fault_shows_in_the_numbers_that_are_for_it(tmp_path, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("fastgan.metrics.classifier.EPOCHS", 3)
     half, sets = faults.faulty_sets()
-    assert {images.shape for images in (half, *sets.values())} == {(HALF, 1, 8, 8)}
+    assert {images.shape for images in (half, *sets.values())} == {(HALF_OF_DIGITS, 1, 8, 8)}
     assert max(images.abs().max() for images in sets.values()) <= 1
     chosen = ("the data themselves", "one image", "noise")
     lines = faults.table(half, {name: sets[name] for name in chosen}).splitlines()

@@ -33,7 +33,7 @@ def test_table_has_a_row_per_run_and_the_data_last():
 def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("fastgan.metrics.classifier.EPOCHS", 1)
-    monkeypatch.setattr(stacked, "SAMPLES", 200)
+    monkeypatch.setattr(stacked, "STACKED_SAMPLES", 200)
     page = tmp_path / "page.md"
     page.write_text(f"before\n{stacked.BEGIN}\n{stacked.END}\nafter\n")
     for arguments in (["--methods", "R1 + R2, relativistic", "--steps", "2"],) * 2 + (["--table", str(page)],):

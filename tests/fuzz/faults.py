@@ -16,13 +16,12 @@ from fastgan.affine import function_mode, memory, saved_tensors
 from fastgan.affine.recorder import Recorder
 from fastgan.affine.tape import Bias, Value
 from fastgan.nn import spectral_norm_ahead, spectral_norm_group
-from fastgan.penalties import choice, compiled, eligibility, programs
+from fastgan.penalties import choice, compiled, critic, eligibility, programs, step
 from fastgan.penalties.state import Snapshot
 
 Fault = Callable[[], AbstractContextManager[Any]]
 
-# Modules with the names of functions that their packages export.
-critic_loss = import_module("fastgan.penalties.critic_loss")
+# The package exports a function of the same name.
 upfirdn2d = import_module("fastgan.ops.upfirdn2d")
 
 
@@ -52,8 +51,8 @@ def overwritten_under_a_view() -> AbstractContextManager[None]:
 
 def loss_of_outputs_only() -> AbstractContextManager[None]:
     """What the loss depends on besides the outputs gets no gradient."""
-    today = critic_loss.slopes
-    return _instead(critic_loss, "slopes", lambda *args: today(*args)._replace(further=False))
+    today = step.slopes
+    return _instead(step, "slopes", lambda *args: today(*args)._replace(further=False))
 
 
 def filter_of_the_default_dtype() -> AbstractContextManager[None]:
@@ -115,13 +114,13 @@ def trial_of_a_function() -> AbstractContextManager[None]:
 
 def fallback_from_where_it_is() -> AbstractContextManager[None]:
     """A run that falls back starts with the state that the attempt has left."""
-    today = choice.either
+    today = choice.one_pass_or_double_backward
 
     def either(*args: Any) -> Any:
         with _instead(Snapshot, "put_back", lambda self: None):
             return today(*args)
 
-    return _instead(critic_loss, "either", either)
+    return _instead(critic, "one_pass_or_double_backward", either)
 
 
 def hooks_on_nodes() -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ import torch
 
 from fastgan.integrations import stylegan
 from fastgan.integrations.stylegan import installation
-from fastgan.integrations.stylegan.signatures import difference
+from fastgan.integrations.stylegan.signatures import mismatch
 from tests.stopping import calls_of, stops
 
 from .conftest import CODE, is_codebase
@@ -143,10 +143,10 @@ def test_forks_that_changed_a_function_keep_theirs(codebase):
 
 def test_differences_of_signatures():
     ours = fork_of_bias_act(None, 1, "linear", None, None, None, "cuda")
-    assert difference(fork_of_bias_act(None, 1, "linear", None, None, None, "ref"), ours) is None
-    assert "it has no argument clamp" in difference(lambda x, b, dim, act, alpha, gain: x, ours)
-    assert "argument 1 is bias" in difference(lambda x, bias, dim, act, alpha, gain, clamp: x, ours)
-    assert "behind a decorator" in difference(lambda *args, **kwargs: None, ours)
+    assert mismatch(fork_of_bias_act(None, 1, "linear", None, None, None, "ref"), ours) is None
+    assert "it has no argument clamp" in mismatch(lambda x, b, dim, act, alpha, gain: x, ours)
+    assert "argument 1 is bias" in mismatch(lambda x, bias, dim, act, alpha, gain, clamp: x, ours)
+    assert "behind a decorator" in mismatch(lambda *args, **kwargs: None, ours)
 
 
 def test_what_is_not_ours_is_left_and_named(codebase):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fastgan.losses import LOSSES, began, parse
-from fastgan.losses.began import convergence_measure, critic, next_k
+from fastgan.losses.began_loss import convergence_measure, critic, next_k
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fastgan.losses import (
     semi_supervised,
     supervised,
 )
-from fastgan.losses.semi_supervised import logit_of_data
+from fastgan.losses.semi_supervised_loss import logit_of_data
 
 
 @pytest.fixture

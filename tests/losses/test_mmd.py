@@ -10,7 +10,7 @@ from scipy import integrate, stats
 
 from fastgan.losses import maximum_mean_discrepancy, mmd, mmd_with
 from fastgan.losses.kernels import KERNELS, gaussian, rational_quadratic
-from fastgan.losses.mmd import squared_distances
+from fastgan.losses.mmd_loss import squared_distances
 
 # Kernels of d^2 once more, one number at a time.
 TEXTBOOK = {

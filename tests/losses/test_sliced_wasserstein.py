@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from fastgan.losses import nonsaturating, sliced_wasserstein, squared_sliced_wasserstein
-from fastgan.losses.sliced_wasserstein import random_directions
+from fastgan.losses.sliced_wasserstein_loss import random_directions
 
 
 def by_assignment(x, y, directions):

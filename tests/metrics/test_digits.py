@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from fastgan.cli.measurement_tables import doubts
 from fastgan.data import digits
-from fastgan.evaluation import doubts
 from fastgan.metrics import digit_judge, evaluate_digits
 from fastgan.metrics.classifier import train_classifier
 

@@ -1,14 +1,10 @@
 """Precision, recall, density and coverage against loops over all points, and where the answer is known."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
 
-from fastgan.metrics import density_coverage, precision_recall
-
-MODULE = sys.modules["fastgan.metrics.precision_recall"]  # the package's attribute of that name is the function
+from fastgan.metrics import density_coverage, precision_and_recall, precision_recall
 
 
 def looped(real, fake, k_precision=3, k_density=5):
@@ -40,7 +36,7 @@ def both(real, fake):
 @pytest.mark.parametrize("chunk", [1, 700, 2**26])
 def test_loops(seed, monkeypatch, chunk):
     """In chunks of a row, of a few and of all; overlapping clouds of which neither contains the other."""
-    monkeypatch.setattr(MODULE, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(precision_and_recall, "CHUNK_BYTES", chunk)
     random = torch.Generator().manual_seed(seed)
     real = torch.randn(40, 3, generator=random, dtype=torch.float64)
     fake = torch.randn(55, 3, generator=random, dtype=torch.float64) * 0.7 + 0.5

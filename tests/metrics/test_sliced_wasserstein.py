@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from fastgan.metrics import sliced_wasserstein
-from fastgan.metrics.sliced_wasserstein import random_directions
+from fastgan.metrics.sliced_distance import seeded_directions
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def clouds(seed):
 
 
 def test_the_mean_of_scipys_distances_along_the_lines(clouds):
-    directions = random_directions(5, 40, torch.Generator().manual_seed(3)).double().numpy()
+    directions = seeded_directions(5, 40, torch.Generator().manual_seed(3)).double().numpy()
     along = [
         scipy.stats.wasserstein_distance(*(cloud.numpy() @ direction for cloud in clouds)) for direction in directions.T
     ]
@@ -32,7 +32,7 @@ def test_the_mean_of_scipys_distances_along_the_lines(clouds):
 def test_directions_are_uniform_on_the_sphere(generator):
     """Unit vectors whose mean outer product is I/D: each entry's variance is at most 3/D² (and half of 1/D² off it)."""
     count, dimension = 20_000, 4
-    directions = random_directions(dimension, count, generator).double()
+    directions = seeded_directions(dimension, count, generator).double()
     np.testing.assert_allclose(directions.norm(dim=0), 1, rtol=1e-6)
     second_moment = directions @ directions.mT / count
     assert (directions.mean(1).abs() < 7 / math.sqrt(dimension * count)).all()

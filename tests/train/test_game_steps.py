@@ -8,7 +8,7 @@ from fastgan.data import Images, load
 from fastgan.errors import UserError
 from fastgan.games import GAMES
 from fastgan.losses import LOSSES
-from fastgan.losses.began import next_k
+from fastgan.losses.began_loss import next_k
 from fastgan.penalties import parse
 from fastgan.train import TrainConfig
 from fastgan.train.closures import Closures, critic_objective

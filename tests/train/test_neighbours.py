@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from fastgan.cli.neighbours import neighbours_grid
 from fastgan.data import digits
 from fastgan.errors import UserError
-from fastgan.neighbours import neighbours
 from fastgan.train import load_generator, train
 from fastgan.train.grid import image_grid
 from tests.command_line import assert_refused, call
@@ -30,7 +30,7 @@ def trained(tiny):
 
 
 def test_each_row_is_a_sample_and_its_nearest_training_images(trained):
-    picture, near = neighbours(trained, rows=3, k=2, seed=5)
+    picture, near = neighbours_grid(trained, rows=3, k=2, seed=5)
     samples, images = trained.sample(256, seed=5), digits().pixels
     distances = (samples[:, None] - images).flatten(2).norm(dim=2)
     rows = [torch.cat([sample[None], images[row.topk(2, largest=False).indices]])
@@ -41,7 +41,7 @@ def test_each_row_is_a_sample_and_its_nearest_training_images(trained):
 
 
 def test_a_generator_that_copies_is_seen(trained):
-    picture, near = neighbours(dataclasses.replace(trained, network=Copies()), rows=4, k=1, seed=5)
+    picture, near = neighbours_grid(dataclasses.replace(trained, network=Copies()), rows=4, k=1, seed=5)
     assert near.samples == near.ratio == 0
     assert near.data > 1
     left, right = picture[:, 4:, 4:].unfold(1, 64, 68).unfold(2, 64, 68)[0].unbind(1)
@@ -51,7 +51,7 @@ def test_a_generator_that_copies_is_seen(trained):
 def test_neighbours_from_the_command_line(trained, tmp_path):
     run, png = trained.config.out, tmp_path / "neighbours.png"
     code, out, _ = call("sample", run, "--neighbours", 3, "--n", 2, "--out", png)
-    near = neighbours(trained, 2, 3, 0)[1]
+    near = neighbours_grid(trained, 2, 3, 0)[1]
     assert code == 0
     assert out == (
         f"median distance to the nearest training image: samples {near.samples:.3f}, training images "
@@ -67,9 +67,9 @@ def test_neighbours_from_the_command_line(trained, tmp_path):
 def test_data_that_cannot_be_compared(trained, monkeypatch):
     few = dataclasses.replace(digits(), pixels=digits().pixels[:4], labels=None, classes=())
     with monkeypatch.context() as patch:
-        patch.setattr("fastgan.neighbours.training_images", lambda *_: few)
+        patch.setattr("fastgan.cli.neighbours.training_images", lambda *_: few)
         with pytest.raises(UserError, match="was trained on 4 images, expected at least 5 for --neighbours 5"):
-            neighbours(trained, rows=1, k=5, seed=0)
+            neighbours_grid(trained, rows=1, k=5, seed=0)
     gone = dataclasses.replace(trained, config=dataclasses.replace(trained.config, data="/gone"))
     with pytest.raises(UserError, match="CHECKPOINT was trained on '/gone', which cannot be read again: "):
-        neighbours(gone, rows=1, k=5, seed=0)
+        neighbours_grid(gone, rows=1, k=5, seed=0)

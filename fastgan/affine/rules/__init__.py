@@ -1,14 +1,10 @@
-"""How to freeze each ATen operation: `RULES` maps an operation to what records it.
+"""The rules that freeze each ATen operation: `RULES` maps an operation to its `Rule`."""
 
-A rule is called as rule(recorder, operation, args, kwargs) with at least one argument that depends on the input. It
-runs the operation, appends a `Node` and returns the operation's output, or raises `NotAffineError`.
-"""
-
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from fastgan.affine.rule import Rule
 from fastgan.affine.rules import (
     activation,
     arithmetic,
@@ -23,7 +19,7 @@ from fastgan.affine.rules import (
     spatial,
 )
 
-RULES: dict[Any, Callable[..., Any]] = {
+RULES: dict[Any, Rule] = {
     **activation.RULES,
     **arithmetic.RULES,
     **convolution.RULES,
@@ -38,7 +34,7 @@ RULES: dict[Any, Callable[..., Any]] = {
 }
 
 FUNCTIONS: frozenset[type] = activation.FUNCTIONS | convolution.FUNCTIONS | refused.FUNCTIONS | spatial.FUNCTIONS
-"""The autograd.Functions whose one private operation has a rule, and whose backward is known to be its derivative."""
+"""The autograd.Functions of fastgan that rules know: each runs one private operation that has a rule."""
 
 aten = torch.ops.aten
 
@@ -62,7 +58,7 @@ ADDITIONS = frozenset(
         *(aten.cat.default, aten.stack.default, aten.where.self, aten.masked_fill.Tensor),
     }
 )
-"""Operations that add a constant, or put it beside the input: autograd saves none."""
+"""Operations that add or concatenate a constant, which autograd does not save: the recorder copies it."""
 
 
 def _in_place() -> dict[Any, Any]:

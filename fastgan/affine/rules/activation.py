@@ -1,4 +1,4 @@
-"""relu, leaky_relu and bias_act: hot, so their masks are kept in one bit per element and replayed by fused kernels.
+"""Rules for relu, leaky_relu and bias_act: one mask bit per element, replayed by fused kernels.
 
 At a kink the slope is PyTorch's: that of the negative side.
 """
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastgan.affine.errors import NotAffineError
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import _BiasAct
@@ -33,8 +34,8 @@ class Shape:
     dim: int = 1
 
 
-class Activation(Node):
-    """The activation by fused kernels; the bias may have been that of the convolution before it (`Tape.finish`)."""
+class FusedActivation(Node):
+    """The activation by fused kernels; it may take over the bias of the convolution before it (`Tape.finish`)."""
 
     def __init__(self, x: Value, b: Tensor | None, passes: FrozenPasses, shape: Shape, slot: Slot | None) -> None:
         super().__init__([x], (), (slot,))
@@ -73,7 +74,7 @@ class Activation(Node):
 
 
 class PlainActivation(Node):
-    """The same in torch's own operations, for a compiler to fuse and for samples that do not come first."""
+    """The same in torch's operations: for a compiler to fuse, and where the batch dimension is not the first."""
 
     def __init__(self, x: Value, b: Tensor | None, pre: Tensor, y: Tensor, shape: Shape, slot: Slot | None) -> None:
         super().__init__([x], (), (slot,))
@@ -106,7 +107,7 @@ class PlainActivation(Node):
 
 
 def _record(
-    recorder: Any, func: Any, args: tuple, kwargs: dict, b: Tensor | None, shape: Shape, in_place: bool = False
+    recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, b: Tensor | None, shape: Shape, in_place: bool = False
 ) -> Tensor:
     x = args[0]
     value, slot = recorder.value(x), None if b is None else recorder.slot(b)
@@ -122,20 +123,20 @@ def _record(
         return recorder.add(plain, y, value.batch, changed=in_place)
     with torch.no_grad():
         passes = FrozenPasses(x, b, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp, in_place)
-    node = Activation(value, b, passes, shape, slot)
+    node = FusedActivation(value, b, passes, shape, slot)
     return recorder.add(node, passes.take_result(), value.batch, changed=in_place)
 
 
-def leaky_relu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def leaky_relu(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     slope = args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01)
     return _record(recorder, func, args, kwargs, None, Shape("lrelu", slope, 1.0), func is aten.leaky_relu_.default)
 
 
-def relu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def relu(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _record(recorder, func, args, kwargs, None, Shape("relu", None, 1.0), func is aten.relu_.default)
 
 
-def bias_act(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def bias_act(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     x, b, dim, act, alpha, gain, clamp = args[:7]
     if ACTIVATIONS[act].curvature is not None:
         raise NotAffineError(f"bias_act with the activation {act} is not piecewise linear")
@@ -145,7 +146,7 @@ def bias_act(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _record(recorder, func, args, kwargs, b, shape)
 
 
-RULES: dict[Any, Any] = {
+RULES: dict[Any, Rule] = {
     aten.leaky_relu.default: leaky_relu,
     aten.leaky_relu_.default: leaky_relu,
     aten.relu.default: relu,

@@ -1,4 +1,4 @@
-"""Sums, differences and products with constants, broadcast as PyTorch does it."""
+"""Rules for sums, differences and products with constants, with broadcasting."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastgan.affine.batch import broadcast
 from fastgan.affine.errors import NotAffineError
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 
 aten = torch.ops.aten
@@ -117,7 +118,7 @@ def _times(x: Tensor, factor: float) -> Tensor:
     return x if factor == 1 else -x if factor == -1 else x * factor
 
 
-def _sum(recorder: Any, func: Any, args: tuple, kwargs: dict, terms: list[tuple[Any, float]]) -> Tensor:
+def _sum(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, terms: list[tuple[Any, float]]) -> Tensor:
     """Records func(*args) as a weighted sum of the terms."""
     result = func(*args, **kwargs)
     inputs = [(recorder.find(t), t, f) for t, f in terms]
@@ -130,26 +131,26 @@ def _sum(recorder: Any, func: Any, args: tuple, kwargs: dict, terms: list[tuple[
     return recorder.add(node, result, batch)
 
 
-def add(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def add(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     alpha = args[2] if len(args) > 2 else kwargs.get("alpha", 1)
     return _sum(recorder, func, args, kwargs, [(args[0], 1), (args[1], alpha)])
 
 
-def sub(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def sub(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     alpha = args[2] if len(args) > 2 else kwargs.get("alpha", 1)
     return _sum(recorder, func, args, kwargs, [(args[0], 1), (args[1], -alpha)])
 
 
-def rsub(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def rsub(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     alpha = args[2] if len(args) > 2 else kwargs.get("alpha", 1)
     return _sum(recorder, func, args, kwargs, [(args[0], -alpha), (args[1], 1)])
 
 
-def neg(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def neg(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _sum(recorder, func, args, kwargs, [(args[0], -1)])
 
 
-def mul(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def mul(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     a, b = args
     if recorder.find(a) is None:
         a, b = b, a
@@ -158,7 +159,7 @@ def mul(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _product(recorder, func, args, kwargs, a, b, divide=False)
 
 
-def div(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def div(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     if kwargs.get("rounding_mode") is not None:
         raise NotAffineError("division with rounding")
     if recorder.find(args[1]) is not None:
@@ -167,7 +168,7 @@ def div(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
 
 
 def _product(
-    recorder: Any, func: Any, args: tuple, kwargs: dict, x: Tensor, constant: Tensor | float, divide: bool
+    recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, x: Tensor, constant: Tensor | float, divide: bool
 ) -> Tensor:
     value = recorder.value(x)
     result = func(*args, **kwargs)
@@ -176,13 +177,13 @@ def _product(
     return recorder.add(node, result, broadcast([value.shape], [value.batch], result.ndim))
 
 
-def lerp(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def lerp(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """start + weight (end - start), with a number as the weight: the fade-in of progressive growing."""
     start, end, weight = args
     return _sum(recorder, func, args, kwargs, [(start, 1 - weight), (end, weight)])
 
 
-RULES = {
+RULES: dict[Any, Rule] = {
     aten.add.Tensor: add,
     aten.add.Scalar: add,
     aten.sub.Tensor: sub,

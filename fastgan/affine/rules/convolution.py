@@ -1,4 +1,4 @@
-"""Convolution of any dimension, grouped or transposed: the operation that decides what a step costs."""
+"""Rules for convolutions of any dimension, grouped or transposed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.affine.batch import Batch
+from fastgan.affine.batch import BatchDim
 from fastgan.affine.errors import NotAffineError
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 from fastgan.ops import convolution_passes as passes
 from fastgan.ops.convolution import _Conv
@@ -45,7 +46,7 @@ class Convolution(Node):
         return (dx,)
 
     def _is_stem(self, delta: Tensor) -> bool:
-        """A strided convolution of few channels, an image's: on the CPU its data gradient is faster by columns."""
+        """Whether it is a strided convolution of few channels, whose data gradient is faster by columns on the CPU."""
         stride, padding, dilation, transposed, _, groups, _ = self.config
         plain = groups == 1 and not transposed and set(dilation) == {1} and len(stride) == len(padding) == 2
         return plain and delta.device.type == "cpu" and delta.ndim == 4 and self.shape[1] <= 4 and set(stride) != {1}
@@ -91,7 +92,7 @@ def _memory_format(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def convolution(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def convolution(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "transposed", "output_padding", "groups")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     x, weight, bias = given["input"], given["weight"], given["bias"]
@@ -102,8 +103,8 @@ def convolution(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _record(recorder, func, args, kwargs, (x, weight, bias), config.chosen(x, weight, bias))
 
 
-def conv3x3(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """fastgan's own 3x3 convolution, as the forward pass of a `convolution` calls it."""
+def conv3x3(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """Rule of fastgan's 3x3 convolution, which `fastgan.ops.convolution` calls."""
     x, weight, bias, padding, turned = args
     if turned:
         raise NotAffineError("a gradient to the input of a convolution")
@@ -111,8 +112,8 @@ def conv3x3(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 
-def conv1x1(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """The 1x1 convolution, likewise."""
+def conv1x1(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """Rule of fastgan's 1x1 convolution."""
     x, weight, bias, turned = args
     if turned:
         raise NotAffineError("a gradient to the input of a convolution")
@@ -120,15 +121,15 @@ def conv1x1(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 
-def conv_stride2(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """fastgan's own convolution of stride 2, likewise."""
+def conv_stride2(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """Rule of fastgan's convolution of stride 2."""
     x, weight, bias, padding = args
     config = Config((2, 2), (padding, padding), (1, 1), False, (0, 0), 1, "minimal filtering")
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 
-def conv_stride2_transposed(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """And its transpose, which is the gradient to an input as well: linear in the same tensor."""
+def conv_stride2_transposed(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """Rule of its transpose, which is also its gradient with respect to the input."""
     y, weight, bias, size, padding = args
     least = passes.conv_stride2.transposed_size(y, weight, padding, (0, 0))
     ends = tuple(a - b for a, b in zip(size, least, strict=True))
@@ -137,7 +138,12 @@ def conv_stride2_transposed(recorder: Any, func: Any, args: tuple, kwargs: dict)
 
 
 def _record(
-    recorder: Any, func: Any, args: tuple, kwargs: dict, tensors: tuple[Tensor, Tensor, Tensor | None], config: Config
+    recorder: RuleRecorder,
+    func: Any,
+    args: tuple,
+    kwargs: dict,
+    tensors: tuple[Tensor, Tensor, Tensor | None],
+    config: Config,
 ) -> Tensor:
     x, weight, bias = tensors
     value = recorder.find(x)
@@ -147,10 +153,10 @@ def _record(
         raise NotAffineError("a convolution runs along the samples")
     slots = recorder.slot(weight), None if bias is None else recorder.slot(bias)
     node = Convolution(value, weight, bias, slots, config)
-    return recorder.add(node, func(*args, **kwargs), Batch(0, value.batch.folded))
+    return recorder.add(node, func(*args, **kwargs), BatchDim(0, value.batch.folded))
 
 
-RULES = {
+RULES: dict[Any, Rule] = {
     aten.convolution.default: convolution,
     torch.ops.fastgan.conv1x1.default: conv1x1,
     torch.ops.fastgan.conv3x3.default: conv3x3,

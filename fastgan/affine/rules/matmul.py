@@ -1,4 +1,4 @@
-"""Matrix products: linear layers and products with per-sample weights."""
+"""Rules for matrix products: linear layers and products with per-sample weights."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.affine.batch import Batch
+from fastgan.affine.batch import BatchDim
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.linear import linear
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 
 aten = torch.ops.aten
@@ -50,7 +51,7 @@ class Addmm(Node):
         self.bias, self.constants = None, ()
 
 
-def addmm(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def addmm(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     bias, x, weight = args
     value = recorder.find(x)
     if any(factor != 1 for factor in kwargs.values()):
@@ -62,17 +63,23 @@ def addmm(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return recorder.add(node, func(*args, **kwargs), value.batch)
 
 
-def mm(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    a, b = (recorder.find(t) for t in args)
-    if a is not None and b is not None:
+def mm(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    a = recorder.find(args[0])
+    if a is None:
+        b = recorder.value(args[1])
+        if b.batch.dim != 1:
+            raise NotAffineError("a matrix product sums over the samples")
+        return linear(recorder, func, args, kwargs, b.batch)
+    _one_factor(recorder, args)
+    _rows(a)
+    node = Addmm(a, args[1], None, (recorder.slot(args[1]), None))
+    return recorder.add(node, func(*args, **kwargs), a.batch)
+
+
+def _one_factor(recorder: RuleRecorder, factors: tuple) -> None:
+    """Raises NotAffineError for a product whose second factor, like its first, depends on the input."""
+    if recorder.find(factors[1]) is not None:
         raise NotAffineError("the product of two tensors that both depend on the input")
-    if a is not None:
-        _rows(a)
-        node = Addmm(a, args[1], None, (recorder.slot(args[1]), None))
-        return recorder.add(node, func(*args, **kwargs), a.batch)
-    if b.batch.dim != 1:
-        raise NotAffineError("a matrix product sums over the samples")
-    return linear(recorder, func, args, kwargs, b.batch)
 
 
 def _rows(value: Value) -> None:
@@ -80,22 +87,23 @@ def _rows(value: Value) -> None:
         raise NotAffineError("a matrix product sums over the samples")
 
 
-def bmm(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    a, b = (recorder.find(t) for t in args)
-    if a is not None and b is not None:
-        raise NotAffineError("the product of two tensors that both depend on the input")
-    value, summed = (a, 2) if a is not None else (b, 1)
+def bmm(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    value, summed = recorder.find(args[0]), 2
+    if value is None:
+        value, summed = recorder.value(args[1]), 1
+    else:
+        _one_factor(recorder, args)
     if value.batch.dim == summed:
         raise NotAffineError("a matrix product sums over the samples")
     return linear(recorder, func, args, kwargs, value.batch)
 
 
-def mv(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def mv(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     a, b = (recorder.find(t) for t in args)
     if b is not None or a is None:
         raise NotAffineError("a matrix-vector product sums over the samples")
     _rows(a)
-    return linear(recorder, func, args, kwargs, Batch(0, a.batch.folded))
+    return linear(recorder, func, args, kwargs, BatchDim(0, a.batch.folded))
 
 
-RULES = {aten.addmm.default: addmm, aten.mm.default: mm, aten.bmm.default: bmm, aten.mv.default: mv}
+RULES: dict[Any, Rule] = {aten.addmm.default: addmm, aten.mm.default: mm, aten.bmm.default: bmm, aten.mv.default: mv}

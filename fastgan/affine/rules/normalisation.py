@@ -1,4 +1,4 @@
-"""Batch normalisation in evaluation mode, where its statistics are constants."""
+"""Rules for batch normalisation in evaluation mode, where its statistics are constants."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fastgan.affine.errors import NotAffineError
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Node, Scales, Slot, Value
 
 aten = torch.ops.aten
@@ -57,7 +58,7 @@ class Normalisation(Node):
         return ((delta * s).sum([0, *range(2, delta.ndim)]),)
 
 
-def native_batch_norm(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Any:
+def native_batch_norm(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Any:
     x, weight, bias, mean, var, training, _, eps = args
     if training or mean is None:
         raise NotAffineError("batch normalisation in training couples the samples")
@@ -71,11 +72,11 @@ def native_batch_norm(recorder: Any, func: Any, args: tuple, kwargs: dict) -> An
     return result
 
 
-def cudnn_batch_norm(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Any:
+def cudnn_batch_norm(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Any:
     return native_batch_norm(recorder, func, args, kwargs)
 
 
-RULES: dict[Any, Any] = {
+RULES: dict[Any, Rule] = {
     aten.native_batch_norm.default: native_batch_norm,
     aten.cudnn_batch_norm.default: cudnn_batch_norm,
     aten.miopen_batch_norm.default: cudnn_batch_norm,

@@ -1,4 +1,4 @@
-"""Other piecewise linear functions: each element passes with a frozen slope or is a frozen constant.
+"""Rules for the other piecewise linear functions: each element has a frozen slope or is a frozen constant.
 
 At a kink the slope is PyTorch's: zero for abs, hardtanh and threshold, one for clamp; for prelu that of the negative
 side in the first derivative and of the positive side in the second (docs/kinks.md).
@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from fastgan.affine.errors import NotAffineError
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Node, Scales, Slot, Value
 
 aten = torch.ops.aten
 
 
-def absolute(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def absolute(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """|x|; its slope at 0 is 0."""
     value = recorder.value(args[0])
     node = Masked(value, args[0].detach().sign(), None)
@@ -41,7 +42,7 @@ class Masked(Node):
         return y if s is None or self.constant is None else torch.addcmul(y, s, self.constant)
 
 
-def _masked(recorder: Any, func: Any, args: tuple, kwargs: dict, passes: Tensor) -> Tensor:
+def _masked(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, passes: Tensor) -> Tensor:
     """Records an operation that is x where `passes` and a constant elsewhere."""
     value = recorder.value(args[0])
     result = func(*args, **kwargs)
@@ -49,13 +50,13 @@ def _masked(recorder: Any, func: Any, args: tuple, kwargs: dict, passes: Tensor)
     return recorder.add(Masked(value, passes, constant), result, value.batch)
 
 
-def hardtanh(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def hardtanh(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     low, high = (*args[1:], -1.0, 1.0)[:2] if len(args) != 2 else (args[1], kwargs.get("max_val", 1.0))
     x = args[0].detach()
     return _masked(recorder, func, args, kwargs, (x > low) & (x < high))
 
 
-def clamp(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def clamp(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     bounds = dict(zip(("self", "min", "max"), args, strict=False)) | kwargs
     x, low, high = args[0].detach(), bounds.get("min"), bounds.get("max")
     if any(recorder.find(bound) is not None for bound in (low, high)):
@@ -72,19 +73,19 @@ def clamp(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _masked(recorder, func, args, kwargs, passes)
 
 
-def clamp_min(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def clamp_min(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _masked(recorder, func, args, kwargs, args[0].detach() >= args[1])
 
 
-def clamp_max(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def clamp_max(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _masked(recorder, func, args, kwargs, args[0].detach() <= args[1])
 
 
-def threshold(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def threshold(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return _masked(recorder, func, args, kwargs, args[0].detach() > args[1])
 
 
-def native_dropout(recorder: Any, func: Any, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
+def native_dropout(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
     """Dropout on a GPU: one operation that also returns its mask."""
     x, p, training = args
     value = recorder.value(x)
@@ -115,7 +116,7 @@ class Prelu(Node):
         return (torch.where(self.not_negative, 0, us[0] * delta).sum_to_size(self.weight.shape),)
 
 
-def prelu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def prelu(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     x, weight = args
     value = recorder.find(x)
     if value is None or recorder.find(weight) is not None:
@@ -124,7 +125,7 @@ def prelu(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return recorder.add(node, func(*args, **kwargs), value.batch)
 
 
-RULES: dict[Any, Any] = {
+RULES: dict[Any, Rule] = {
     aten.abs.default: absolute,
     aten.hardtanh.default: hardtanh,
     aten.clamp.default: clamp,

@@ -1,4 +1,4 @@
-"""Maxima: which element is chosen is locally constant, so they select."""
+"""Rules for maxima (max pooling, max, maximum): the choice of element is locally constant, so it is frozen."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastgan.affine.batch import broadcast, without
 from fastgan.affine.errors import NotAffineError
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Node, Scales, Slot, Value
 
 aten = torch.ops.aten
@@ -30,9 +31,9 @@ class Gather(Node):
 
 
 def max_pool(positions: int) -> Any:
-    """max_pool with indices, which count through the positions of each map."""
+    """Rule of max_pool with indices, which count the positions of each feature map."""
 
-    def rule(recorder: Any, func: Any, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
+    def rule(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> tuple[Tensor, Tensor]:
         value = recorder.value(args[0])
         start = len(value.shape) - positions
         if value.batch.dim >= start:
@@ -61,7 +62,7 @@ class GatherAlong(Node):
         return y if self.keepdim else y.squeeze(self.dim)
 
 
-def max_along(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Any:
+def max_along(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Any:
     value = recorder.value(args[0])
     dim = args[1] % len(value.shape)
     keepdim = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
@@ -88,7 +89,7 @@ class Weighted(Node):
         return (us[0] * self.weight).sum(self.dims, self.keepdim)
 
 
-def amax(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def amax(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     ndim = len(value.shape)
     given = args[1] if len(args) > 1 else kwargs.get("dim", ())
@@ -141,7 +142,7 @@ class Choice(Node):
         return [part.sum_to_size(constant.shape) for part, constant in parts if constant is not None]
 
 
-def choice(recorder: Any, share: Tensor, operands: Sequence[Tensor], result: Tensor) -> Tensor:
+def choice(recorder: RuleRecorder, share: Tensor, operands: Sequence[Tensor], result: Tensor) -> Tensor:
     """Records result = where share: operands[0], else: operands[1]."""
     values = [recorder.find(o) for o in operands]
     known = [v for v in values if v is not None]
@@ -150,7 +151,7 @@ def choice(recorder: Any, share: Tensor, operands: Sequence[Tensor], result: Ten
     return recorder.add(node, result, broadcast([v.shape for v in known], [v.batch for v in known], result.ndim))
 
 
-def maximum(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def maximum(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     a, b = (t.detach() for t in args)
     larger = a > b if func is aten.maximum.default else a < b
     # At a tie PyTorch gives half of the gradient to each.
@@ -158,11 +159,11 @@ def maximum(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return choice(recorder, share, args, func(*args, **kwargs))
 
 
-def where(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def where(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return choice(recorder, args[0], args[1:], func(*args, **kwargs))
 
 
-def masked_fill(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def masked_fill(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     x, mask, fill = args
     if not isinstance(fill, Tensor):
         fill = torch.full((), fill, dtype=x.dtype, device=x.device)
@@ -171,7 +172,7 @@ def masked_fill(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return choice(recorder, mask, (fill, x), func(*args, **kwargs))
 
 
-RULES: dict[Any, Any] = {
+RULES: dict[Any, Rule] = {
     aten.max_pool2d_with_indices.default: max_pool(2),
     aten.max_pool3d_with_indices.default: max_pool(3),
     aten.adaptive_max_pool2d.default: max_pool(2),

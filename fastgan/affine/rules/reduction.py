@@ -1,4 +1,4 @@
-"""Sums and means over dimensions other than the samples'."""
+"""Rules for sums and means over dimensions other than the batch."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastgan.affine.batch import without
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Node, Scales, Value
 
 aten = torch.ops.aten
@@ -36,7 +37,7 @@ class Reduction(Node):
         return us[0].mean(self.dims, self.keepdim, dtype=dtype)
 
 
-def reduction(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def reduction(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     dims = args[1] if len(args) > 1 else kwargs.get("dim")
     keepdim = args[2] if len(args) > 2 else kwargs.get("keepdim", False)
@@ -48,4 +49,6 @@ def reduction(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return recorder.add(Reduction(value, dims, keepdim, factor), func(*args, **kwargs), batch)
 
 
-RULES = dict.fromkeys((aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default), reduction)
+RULES: dict[Any, Rule] = dict.fromkeys(
+    (aten.sum.dim_IntList, aten.sum.default, aten.mean.dim, aten.mean.default), reduction
+)

@@ -1,4 +1,4 @@
-"""Views, slices, concatenations, copies and casts: what moves elements and computes nothing."""
+"""Rules for operations that move elements and compute nothing: views, slices, concatenations, copies, casts."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.affine.batch import Batch, broadcast, reshaped, untouched
+from fastgan.affine.batch import BatchDim, broadcast, reshaped, untouched
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.linear import linear
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Node, Scales, Value
 
 aten = torch.ops.aten
@@ -29,7 +30,7 @@ class Moved(Node):
         return self.move(us[0])
 
 
-def reshape(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def reshape(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     result = func(*args, **kwargs)
     shape, before = tuple(result.shape), value.shape
@@ -39,26 +40,26 @@ def reshape(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return recorder.add(node, result, batch)
 
 
-def permute(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def permute(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     ndim = len(value.shape)
     dims = [d % ndim for d in args[1]]
     back = [dims.index(d) for d in range(ndim)]
     node = Moved(value, lambda u: u.permute(dims), lambda d: d.permute(back))
-    return recorder.add(node, func(*args, **kwargs), Batch(back[value.batch.dim], value.batch.folded))
+    return recorder.add(node, func(*args, **kwargs), BatchDim(back[value.batch.dim], value.batch.folded))
 
 
-def transpose(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def transpose(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     ndim = len(value.shape)
     a, b = (args[1] % ndim, args[2] % ndim) if len(args) > 1 else (0, ndim - 1)
     dim = {a: b, b: a}.get(value.batch.dim, value.batch.dim)
     node = Moved(value, lambda u: u.transpose(a, b), lambda d: d.transpose(a, b))
-    return recorder.add(node, func(*args, **kwargs), Batch(dim, value.batch.folded))
+    return recorder.add(node, func(*args, **kwargs), BatchDim(dim, value.batch.folded))
 
 
-def same_place(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """clone, contiguous, casts: the elements stay where they are."""
+def same_place(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """Rule of clone, contiguous and casts: the elements stay where they are."""
     value = recorder.value(args[0])
     result = func(*args, **kwargs)
     dtype, before = result.dtype, value.dtype
@@ -70,7 +71,7 @@ def same_place(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return recorder.add(node, result, value.batch)
 
 
-def expand(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def expand(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     result = func(*args, **kwargs)
     shape = tuple(result.shape)
@@ -81,8 +82,8 @@ def expand(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return recorder.add(node, result, batch)
 
 
-def along_a_dim(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """slice, index_select, flip, roll, cumsum: linear, and harmless along any dimension but the samples'."""
+def along_a_dim(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """Rule of slice, index_select, flip, roll and cumsum, along any dimension but the batch."""
     value = recorder.value(args[0])
     names = [a.name for a in func._schema.arguments]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -92,11 +93,11 @@ def along_a_dim(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
         raise NotAffineError(f"{func} works along all dimensions, the samples among them")
     result_batch = untouched(len(value.shape), value.batch, dims, str(func))
     if func in _DROPS_A_DIM:
-        result_batch = Batch(value.batch.dim - (dims[0] % len(value.shape) < value.batch.dim), value.batch.folded)
+        result_batch = BatchDim(value.batch.dim - (dims[0] % len(value.shape) < value.batch.dim), value.batch.folded)
     return linear(recorder, func, args, kwargs, result_batch)
 
 
-def whole_slice(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def whole_slice(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """x[:] along the samples keeps them all and is common in x[:, 0]-like indexing; anything less drops some."""
     value = recorder.value(args[0])
     result = func(*args, **kwargs)
@@ -105,7 +106,7 @@ def whole_slice(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return along_a_dim(recorder, func, args, kwargs)
 
 
-def index(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def index(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """x[:, index]: the samples' dimension must be a plain slice before every index, and the indices side by side."""
     value = recorder.value(args[0])
     given = [d for d, i in enumerate(args[1]) if i is not None]
@@ -116,12 +117,12 @@ def index(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return linear(recorder, func, args, kwargs, value.batch)
 
 
-def squeeze(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def squeeze(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return reshape(recorder, func, args, kwargs)
 
 
-def split(recorder: Any, func: Any, args: tuple, kwargs: dict) -> list[Tensor]:
-    """Each part is a node of its own."""
+def split(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> list[Tensor]:
+    """Rule of split and the like: each part is a node of its own."""
     value = recorder.value(args[0])
     dim = (args[2] if len(args) > 2 else kwargs.get("dim", 0)) % len(value.shape)
     untouched(len(value.shape), value.batch, [dim], str(func))
@@ -133,11 +134,11 @@ def split(recorder: Any, func: Any, args: tuple, kwargs: dict) -> list[Tensor]:
     return parts
 
 
-def unbind(recorder: Any, func: Any, args: tuple, kwargs: dict) -> list[Tensor]:
+def unbind(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> list[Tensor]:
     value = recorder.value(args[0])
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % len(value.shape)
     untouched(len(value.shape), value.batch, [dim], str(func))
-    batch = Batch(value.batch.dim - (dim < value.batch.dim), value.batch.folded)
+    batch = BatchDim(value.batch.dim - (dim < value.batch.dim), value.batch.folded)
     parts = list(func(*args, **kwargs))
     for i, part in enumerate(parts):
         recorder.add(_part(value, dim, i, 1, keepdim=False), part, batch)
@@ -194,7 +195,7 @@ class Concatenation(Node):
         return [piece for piece, part in zip(self._pieces(delta * s), self.parts, strict=True) if part is not None]
 
 
-def concatenation(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def concatenation(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     tensors = list(args[0])
     result = func(*args, **kwargs)
     dim = (args[1] if len(args) > 1 else kwargs.get("dim", 0)) % result.ndim
@@ -205,7 +206,7 @@ def concatenation(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor
     known = [v for v in values if v is not None]
     batch = broadcast([v.shape for v in known], [v.batch for v in known], len(known[0].shape))
     if stacked:
-        batch = Batch(batch.dim + (dim <= batch.dim), batch.folded)
+        batch = BatchDim(batch.dim + (dim <= batch.dim), batch.folded)
     elif dim == batch.dim:
         raise NotAffineError("the samples are concatenated with others")
     slots = [recorder.slot(t) for t, v in zip(tensors, values, strict=True) if v is None]
@@ -217,7 +218,7 @@ def concatenation(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor
 
 _DROPS_A_DIM = {aten.select.int}
 
-RULES: dict[Any, Any] = {
+RULES: dict[Any, Rule] = {
     **dict.fromkeys(
         (aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.unsqueeze.default), reshape
     ),

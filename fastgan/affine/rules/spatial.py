@@ -1,4 +1,4 @@
-"""Resampling, padding and average pooling: linear operations on the positions of each map by itself."""
+"""Rules for linear operations on each feature map by itself: resampling, padding, average pooling."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.linear import linear
+from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.rules.convolution import add_scaled_bias, scaled_bias_gradient
 from fastgan.affine.tape import Bias, Node, Scales, Value
 from fastgan.ops.upfirdn2d import Config, _Upfirdn2d
@@ -18,17 +19,17 @@ FUNCTIONS: frozenset[type] = frozenset({_Upfirdn2d})
 
 
 def _positions(func: Any) -> int:
-    """How many trailing dimensions an operation such as upsample_bilinear2d works along."""
+    """The number of trailing dimensions that an operation such as upsample_bilinear2d works along."""
     return next(n for n in (3, 2, 1) if f"{n}d" in func._schema.name)
 
 
-def spatial(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def spatial(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     _leave_samples_alone(value, _positions(func))
     return linear(recorder, func, args, kwargs, value.batch)
 
 
-class Upsample(Node):
+class Interpolation(Node):
     """Nearest, linear or cubic resampling, whose derivative is an operator of its own."""
 
     pulls_new = pushes_new = True
@@ -50,23 +51,23 @@ class Upsample(Node):
         return resampled_by_slices(us[0]) if self.halves else self.func(us[0], self.size, *self.rest)
 
 
-def upsample(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def upsample(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     _leave_samples_alone(value, _positions(func))
     if kwargs or func._overloadname != "default":
         return linear(recorder, func, args, kwargs, value.batch)
-    return recorder.add(Upsample(value, func, args[1], args[2:]), func(*args), value.batch)
+    return recorder.add(Interpolation(value, func, args[1], args[2:]), func(*args), value.batch)
 
 
-def shuffle(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """pixel_shuffle and its inverse work along the last three dimensions."""
+def shuffle(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """Rule of pixel_shuffle and its inverse, which work along the last three dimensions."""
     value = recorder.value(args[0])
     _leave_samples_alone(value, 3)
     return linear(recorder, func, args, kwargs, value.batch)
 
 
-def unfold(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """im2col and col2im: [B, ...] -> [B, ...]."""
+def unfold(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """Rule of im2col and col2im: [B, ...] -> [B, ...]."""
     value = recorder.value(args[0])
     if value.batch.dim != 0 or len(value.shape) != (4 if func is aten.im2col.default else 3):
         raise NotAffineError(f"{func} works along the samples")
@@ -97,7 +98,7 @@ class ConstantPad(Node):
         return torch.addcmul(y, s, inside)
 
 
-def constant_pad(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def constant_pad(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     touched = {len(value.shape) - 1 - i // 2 for i, p in enumerate(args[1]) if p}
     if value.batch.dim in touched:
@@ -124,7 +125,7 @@ class Upfirdn2d(Node):
         return self.func(us[0], self.f, *self.config, self.size)
 
 
-def upfirdn2d(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def upfirdn2d(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     _leave_samples_alone(value, 2)
     _x, f, *config, size = args
@@ -132,7 +133,7 @@ def upfirdn2d(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
 
 
 def _by_slices(x: Value) -> bool:
-    """Whether slices are the faster way, and as accurate: half precision would round each sum."""
+    """Whether sums of slices are faster and as accurate as the operation: half precision would round each sum."""
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
@@ -152,7 +153,7 @@ def resampled_by_slices(u: Tensor) -> Tensor:
 
 
 def halved_back(delta: Tensor) -> Tensor:
-    """The transpose of both."""
+    """The transpose of `pooled_by_slices` and `resampled_by_slices`."""
     quarter = delta * 0.25
     gradient = delta.new_empty((*delta.shape[:-2], 2 * delta.shape[-2], 2 * delta.shape[-1]))
     for i in (0, 1):
@@ -213,7 +214,7 @@ class AveragePool(Node):
         return (scaled_bias_gradient(delta, s),)
 
 
-def average_pool(recorder: Any, func: Any, args: tuple, kwargs: dict) -> Tensor:
+def average_pool(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     value = recorder.value(args[0])
     _leave_samples_alone(value, 2)
     if kwargs:
@@ -238,7 +239,7 @@ def _overloads(names: list[str]) -> list[Any]:
     return [overload for overload in found if not overload._schema.is_mutable]
 
 
-RULES: dict[Any, Any] = {
+RULES: dict[Any, Rule] = {
     **dict.fromkeys(_overloads(_UPSAMPLE), upsample),
     **dict.fromkeys(_overloads(_OTHERS), spatial),
     **dict.fromkeys((aten.pixel_shuffle.default, aten.pixel_unshuffle.default), shuffle),

@@ -1,4 +1,4 @@
-"""Calls that fastgan's op does not take: the original runs, and says so once; where there is none they are refused."""
+"""Runs the original function for calls that fastgan's op does not take, and warns once; raises without an original."""
 
 import warnings
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Fallback:
-    """What a replacement calls for arguments that its op does not take.
+    """Called by a replacement for arguments that its op does not support.
 
     Args:
         name: the full name of what was replaced.
@@ -33,5 +33,5 @@ class Fallback:
 
 
 def kind(x: object) -> object:
-    """How a message calls an argument that should have been a tensor of floating-point numbers."""
+    """The description of an argument, in messages that expected a floating-point tensor."""
     return getattr(x, "dtype", type(x).__name__)

@@ -1,4 +1,4 @@
-"""What happens when a module of a code base is imported after `install`.
+"""An import hook for modules of a code base that are imported after `install`.
 
 Most modules are imported as ever, and changed when their code has run: what else is in them stays theirs. Two of
 rosinality's compile CUDA code while they are imported; where their source shows it, a module of the same name with our
@@ -16,7 +16,7 @@ COMPILES = "cpp_extension"
 """The source of a module that compiles while it is imported names torch.utils.cpp_extension."""
 
 
-class Finder(MetaPathFinder):
+class OriginalFinder(MetaPathFinder):
     """Finds the modules that `install` waits for.
 
     Args:
@@ -59,7 +59,7 @@ def _compiles(loader: Loader, fullname: str) -> bool:
 
 
 class _Watching(Loader):
-    """Another loader, and what is to be done when it has run."""
+    """A loader that runs another one and then a callback."""
 
     def __init__(self, loader: Loader, imported: Callable[[ModuleType, bool], None]) -> None:
         self.loader, self.imported = loader, imported
@@ -77,7 +77,7 @@ class _Watching(Loader):
 
 
 class _Providing(Loader):
-    """Makes a module of what is given."""
+    """A loader that makes a module of given attributes."""
 
     def __init__(self, contents: Mapping[str, Any], imported: Callable[[ModuleType, bool], None]) -> None:
         self.contents, self.imported = contents, imported

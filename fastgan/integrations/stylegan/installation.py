@@ -1,4 +1,4 @@
-"""`install` and `uninstall`: the functions of an imported code base, by their names, on fastgan's ops and back."""
+"""`install` and `uninstall`: replace an imported code base's functions by fastgan's ops, and put them back."""
 
 import functools
 import inspect
@@ -10,14 +10,14 @@ from typing import Any
 
 from fastgan.integrations.stylegan import nvidia_ops, rosinality_ops
 from fastgan.integrations.stylegan.fallback import Fallback
-from fastgan.integrations.stylegan.finder import Finder
-from fastgan.integrations.stylegan.report import Report, Row
-from fastgan.integrations.stylegan.signatures import difference
+from fastgan.integrations.stylegan.finder import OriginalFinder
+from fastgan.integrations.stylegan.report import InstallReport, InstallRow
+from fastgan.integrations.stylegan.signatures import mismatch
 
 _active: "_Installation | None" = None
 
 
-def install(op: str = "op") -> Report:
+def install(op: str = "op") -> InstallReport:
     """Runs StyleGAN2 code of NVIDIA's or rosinality's on fastgan's ops: no compile step, on a CPU too.
 
         from fastgan.integrations import stylegan
@@ -51,7 +51,7 @@ def install(op: str = "op") -> Report:
     return _active.report
 
 
-def uninstall() -> Report:
+def uninstall() -> InstallReport:
     """Undoes `install`: every name has again the object that it had, and the next import runs the original modules.
 
     Returns:
@@ -70,7 +70,7 @@ def uninstall() -> Report:
 
 
 @contextmanager
-def installed(op: str = "op") -> Iterator[Report]:
+def installed(op: str = "op") -> Iterator[InstallReport]:
     """`with installed() as report:` installs for the duration of a block."""
     report = install(op)
     try:
@@ -81,21 +81,21 @@ def installed(op: str = "op") -> Iterator[Report]:
 
 
 class _Installation:
-    """What was replaced by what, and the hook that waits for further modules."""
+    """The replacements of one `install`, and its hook for later imports."""
 
     def __init__(self, op: str) -> None:
         self.op = op
-        self.report = Report("install")
+        self.report = InstallReport("install")
         self.modules: Mapping[str, Mapping[str, Any]] = {**nvidia_ops.MODULES, **rosinality_ops.modules(op)}
         self.replaced: list[tuple[str, Any, Any]] = []  # full name, original and replacement
         self.methods: list[tuple[str, type, str, Any, Any]] = []  # full name, class, attribute, original, replacement
         self.provided: dict[str, ModuleType] = {}
-        self.finder = Finder(frozenset(self.modules), rosinality_ops.provided(op), self.imported)
+        self.finder = OriginalFinder(frozenset(self.modules), rosinality_ops.provided(op), self.imported)
         try:
             for name in self.modules:
                 module = sys.modules.get(name)  # None where somebody forbids the import
                 if module is None:
-                    self.report.add(Row(name, "waiting", "for its import"))
+                    self.report.add(InstallRow(name, "waiting", "for its import"))
                 else:
                     self.replace_in(module)
             sys.meta_path.insert(0, self.finder)
@@ -112,7 +112,9 @@ class _Installation:
             return
         self.provided[name] = module
         for attribute in self.finder.provided[name]:
-            self.report.add(Row(f"{name}.{attribute}", "replaced", "provided: importing the original would compile it"))
+            self.report.add(
+                InstallRow(f"{name}.{attribute}", "replaced", "provided: importing the original would compile it")
+            )
 
     def replace_in(self, module: ModuleType) -> None:
         """Replaces what a module defines, there and wherever else it is bound."""
@@ -127,15 +129,15 @@ class _Installation:
                 continue
             full = f"{module.__name__}.{attribute}"
             if isinstance(make, str):
-                self.report.add(Row(full, "left", make))
+                self.report.add(InstallRow(full, "left", make))
                 continue
             replacement, reason = self.replacement(full, original, make)
             if reason:
-                self.report.add(Row(full, "left", reason))
+                self.report.add(InstallRow(full, "left", reason))
             elif isinstance(owner, type):
                 self.methods.append((full, owner, last, original, replacement))
                 setattr(owner, last, replacement)
-                self.report.add(Row(full, "replaced", "by fastgan.ops"))
+                self.report.add(InstallRow(full, "replaced", "by fastgan.ops"))
             else:
                 self.replaced.append((full, original, replacement))
                 rebound[id(original)] = (original, replacement)
@@ -143,41 +145,41 @@ class _Installation:
         for full, original, _ in self.replaced:
             if id(original) in rebound:
                 also = tuple(place for place in places[id(original)] if place != full)
-                self.report.add(Row(full, "replaced", "by fastgan.ops", also))
+                self.report.add(InstallRow(full, "replaced", "by fastgan.ops", also))
 
     @staticmethod
     def replacement(full: str, original: Any, make: Callable[[Fallback], Callable[..., Any]]) -> tuple[Any, str | None]:
         if not inspect.isfunction(original):
             return None, f"it is {type(original).__name__}, expected a function"
         replacement = make(Fallback(full, original))
-        reason = difference(original, replacement)
+        reason = mismatch(original, replacement)
         return functools.wraps(original)(replacement), reason
 
-    def undo(self) -> Report:
-        """Also of what was begun, or undone in part."""
+    def undo(self) -> InstallReport:
+        """Undoes the installation; also one that stopped half-way."""
         if self.finder in sys.meta_path:
             sys.meta_path.remove(self.finder)
-        report = Report("uninstall")
+        report = InstallReport("uninstall")
         exchanges = {id(new): (new, original) for _, original, new in self.replaced}
         exchanges |= {id(original): (original, original) for _, original, _ in self.replaced}
         places = _rebind(exchanges)
         for full, original, replacement in self.replaced:
             found = places[id(replacement)]
             if full in found or full in places[id(original)]:
-                report.add(Row(full, "restored", "", tuple(place for place in found if place != full)))
+                report.add(InstallRow(full, "restored", "", tuple(place for place in found if place != full)))
             else:
-                report.add(Row(full, "kept", "something else was assigned to it", tuple(found)))
+                report.add(InstallRow(full, "kept", "something else was assigned to it", tuple(found)))
         for full, owner, name, original, replacement in self.methods:
             if vars(owner).get(name) in (replacement, original):
                 setattr(owner, name, original)
-                report.add(Row(full, "restored"))
+                report.add(InstallRow(full, "restored"))
             else:
-                report.add(Row(full, "kept", "something else was assigned to it"))
+                report.add(InstallRow(full, "kept", "something else was assigned to it"))
         self.forget_provided(report)
         return report
 
-    def forget_provided(self, report: Report) -> None:
-        """Takes the package whose modules were provided out of sys.modules: its next import runs the original."""
+    def forget_provided(self, report: InstallReport) -> None:
+        """Removes the provided modules from sys.modules: the next import runs the originals."""
         if not self.provided:
             return
         for name in [name for name in sys.modules if name == self.op or name.startswith(self.op + ".")]:
@@ -188,7 +190,7 @@ class _Installation:
         for full, value in objects:
             also = tuple(places[id(value)])
             what = "forgotten: the next import runs the original" + ("; still bound" if also else "")
-            report.add(Row(full, "kept" if also else "restored", what, also))
+            report.add(InstallRow(full, "kept" if also else "restored", what, also))
 
 
 def _rebind(exchanges: dict[int, tuple[Any, Any]]) -> dict[int, list[str]]:

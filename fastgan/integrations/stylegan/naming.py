@@ -1,4 +1,4 @@
-"""Moving tensors between two namings of the same network, complete and checked, in either direction."""
+"""Renames the tensors of a state dict between two namings of one network, checking that none is missing."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ FILTER = [1, 3, 3, 1]
 OURS = "our network"
 
 
-class Pair(NamedTuple):
+class NamePair(NamedTuple):
     """One tensor in both namings; theirs may have dimensions of size 1 around those of ours."""
 
     theirs: str
@@ -36,7 +36,7 @@ class Naming:
     """
 
     source: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[NamePair, ...]
     their_filters: Mapping[str, float]
     our_filters: tuple[str, ...]
 
@@ -70,7 +70,7 @@ class Naming:
             moved[pair.theirs] = value.reshape((*(1,) * pair.before, *value.shape, *(1,) * pair.behind))
         return moved | {name: setup_filter(FILTER) * gain for name, gain in self.their_filters.items()}
 
-    def _without_ones(self, pair: Pair, value: Tensor) -> Tensor:
+    def _without_ones(self, pair: NamePair, value: Tensor) -> Tensor:
         first, last = pair.before, value.ndim - pair.behind
         if last < first or any(size != 1 for size in (*value.shape[:first], *value.shape[last:])):
             expected = f"1 in the first {pair.before} and the last {pair.behind} dimensions"
@@ -79,13 +79,13 @@ class Naming:
 
 
 def numbers(state: Iterable[str], pattern: str) -> list[int]:
-    """The numbers that a pattern's group has in the names, in order."""
+    """The sorted numbers that the group of a pattern matches in the names."""
     found = (re.fullmatch(pattern, name) for name in state)
     return sorted({int(match[1]) for match in found if match})
 
 
 def check_state(argument: str, state: object) -> None:
-    """Raises TypeError for what is no state dict."""
+    """Raises TypeError unless it is a mapping of names to tensors."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         what = type(state).__name__
         if isinstance(state, Mapping):
@@ -94,7 +94,7 @@ def check_state(argument: str, state: object) -> None:
 
 
 def some(names: Iterable[str]) -> str:
-    """A few of the names and how many more."""
+    """The first names, and the number of the rest."""
     listed = sorted(names)
     return ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
 

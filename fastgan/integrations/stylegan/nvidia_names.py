@@ -1,8 +1,8 @@
-"""State dicts of stylegan2-ada-pytorch's and stylegan3's StyleGAN2 networks, and ours."""
+"""Converts state dicts between fastgan's StyleGAN2 and NVIDIA's (stylegan2-ada-pytorch, stylegan3)."""
 
 from torch import Tensor
 
-from fastgan.integrations.stylegan.naming import Naming, Pair, State, check_state, numbers, some
+from fastgan.integrations.stylegan.naming import NamePair, Naming, State, check_state, numbers, some
 from fastgan.integrations.stylegan.our_state import (
     critic_levels,
     generator_arguments,
@@ -35,9 +35,9 @@ def from_nvidia(state_dict: State) -> dict[str, Tensor]:
         raise ValueError(f"from_nvidia: the network is conditional, it has {names}; expected one without labels")
     if "synthesis.b4.const" in state_dict:
         levels = len(numbers(state_dict, r"synthesis\.b(\d+)\.conv1\.weight"))
-        return generator(levels, len(numbers(state_dict, r"mapping\.fc(\d+)\.weight"))).to_ours(state_dict)
+        return generator_naming(levels, len(numbers(state_dict, r"mapping\.fc(\d+)\.weight"))).to_ours(state_dict)
     if "b4.out.weight" in state_dict:
-        moved = critic(len(numbers(state_dict, r"b(\d+)\.conv0\.weight")) + 1).to_ours(state_dict)
+        moved = critic_naming(len(numbers(state_dict, r"b(\d+)\.conv0\.weight")) + 1).to_ours(state_dict)
         group_size(moved)
         return moved
     raise ValueError(
@@ -56,9 +56,9 @@ def to_nvidia(state_dict: State) -> dict[str, Tensor]:
     """
     if is_generator(state_dict):
         check_square("to_nvidia", state_dict)
-        return generator(*generator_sizes(state_dict)).to_theirs(state_dict)
+        return generator_naming(*generator_sizes(state_dict)).to_theirs(state_dict)
     check_statistic("to_nvidia", state_dict)
-    return critic(critic_levels(state_dict)).to_theirs(state_dict)
+    return critic_naming(critic_levels(state_dict)).to_theirs(state_dict)
 
 
 def check_square(function: str, state: State) -> None:
@@ -74,36 +74,36 @@ def check_statistic(function: str, state: State) -> None:
         raise ValueError(f"{function}: the critic has no minibatch standard deviation, expected group_size > 0")
 
 
-def generator(levels: int, mapping_layers: int) -> Naming:
+def generator_naming(levels: int, mapping_layers: int) -> Naming:
     """A generator with so many resolutions and layers of the mapping network."""
-    pairs = [Pair("mapping.w_avg", "mapping.w_avg"), Pair("synthesis.b4.const", "synthesis.const")]
+    pairs = [NamePair("mapping.w_avg", "mapping.w_avg"), NamePair("synthesis.b4.const", "synthesis.const")]
     for i in range(mapping_layers):
-        pairs += [Pair(f"mapping.fc{i}.{name}", f"mapping.layers.{i}.{name}") for name in LAYER]
+        pairs += [NamePair(f"mapping.fc{i}.{name}", f"mapping.layers.{i}.{name}") for name in LAYER]
     filters, our_filters = [], ["synthesis.resample_filter"]
     for level in range(levels):
         theirs, ours = f"synthesis.b{4 << level}", f"synthesis.blocks.{level}"
         filters += [f"{theirs}.resample_filter", f"{theirs}.conv1.resample_filter"]
         if level > 0:
-            pairs += [Pair(f"{theirs}.conv0.{name}", f"{ours}.up.{name}") for name in STYLED]
+            pairs += [NamePair(f"{theirs}.conv0.{name}", f"{ours}.up.{name}") for name in STYLED]
             filters.append(f"{theirs}.conv0.resample_filter")
             our_filters.append(f"{ours}.up.resample_filter")
-        pairs += [Pair(f"{theirs}.conv1.{name}", f"{ours}.conv.{name}") for name in STYLED]
-        pairs += [Pair(f"{theirs}.torgb.{name}", f"{ours}.to_rgb.{name}") for name in TO_RGB]
+        pairs += [NamePair(f"{theirs}.conv1.{name}", f"{ours}.conv.{name}") for name in STYLED]
+        pairs += [NamePair(f"{theirs}.torgb.{name}", f"{ours}.to_rgb.{name}") for name in TO_RGB]
     return Naming("NVIDIA's generator", tuple(pairs), dict.fromkeys(filters, 1.0), tuple(our_filters))
 
 
-def critic(levels: int) -> Naming:
+def critic_naming(levels: int) -> Naming:
     """A critic with so many resolutions."""
     top = f"b{4 << levels - 1}"
-    pairs = [Pair(f"{top}.fromrgb.{name}", f"from_rgb.{name}") for name in LAYER]
+    pairs = [NamePair(f"{top}.fromrgb.{name}", f"from_rgb.{name}") for name in LAYER]
     filters, our_filters = [f"{top}.fromrgb.resample_filter", "b4.conv.resample_filter"], []
     for block in range(levels - 1):
         theirs, ours = f"b{4 << levels - 1 - block}", f"blocks.{block}"
         for layer in ("conv0", "conv1"):
-            pairs += [Pair(f"{theirs}.{layer}.{name}", f"{ours}.{layer}.{name}") for name in LAYER]
-        pairs.append(Pair(f"{theirs}.skip.weight", f"{ours}.skip.weight"))
+            pairs += [NamePair(f"{theirs}.{layer}.{name}", f"{ours}.{layer}.{name}") for name in LAYER]
+        pairs.append(NamePair(f"{theirs}.skip.weight", f"{ours}.skip.weight"))
         filters += [f"{theirs}{layer}.resample_filter" for layer in ("", ".conv0", ".conv1", ".skip")]
         our_filters += [f"{ours}.conv1.resample_filter", f"{ours}.skip.resample_filter"]
     for layer in ("conv", "fc", "out"):
-        pairs += [Pair(f"b4.{layer}.{name}", f"{layer}.{name}") for name in LAYER]
+        pairs += [NamePair(f"b4.{layer}.{name}", f"{layer}.{name}") for name in LAYER]
     return Naming("NVIDIA's discriminator", tuple(pairs), dict.fromkeys(filters, 1.0), tuple(our_filters))

@@ -153,7 +153,7 @@ def _floating(x: object) -> bool:
 
 
 def _resampling(fallback: Fallback, x: Tensor, f: Tensor | None) -> Callable[..., Tensor] | None:
-    """The original where our ops do not take the image or the filter."""
+    """Runs the original where fastgan's ops do not take the image or the filter."""
     if not _floating(x):
         return fallback("x", kind(x), _FLOATING)
     if f is not None and f.requires_grad:

@@ -1,4 +1,4 @@
-"""What a state dict of ours tells about its network: which of the two it is, and the arguments that build it."""
+"""Builds fastgan's StyleGAN2 networks from a state dict, whose shapes tell most constructor arguments."""
 
 from typing import Any
 
@@ -84,7 +84,7 @@ def critic_arguments(state: State) -> dict[str, Any]:
 
 
 def group_size(state: State) -> int:
-    """4, which no tensor tells from other sizes of groups, or 0 for a critic that sees no statistic of the batch.
+    """The group size 4 (no tensor tells another), or 0 for a critic without the minibatch standard deviation.
 
     Raises:
         ValueError: it sees more than one.

@@ -1,4 +1,4 @@
-"""The only things that `read_pickle` builds: a passive value for each name that a published network refers to.
+"""The values that `read_pickle` builds: inert data for each name in a published network's pickle.
 
 A pickle calls functions by their names. Here every name that is allowed stands for a function of this file that checks
 its arguments and builds a tensor, a container, a number or a record; no function or class that a file names is ever
@@ -32,7 +32,7 @@ class Global:
 
 @dataclass(frozen=True)
 class Network:
-    """What a pickle says of one of NVIDIA's persistent objects.
+    """One of NVIDIA's persistent objects, as data.
 
     Attributes:
         class_name: of the object.
@@ -64,13 +64,13 @@ class Dtype:
     order: str = "<"
 
     def build(self, state: Any) -> None:
-        """What numpy's own state says: the byte order."""
+        """Sets the byte order from numpy's state."""
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", ">", "|", "="):
             raise RefusedError("numpy.dtype with a state of other than plain numbers")
         self.order = state[1]
 
     def read(self, data: Any) -> np.ndarray:
-        """The numbers in the bytes."""
+        """The array of the bytes."""
         if not isinstance(data, bytes | bytearray):
             raise RefusedError(f"numbers in a {type(data).__name__}, expected bytes")
         return np.frombuffer(bytes(data), np.dtype(self.order + self.code)).copy()
@@ -81,7 +81,7 @@ class Array:
 
 
 def call(name: Any, arguments: Any) -> Any:
-    """What a pickle gets from calling a name with arguments.
+    """The inert value that stands for a call of a name with arguments.
 
     Raises:
         RefusedError: the name does not stand for a function, or the arguments are not those of its own pickles.
@@ -246,7 +246,7 @@ FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
 """Module and name -> what a call of it builds."""
 
 NAMES = FUNCTIONS.keys() | {("numpy", "ndarray")}
-"""What a pickle may name."""
+"""The names that a pickle may contain."""
 
 CONTAINERS = {("dnnlib.util", "EasyDict"), ("collections", "OrderedDict"), ("builtins", "set"), ("__builtin__", "set")}
-"""The classes that it may make an empty instance of."""
+"""The classes of which a pickle may make an empty instance."""

@@ -1,4 +1,4 @@
-"""`read_pickle`: published networks from files of anyone's, without running what the files say."""
+"""`read_pickle` reads published networks from pickles without running any of their code."""
 
 import argparse
 import io
@@ -17,7 +17,7 @@ _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # what torch.save be
 
 
 def read_pickle(path: str | Path) -> Any:
-    """What is in a file of NVIDIA's (.pkl) or rosinality's (.pt), as tensors and plain containers; nothing is executed.
+    """Reads a file of NVIDIA's (.pkl) or rosinality's (.pt) to tensors and plain containers; executes nothing.
 
         state = from_nvidia(read_pickle("ffhq.pkl")["G_ema"].state_dict)
         state = from_rosinality(read_pickle("stylegan2-ffhq-config-f.pt")["g_ema"])
@@ -53,7 +53,7 @@ def read_pickle(path: str | Path) -> Any:
 
 
 def _plain(loaded: Any) -> Any:
-    """What torch.load made, its argparse.Namespace as a dict."""
+    """The result of torch.load, with argparse.Namespace as a dict."""
     if isinstance(loaded, argparse.Namespace):
         return vars(loaded)
     return {key: _plain(value) for key, value in loaded.items()} if type(loaded) is dict else loaded
@@ -118,7 +118,7 @@ def _kind(value: Any) -> str:
 
 
 def _only_for(kind: type, code: bytes, target: Callable[[_Unpickler], Any]) -> Callable[[_Unpickler], None]:
-    """An instruction that puts items into a container, for that kind of container alone."""
+    """Wraps an instruction that adds items to a container, so that it takes that kind of container only."""
     load: Any = pickle._Unpickler.dispatch[code[0]]
 
     def checked(unpickler: _Unpickler) -> None:

@@ -1,11 +1,11 @@
-"""What `install` did to a code base, name by name."""
+"""`InstallReport`: what `install` did to a code base, a row for each name."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Row:
+class InstallRow:
     """One name of the code base.
 
     Attributes:
@@ -22,7 +22,7 @@ class Row:
 
 
 @dataclass
-class Report:
+class InstallReport:
     """The rows, in the order in which the modules were seen. That of `install` grows while modules are imported.
 
     Attributes:
@@ -31,17 +31,17 @@ class Report:
     """
 
     title: str
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, InstallRow] = field(default_factory=dict)
 
-    def add(self, row: Row) -> None:
-        """Says what became of a name, in place of what was said before."""
+    def add(self, row: InstallRow) -> None:
+        """Sets the row of a name."""
         self.rows[row.name] = row
 
     def names(self, state: str) -> list[str]:
         """The names in a state."""
         return [row.name for row in self.rows.values() if row.state == state]
 
-    def __iter__(self) -> Iterator[Row]:
+    def __iter__(self) -> Iterator[InstallRow]:
         return iter(self.rows.values())
 
     def __str__(self) -> str:

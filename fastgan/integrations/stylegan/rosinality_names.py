@@ -1,9 +1,9 @@
-"""State dicts of rosinality's stylegan2-pytorch, and ours."""
+"""Converts state dicts between fastgan's StyleGAN2 and rosinality's stylegan2-pytorch."""
 
 import torch
 from torch import Tensor
 
-from fastgan.integrations.stylegan.naming import Naming, Pair, State, check_state, numbers, some
+from fastgan.integrations.stylegan.naming import NamePair, Naming, State, check_state, numbers, some
 from fastgan.integrations.stylegan.nvidia_names import LAYER, check_square, check_statistic
 from fastgan.integrations.stylegan.our_state import critic_levels, generator_sizes, group_size, is_generator
 
@@ -29,7 +29,7 @@ def from_rosinality(state_dict: State, latent_avg: Tensor | None = None) -> dict
     check_state("from_rosinality: state_dict", state_dict)
     if "input.input" in state_dict:
         levels = len(numbers(state_dict, r"to_rgbs\.(\d+)\.conv\.weight")) + 1
-        naming = generator(levels, len(numbers(state_dict, r"style\.(\d+)\.weight")))
+        naming = generator_naming(levels, len(numbers(state_dict, r"style\.(\d+)\.weight")))
         moved = naming.to_ours(state_dict)
         return {**moved, "mapping.w_avg": _mean_w(moved, latent_avg)}
     if "final_linear.1.weight" not in state_dict:
@@ -39,7 +39,7 @@ def from_rosinality(state_dict: State, latent_avg: Tensor | None = None) -> dict
         )
     if latent_avg is not None:
         raise ValueError("from_rosinality: latent_avg is given with a discriminator's state dict, expected None")
-    moved = critic(len(numbers(state_dict, r"convs\.(\d+)\.conv1\.0\.weight")) + 1).to_ours(state_dict)
+    moved = critic_naming(len(numbers(state_dict, r"convs\.(\d+)\.conv1\.0\.weight")) + 1).to_ours(state_dict)
     group_size(moved)
     return moved
 
@@ -66,14 +66,14 @@ def to_rosinality(state_dict: State) -> dict[str, Tensor]:
     if not is_generator(state_dict):
         check_statistic("to_rosinality", state_dict)
         _check_rgb(state_dict["from_rgb.weight"].shape[1])
-        return critic(critic_levels(state_dict)).to_theirs(state_dict)
+        return critic_naming(critic_levels(state_dict)).to_theirs(state_dict)
     check_square("to_rosinality", state_dict)
     w_dim, z_dim = state_dict["mapping.layers.0.weight"].shape
     if z_dim != w_dim:
         raise ValueError(f"to_rosinality: z has {z_dim} numbers and w {w_dim}, expected as many")
     _check_rgb(state_dict["synthesis.blocks.0.to_rgb.weight"].shape[0])
     rest = {name: value for name, value in state_dict.items() if name != "mapping.w_avg"}
-    return generator(*generator_sizes(state_dict)).to_theirs(rest)
+    return generator_naming(*generator_sizes(state_dict)).to_theirs(rest)
 
 
 def _check_rgb(channels: int) -> None:
@@ -81,11 +81,11 @@ def _check_rgb(channels: int) -> None:
         raise ValueError(f"to_rosinality: the images have {channels} channels, expected 3")
 
 
-def generator(levels: int, mapping_layers: int) -> Naming:
+def generator_naming(levels: int, mapping_layers: int) -> Naming:
     """A generator with so many resolutions and layers of the mapping network."""
-    pairs = [Pair("input.input", "synthesis.const", before=1)]
+    pairs = [NamePair("input.input", "synthesis.const", before=1)]
     for i in range(mapping_layers):
-        pairs += [Pair(f"style.{i + 1}.{name}", f"mapping.layers.{i}.{name}") for name in LAYER]
+        pairs += [NamePair(f"style.{i + 1}.{name}", f"mapping.layers.{i}.{name}") for name in LAYER]
     pairs += _styled("conv1", "noises.noise_0", "synthesis.blocks.0.conv")
     pairs += _to_rgb("to_rgb1", "synthesis.blocks.0.to_rgb")
     filters, our_filters = [], ["synthesis.resample_filter"]
@@ -100,44 +100,44 @@ def generator(levels: int, mapping_layers: int) -> Naming:
     return Naming("rosinality's generator", tuple(pairs), dict.fromkeys(filters, 4.0), tuple(our_filters))
 
 
-def _styled(theirs: str, noise: str, ours: str) -> list[Pair]:
+def _styled(theirs: str, noise: str, ours: str) -> list[NamePair]:
     return [
-        Pair(f"{theirs}.conv.weight", f"{ours}.weight", before=1),
+        NamePair(f"{theirs}.conv.weight", f"{ours}.weight", before=1),
         *_affine(theirs, ours),
-        Pair(f"{theirs}.noise.weight", f"{ours}.noise_strength", before=1),
-        Pair(noise, f"{ours}.noise_const", before=2),
-        Pair(f"{theirs}.activate.bias", f"{ours}.bias"),
+        NamePair(f"{theirs}.noise.weight", f"{ours}.noise_strength", before=1),
+        NamePair(noise, f"{ours}.noise_const", before=2),
+        NamePair(f"{theirs}.activate.bias", f"{ours}.bias"),
     ]
 
 
-def _to_rgb(theirs: str, ours: str) -> list[Pair]:
+def _to_rgb(theirs: str, ours: str) -> list[NamePair]:
     return [
-        Pair(f"{theirs}.conv.weight", f"{ours}.weight", before=1),
+        NamePair(f"{theirs}.conv.weight", f"{ours}.weight", before=1),
         *_affine(theirs, ours),
-        Pair(f"{theirs}.bias", f"{ours}.bias", before=1, behind=2),
+        NamePair(f"{theirs}.bias", f"{ours}.bias", before=1, behind=2),
     ]
 
 
-def _affine(theirs: str, ours: str) -> list[Pair]:
-    return [Pair(f"{theirs}.conv.modulation.{name}", f"{ours}.affine.{name}") for name in LAYER]
+def _affine(theirs: str, ours: str) -> list[NamePair]:
+    return [NamePair(f"{theirs}.conv.modulation.{name}", f"{ours}.affine.{name}") for name in LAYER]
 
 
-def critic(levels: int) -> Naming:
+def critic_naming(levels: int) -> Naming:
     """A critic with so many resolutions."""
-    pairs = [Pair("convs.0.0.weight", "from_rgb.weight"), Pair("convs.0.1.bias", "from_rgb.bias")]
+    pairs = [NamePair("convs.0.0.weight", "from_rgb.weight"), NamePair("convs.0.1.bias", "from_rgb.bias")]
     filters, our_filters = [], []
     for block in range(levels - 1):
         theirs, ours = f"convs.{block + 1}", f"blocks.{block}"
         pairs += [
-            Pair(f"{theirs}.conv1.0.weight", f"{ours}.conv0.weight"),
-            Pair(f"{theirs}.conv1.1.bias", f"{ours}.conv0.bias"),
-            Pair(f"{theirs}.conv2.1.weight", f"{ours}.conv1.weight"),
-            Pair(f"{theirs}.conv2.2.bias", f"{ours}.conv1.bias"),
-            Pair(f"{theirs}.skip.1.weight", f"{ours}.skip.weight"),
+            NamePair(f"{theirs}.conv1.0.weight", f"{ours}.conv0.weight"),
+            NamePair(f"{theirs}.conv1.1.bias", f"{ours}.conv0.bias"),
+            NamePair(f"{theirs}.conv2.1.weight", f"{ours}.conv1.weight"),
+            NamePair(f"{theirs}.conv2.2.bias", f"{ours}.conv1.bias"),
+            NamePair(f"{theirs}.skip.1.weight", f"{ours}.skip.weight"),
         ]
         filters += [f"{theirs}.conv2.0.kernel", f"{theirs}.skip.0.kernel"]
         our_filters += [f"{ours}.conv1.resample_filter", f"{ours}.skip.resample_filter"]
-    pairs += [Pair("final_conv.0.weight", "conv.weight"), Pair("final_conv.1.bias", "conv.bias")]
+    pairs += [NamePair("final_conv.0.weight", "conv.weight"), NamePair("final_conv.1.bias", "conv.bias")]
     for i, layer in enumerate(("fc", "out")):
-        pairs += [Pair(f"final_linear.{i}.{name}", f"{layer}.{name}") for name in LAYER]
+        pairs += [NamePair(f"final_linear.{i}.{name}", f"{layer}.{name}") for name in LAYER]
     return Naming("rosinality's discriminator", tuple(pairs), dict.fromkeys(filters, 1.0), tuple(our_filters))

@@ -10,8 +10,6 @@ from fastgan import ops
 from fastgan.integrations.stylegan.fallback import Fallback, kind
 from fastgan.integrations.stylegan.nvidia_ops import make_conv2d, make_conv_transpose2d
 
-Sizes = int | Sequence[int]
-
 
 def make_fused_leaky_relu(fallback: Fallback) -> Callable[..., Tensor]:
     def fused_leaky_relu(
@@ -38,7 +36,7 @@ def make_forward(fallback: Fallback) -> Callable[..., Tensor]:
 
 
 def _declined(input: object, bias: Tensor | None, negative_slope: float) -> tuple[str, object, str] | None:
-    """Which argument our op does not take, what it is and what it should be."""
+    """(argument, its value, the expected) that fastgan's op does not take; None if it takes all."""
     if not isinstance(input, Tensor) or not input.is_floating_point():
         return "input", kind(input), "floating-point tensors"
     if bias is not None and bias.ndim != 1:
@@ -49,7 +47,13 @@ def _declined(input: object, bias: Tensor | None, negative_slope: float) -> tupl
 
 
 def make_upfirdn2d(fallback: Fallback) -> Callable[..., Tensor]:
-    def upfirdn2d(input: Tensor, kernel: Tensor, up: Sizes = 1, down: Sizes = 1, pad: Sequence[int] = (0, 0)) -> Tensor:
+    def upfirdn2d(
+        input: Tensor,
+        kernel: Tensor,
+        up: int | Sequence[int] = 1,
+        down: int | Sequence[int] = 1,
+        pad: Sequence[int] = (0, 0),
+    ) -> Tensor:
         if not isinstance(input, Tensor) or not input.is_floating_point():
             return fallback("input", kind(input), "floating-point tensors")(input, kernel, up, down, pad)
         if kernel.requires_grad:

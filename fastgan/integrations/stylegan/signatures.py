@@ -1,4 +1,4 @@
-"""Whether a function is the one that we know by its name: forks keep names and change what is behind them."""
+"""Compares a function's signature with its replacement's: forks keep names and change their meaning."""
 
 import inspect
 from collections.abc import Callable
@@ -8,7 +8,7 @@ IGNORED = {"impl", "fused_modconv"}
 """Arguments that choose between implementations of the same function."""
 
 
-def difference(original: Callable[..., Any], replacement: Callable[..., Any]) -> str | None:
+def mismatch(original: Callable[..., Any], replacement: Callable[..., Any]) -> str | None:
     """Why a call of the original could mean something else to the replacement; None where every call means the same.
 
     The original's arguments must be the replacement's first, in the same order and with the same defaults.

@@ -1,4 +1,4 @@
-"""What torch.save wrote, without running what the file says, and with the name of what is refused."""
+"""Reads files of torch.save without running their code; raises with the name of what is refused."""
 
 import argparse
 import io
@@ -15,7 +15,7 @@ DAMAGE = (
     pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError,
     MemoryError, RuntimeError, AssertionError, struct.error,
 )  # fmt: skip
-"""What reading a file that is no pickle, or not a whole one, may raise."""
+"""The exceptions that reading a damaged file, or one that is no pickle, may raise."""
 
 
 class RefusedError(Exception):

@@ -1,0 +1,181 @@
+"""The private parts of PyTorch that fastgan uses, under names that say what they are.
+
+They may change with any release: tests/test_torch_private.py looks up and calls each one, and names what is gone. C
+functions are bound here without a wrapper, so that a call costs no more than one of PyTorch's own. TorchDynamo is
+imported by the functions that need it only, since importing it takes seconds.
+"""
+
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd import forward_ad
+from torch.autograd.function import BackwardCFunction as BackwardCFunction
+from torch.multiprocessing.reductions import StorageWeakRef as StorageWeakRef
+from torch.nn.modules import module as _modules
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.utils import _python_dispatch, _pytree, checkpoint
+from torch.utils._device import DeviceContext as DeviceContext
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
+
+
+def _part(owner: Any, name: str) -> Any:
+    """A private function of PyTorch; where it is gone, a function that raises RuntimeError when it is called."""
+
+    def gone(*args: Any) -> Any:
+        raise RuntimeError(f"fastgan needs {owner.__name__}.{name}, which PyTorch {torch.__version__} does not have")
+
+    return getattr(owner, name, gone)
+
+
+# --- autograd ---------------------------------------------------------------------------------------------------------
+
+current_backward_pass: Callable[[], int] = _part(torch._C, "_current_graph_task_id")
+"""The number of the backward pass that is running; -1 outside of one."""
+
+current_backward_node: Callable[[], Any] = _part(torch._C, "_current_autograd_node")
+"""The node of autograd's graph whose backward is running; None outside of one."""
+
+top_saved_tensors_hooks: Callable[[bool], Any] = _part(torch._C._autograd, "_top_saved_tensors_default_hooks")
+"""(pack, unpack) of the innermost `saved_tensors_hooks`, or None. Called with False: not while tracing."""
+
+push_saved_tensors_hooks: Callable[..., None] = _part(torch._C._autograd, "_push_saved_tensors_default_hooks")
+pop_saved_tensors_hooks: Callable[[], None] = _part(torch._C._autograd, "_pop_saved_tensors_default_hooks")
+
+CheckpointFrame: type | None = getattr(checkpoint, "_CheckpointFrame", None)
+"""One run of `torch.utils.checkpoint` without re-entry; None where PyTorch has no such class."""
+
+_keeps_graph: Callable[[], bool] | None = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+
+
+def backward_keeps_graph() -> bool:
+    """Whether the running backward pass has retain_graph=True; True where PyTorch cannot say."""
+    return _keeps_graph is None or _keeps_graph()
+
+
+def in_forward_mode() -> bool:
+    """Whether a level of forward-mode differentiation is open."""
+    return forward_ad._current_level >= 0
+
+
+# --- what sees the calls of torch's functions -------------------------------------------------------------------------
+
+dispatch_mode_count: Callable[[], int] = _part(torch._C, "_len_torch_dispatch_stack")
+"""The number of active dispatch modes."""
+
+dispatch_modes: Callable[[], list[Any]] = _part(_python_dispatch, "_get_current_dispatch_mode_stack")
+"""The active dispatch modes, the innermost last."""
+
+innermost_dispatch_mode: Callable[[], Any] = _part(_python_dispatch, "_get_current_dispatch_mode")
+function_modes: Callable[[], list[Any]] = _part(torch.overrides, "_get_current_function_mode_stack")
+functorch_is_active: Callable[[], bool] = _part(torch._C, "_are_functorch_transforms_active")
+"""Whether a transform of torch.func is running."""
+
+is_functorch_wrapped: Callable[[torch.Tensor], bool] = _part(torch._C._functorch, "is_functorch_wrapped_tensor")
+no_torch_function: Any = _part(torch._C, "_disabled_torch_function_impl")
+"""The `__torch_function__` of a subclass of Tensor that is an ordinary tensor for every function."""
+
+# --- modules ----------------------------------------------------------------------------------------------------------
+
+module_call_code: CodeType = nn.Module._call_impl.__code__
+"""The code of the call of every module, by which its frame on the stack is known; `self` is the module."""
+
+AnyConvolution = nn.modules.conv._ConvNd
+"""The base of nn.Conv1d, nn.ConvTranspose1d and all the others."""
+
+TorchSpectralNorm = _SpectralNorm
+"""The parametrization that `torch.nn.utils.parametrizations.spectral_norm` registers."""
+
+# (layer, input, weight, bias) -> output: what the layers' forward calls, and subclasses replace.
+conv1d_forward: Callable[..., torch.Tensor] = nn.Conv1d._conv_forward
+conv2d_forward: Callable[..., torch.Tensor] = nn.Conv2d._conv_forward
+conv3d_forward: Callable[..., torch.Tensor] = nn.Conv3d._conv_forward
+
+_HOOKS_OF_EVERY_MODULE = (
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)
+
+
+def has_hooks_on_every_module() -> bool:
+    """Whether a hook is registered that is called for all modules (`register_module_forward_hook` and the like)."""
+    return any(getattr(_modules, hooks) for hooks in _HOOKS_OF_EVERY_MODULE)
+
+
+def call_is_forward(module: nn.Module) -> bool:
+    """Whether calling the module is no more than calling its class's forward: no hook, no forward of the instance."""
+    return not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or module._compiled_call_impl is not None
+        or "forward" in module.__dict__
+        or "_conv_forward" in module.__dict__
+    )
+
+
+# --- containers, and operations on lists of tensors -------------------------------------------------------------------
+
+tree_flatten: Callable[..., Any] = _pytree.tree_flatten
+tree_unflatten: Callable[..., Any] = _pytree.tree_unflatten
+tree_leaves: Callable[..., list[Any]] = _pytree.tree_leaves
+
+foreach_add: Callable[..., Any] = _part(torch, "_foreach_add")
+foreach_clamp_max_: Callable[..., None] = _part(torch, "_foreach_clamp_max_")
+foreach_clamp_min_: Callable[..., None] = _part(torch, "_foreach_clamp_min_")
+foreach_copy_: Callable[..., None] = _part(torch, "_foreach_copy_")
+foreach_lerp: Callable[..., Any] = _part(torch, "_foreach_lerp")
+foreach_mul: Callable[..., Any] = _part(torch, "_foreach_mul")
+
+# --- torch.compile ----------------------------------------------------------------------------------------------------
+
+
+def compiler_backends() -> list[str]:
+    """The names of torch.compile's backends."""
+    from torch._dynamo import list_backends
+
+    return list_backends()
+
+
+def compiler_backend(name: str) -> Callable[..., Any] | None:
+    """torch.compile's backend of this name; None if there is none."""
+    from torch._dynamo.backends.registry import lookup_backend
+    from torch._dynamo.exc import InvalidBackend
+
+    try:
+        return lookup_backend(name)
+    except InvalidBackend:
+        return None
+
+
+def compile_graph(backend: str, graph: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+    """A graph compiled by a backend of torch.compile, as the backend is called by it, without TorchDynamo."""
+    from torch._dynamo.backends.registry import lookup_backend
+
+    return lookup_backend(backend)(graph, inputs)
+
+
+def compiler_settings() -> Any:
+    """TorchDynamo's settings, with `patch({name: value})` as a context manager."""
+    import torch._dynamo
+
+    return torch._dynamo.config
+
+
+def compiler_errors() -> Any:
+    """The module of TorchDynamo's exceptions."""
+    from torch._dynamo import exc
+
+    return exc
+
+
+def graph_of(function: Callable[..., Any]) -> Callable[..., torch.fx.GraphModule]:
+    """A tracer of `function`: called with tensors, it returns the graph for fake tensors of their shapes."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    return make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)

@@ -1,0 +1,154 @@
+"""`critic_loss` and `gradient_penalty`: the whole critic's side of a step in one call."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan.affine import NotAffineError
+from fastgan.nn import statistics_of
+from fastgan.penalties import double_backward, one_pass
+from fastgan.penalties.checks import arguments, check_method, check_samples
+from fastgan.penalties.choice import one_pass_or_double_backward
+from fastgan.penalties.compiled import recorded_by
+from fastgan.penalties.objective import Objective, objective_of
+from fastgan.penalties.packs import of_packs
+from fastgan.penalties.penalty import R1, Penalty
+from fastgan.penalties.result import CriticLoss, loss_with_parts, named, sum_of_terms
+from fastgan.penalties.step import CriticStep, by_double_backward, by_one_pass, by_witness
+from fastgan.penalties.witness import Witness
+from fastgan.penalties.wrappers import run_in_forward_of
+
+
+def critic_loss(
+    critic: Callable[..., Tensor],
+    real: Tensor,  # [B, ...]
+    fake: Tensor,  # [B', ...]
+    *,
+    loss: Objective = "nonsaturating",
+    penalties: Sequence[Penalty] = (R1(10.0),),
+    labels: Any = None,
+    fake_labels: Any = None,
+    method: str = "auto",
+    compile: bool | str = False,
+) -> CriticLoss:
+    """The critic's objective with its gradient penalties; `.backward()` deposits the exact gradient.
+
+        loss(D(real), D(fake)) + sum over penalties of mean_i rho(||grad_x D(x_i)||)
+
+    The critic is called as critic(real), critic(fake) and then once for each further set of points (interpolates), in
+    this order; a `fastgan.nn.PackedCritic` is called on packs, and a penalty is of the gradient of a whole pack. Split
+    batch norms see each batch as `fastgan.nn.statistics_of` says. If the critic is piecewise affine in x sample by
+    sample (`fastgan.explain` says), four passes give the gradient of everything: the price of an ordinary step and a
+    third. If not, it is differentiated twice, exactly as well.
+
+    The gradient goes to the parameters, to whatever else weights were made of, and to what the loss depends
+    on besides the outputs; never to `real` or `fake`.
+
+    Args:
+        critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel.
+        real, fake: samples, of any dtype the critic takes.
+        loss: a name as `fastgan.losses.parse` reads it, a `Loss`, or a function (real_logits, fake_logits) -> scalar.
+            One of several numbers per sample (features, class logits) has the penalties of its witness function's
+            gradient (`Loss.witness`), by double backward. `began` has a state: give the object, not the name.
+        penalties: any of `fastgan.penalties`, e.g. (R1(10.0), R2(10.0)) or (WGANGP(10.0),); () for none, as a loss of
+            several numbers without a witness needs.
+        labels: passed on as critic(x, labels) if given; a tuple is passed on as further arguments. None for packs:
+            every sample has a class, and a pack has none.
+        fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
+        method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
+            the first that can. It runs the critic once more when it first meets a kind of batch, to find out, and puts
+            back what that changes.
+        compile: run the passes of one_pass through torch.compile, with inductor or the backend named. The first call
+            of a kind takes its time; whatever the critic's code depends on is guarded, so that a change compiles anew.
+            Its code must have no graph breaks. Double backward is not compiled, which torch.compile refuses.
+
+    Returns:
+        A scalar tensor with its parts as attributes, for logging: see `CriticLoss`.
+
+    Raises:
+        NotAffineError: method is `one_pass` and the critic does not qualify; says which operation of which module.
+        ValueError, TypeError: an argument is not what is described here, or the critic returns more than one tensor.
+    """
+    penalised = named(penalties)
+    objective, witness = objective_of("critic_loss", loss, penalised)
+    check_samples("critic_loss", real=real, fake=fake)
+    check_method("critic_loss", method)
+    rest = arguments(labels)
+    fake_rest = rest if fake_labels is None else arguments(fake_labels)
+    critic, network, (real, fake) = of_packs("critic_loss", critic, [*rest, *fake_rest], real, fake)
+
+    step = CriticStep(network, objective, penalised, real, fake, rest, fake_rest)
+
+    def body(*_: Any) -> CriticLoss:
+        if witness is not None and penalised:
+            return _by_witness(step, witness, method)
+        return one_pass_or_double_backward(
+            "critic_loss",
+            method,
+            network,
+            step.penalised_calls(),
+            lambda: by_one_pass(step, compile),
+            lambda: by_double_backward(step),
+        )
+
+    result = run_in_forward_of(critic, body, real, fake)
+    side = result._generator_side
+    if side is not None:
+        side.objective = loss
+    return result
+
+
+def _by_witness(step: CriticStep, witness: Witness, method: str) -> CriticLoss:
+    reason = "the loss is of several numbers per sample, and its penalties are of a function of them"
+    if method == "one_pass":
+        raise NotAffineError(f"one_pass cannot differentiate these penalties: {reason}")
+    result = by_witness(step, witness)
+    result.method, result.reason = "double_backward", reason if method == "auto" else None
+    return result
+
+
+def gradient_penalty(
+    critic: Callable[..., Tensor],
+    x: Tensor,  # [B, ...]
+    penalty: Penalty,
+    *,
+    labels: Any = None,
+    method: str = "auto",
+    compile: bool | str = False,
+) -> CriticLoss:
+    """A gradient penalty alone, at the points x: mean_i rho(||grad_x D(x_i)||).
+
+    For a training loop that has its own loss, or a lazy penalty every few steps. WGAN-GP's interpolates are
+    `fastgan.ops.interpolate(real, fake, seed)`. With R2, x are samples to split batch norms.
+
+    Args, errors: as for `critic_loss`.
+
+    Returns:
+        A scalar with the attributes of `CriticLoss`; its `loss` is zero and `fake_logits` None.
+    """
+    check_samples("gradient_penalty", x=x)
+    check_method("gradient_penalty", method)
+    rest = arguments(labels)
+    penalised = named([penalty])
+    critic, network, (x,) = of_packs("gradient_penalty", critic, rest, x)
+
+    def one() -> CriticLoss:
+        with statistics_of(penalty.at, network):
+            evaluation = one_pass.Evaluation(network, x, rest, penalised, recorded_by(compile))
+        evaluation.differentiate(None)
+        (value,) = evaluation.values.values()
+        total = one_pass.deposit(value, [evaluation])
+        logits = evaluation.recorded.logits
+        return loss_with_parts(total, torch.zeros_like(value), evaluation.values, evaluation.norms, logits, None)
+
+    def double() -> CriticLoss:
+        with statistics_of(penalty.at, network):
+            output, g, _ = double_backward.gradient(network, x, rest)
+        return sum_of_terms(None, output, None, {name: (p, g) for name, p in penalised.items()})
+
+    def body(*_: Any) -> CriticLoss:
+        return one_pass_or_double_backward("gradient_penalty", method, network, [(x, *rest)], one, double)
+
+    return run_in_forward_of(critic, body, x)
