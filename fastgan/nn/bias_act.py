@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from fastgan.ops._common.checks import check_count
 from fastgan.ops.bias_act import bias_act, resolved
-from fastgan.ops.checks import check_count
 
 
 class BiasAct(nn.Module):

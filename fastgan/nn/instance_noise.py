@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from fastgan.ops.checks import check_count, check_floating
+from fastgan.ops._common.checks import check_count, check_floating
 
 
 class InstanceNoise(nn.Module):

@@ -8,7 +8,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 
 from fastgan.nn.all_or_nothing import all_or_nothing
 from fastgan.nn.spectral_norm_ahead import Operands, normalised
-from fastgan.ops.checks import check_count, check_number
+from fastgan.ops._common.checks import check_count, check_number
 
 
 class SpectralNorm(_SpectralNorm):

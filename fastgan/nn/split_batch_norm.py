@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fastgan.ops.checks import check_count, check_number, check_shape
+from fastgan.ops._common.checks import check_count, check_number, check_shape
 
 
 class SplitBatchNorm2d(nn.Module):

@@ -2,7 +2,7 @@
 
 The four steps between two convolutions of a GAN are memory-bound: eager PyTorch reads and writes the tensor once for
 each. The derivatives are kernels too, to the second order; the third is composed of torch operations. One tensor of the
-size of the activations is saved at most (fastgan/ops/activations.py says which).
+size of the activations is saved at most (fastgan/ops/_common/activations.py says which).
 """
 
 import math
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from fastgan import backends
 from fastgan.ops import bias_act_backends as kernels
-from fastgan.ops.activations import ACTIVATIONS
-from fastgan.ops.checks import check_floating
-from fastgan.ops.layout import along
-from fastgan.ops.partial_gradients import partial_gradients
+from fastgan.ops._common.activations import ACTIVATIONS
+from fastgan.ops._common.checks import check_floating
+from fastgan.ops._common.layout import along
+from fastgan.ops._common.partial_gradients import partial_gradients
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
-from fastgan.ops.activations import ACTIVATIONS
-from fastgan.ops.layout import filled, like, outer_channels_inner
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.activations import ACTIVATIONS
+from fastgan.ops._common.layout import filled, like, outer_channels_inner
+from fastgan.ops._common.precision import compute_dtype
 
 _ARGUMENTS = "int dim, str act, float alpha, float gain, float? clamp, str backend"
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.ops import minimal_filtering
-from fastgan.ops.layout import suggests_channels_last
+from fastgan.ops._common.layout import suggests_channels_last
 
 MOST_AT_ONCE = 1 << 16
 """Weights up to which their gradient is the sum of one for each sample; of more, those would be a large tensor."""

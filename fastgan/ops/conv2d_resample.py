@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.ops.checks import check_count, check_floating
+from fastgan.ops._common.autocast import autocasts
+from fastgan.ops._common.checks import check_count, check_floating
 from fastgan.ops.convolution import conv2d, conv_transpose2d
-from fastgan.ops.convolution_passes import autocasts
 from fastgan.ops.resample_filter import Padding, check_filter, downsampling_padding, parse_padding, upsampling_padding
 from fastgan.ops.upfirdn2d import upfirdn2d
 

@@ -14,7 +14,7 @@ from fastgan import allocation
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
 from fastgan.ops import minimal_filtering
-from fastgan.ops.layout import dense, empty_images, suggests_channels_last
+from fastgan.ops._common.layout import dense, empty_images, suggests_channels_last
 from fastgan.ops.minimal_filtering import Pair
 
 

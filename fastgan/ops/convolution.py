@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fastgan.ops import convolution_passes as passes
-from fastgan.ops.convolution_passes import Config, autocasts
-from fastgan.ops.wanted import differentiated, eager, wanted
+from fastgan.ops._common.autocast import autocasts
+from fastgan.ops._common.wanted import differentiated, eager, wanted
+from fastgan.ops.convolution_passes import Config
 
 Sizes = int | Sequence[int]  # one number for all dimensions, or one for each
 

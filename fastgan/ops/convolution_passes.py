@@ -8,7 +8,8 @@ from torch import Tensor
 from fastgan.ops import conv1x1_backends as conv1x1
 from fastgan.ops import conv3x3_backends as conv3x3
 from fastgan.ops import conv_stride2_backends as conv_stride2
-from fastgan.ops.layout import suggests_channels_last
+from fastgan.ops._common.autocast import autocasts
+from fastgan.ops._common.layout import suggests_channels_last
 
 
 class Config(NamedTuple):
@@ -113,8 +114,3 @@ def _minimal_weight_grad(dy: Tensor, x: Tensor, w: Tensor, config: Config) -> Te
         return conv3x3.conv3x3_weight_grad(x, dy, config.padding)
     wide, narrow = (dy, x) if config.transposed else (x, dy)
     return conv_stride2.conv_stride2_weight_grad(wide, narrow, config.padding[0], w.shape[-1])
-
-
-def autocasts(device: str) -> bool:
-    """Whether torch.autocast is on for this type of device."""
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fastgan import backends
 from fastgan.ops import frozen_bias_act_backends as kernels
+from fastgan.ops._common.layout import by_sample, memory_order
 from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.frozen_bias_act_checks import check, check_frozen, refuse_autograd
 from fastgan.ops.frozen_bias_act_reference import (
@@ -22,7 +23,6 @@ from fastgan.ops.frozen_bias_act_reference import (
     frozen_bias_act_reference,
     slope_and_gain,
 )
-from fastgan.ops.layout import by_sample, memory_order
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
+from fastgan.ops._common.activations import ACTIVATIONS
+from fastgan.ops._common.layout import by_sample, outer_channels_inner, sizes_in
 from fastgan.ops.activation_mask import bytes_of_mask, in_order
-from fastgan.ops.activations import ACTIVATIONS
-from fastgan.ops.layout import by_sample, outer_channels_inner, sizes_in
 
 _FORWARD = "Tensor? b, int dim, str act, float alpha, float gain, float? clamp, str backend"
 

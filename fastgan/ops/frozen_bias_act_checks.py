@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan.ops._common.checks import check_floating
 from fastgan.ops.activation_mask import ActivationMask, bytes_of_mask
-from fastgan.ops.checks import check_floating
 
 FREEZABLE = ("linear", "relu", "lrelu")
 """The activations whose slope one bit tells."""

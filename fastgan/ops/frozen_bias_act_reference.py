@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
+from fastgan.ops._common.activations import ACTIVATIONS
+from fastgan.ops._common.layout import along, by_sample, memory_order
 from fastgan.ops.activation_mask import ActivationMask, pack, planes
-from fastgan.ops.activations import ACTIVATIONS
 from fastgan.ops.bias_act import bias_act_reference
 from fastgan.ops.frozen_bias_act_backends import compute_dtype
-from fastgan.ops.layout import along, by_sample, memory_order
 
 
 def bias_act_with_mask_reference(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastgan import allocation, backends
 from fastgan.ops import frozen_bias_act_backends as kernels
+from fastgan.ops._common.layout import by_sample, like, memory_order, sizes_in
 from fastgan.ops.activation_mask import ActivationMask, from_memory
 from fastgan.ops.frozen_bias_act import (
     SPEC,
@@ -18,7 +19,6 @@ from fastgan.ops.frozen_bias_act import (
     frozen_bias_act_grad,
 )
 from fastgan.ops.frozen_bias_act_reference import slope_and_gain
-from fastgan.ops.layout import by_sample, like, memory_order, sizes_in
 
 
 class FrozenPasses:

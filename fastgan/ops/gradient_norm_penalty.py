@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fastgan import backends
 from fastgan.ops import gradient_norm_penalty_backends as kernels
-from fastgan.ops.checks import check_floating
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.checks import check_floating
+from fastgan.ops._common.precision import compute_dtype
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 

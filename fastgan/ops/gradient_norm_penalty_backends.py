@@ -12,8 +12,8 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
-from fastgan.ops.layout import dense, like
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.layout import dense, like
+from fastgan.ops._common.precision import compute_dtype
 
 _PENALTY = "float weight, float? target, bool one_sided"
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
-from fastgan.ops import philox
-from fastgan.ops.checks import check_floating
-from fastgan.ops.layout import dense, like
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common import philox
+from fastgan.ops._common.checks import check_floating
+from fastgan.ops._common.layout import dense, like
+from fastgan.ops._common.precision import compute_dtype
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 

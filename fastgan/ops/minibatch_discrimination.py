@@ -14,8 +14,8 @@ from torch import Tensor
 from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import CPU, DTYPE_CODES, address, extension
-from fastgan.ops.checks import check_floating
-from fastgan.ops.partial_gradients import higher_derivatives
+from fastgan.ops._common.checks import check_floating
+from fastgan.ops._common.partial_gradients import higher_derivatives
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
 
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import CPU, DTYPE_CODES, address, extension
-from fastgan.ops.checks import check_floating
-from fastgan.ops.layout import dense, empty_image
-from fastgan.ops.partial_gradients import higher_derivatives
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.checks import check_floating
+from fastgan.ops._common.layout import dense, empty_image
+from fastgan.ops._common.partial_gradients import higher_derivatives
+from fastgan.ops._common.precision import compute_dtype
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
 
 EPSILON = 1e-8  # under the root, as in the paper's code: the csrc files have the same

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastgan import backends, native
-from fastgan.ops.checks import check_floating
+from fastgan.ops._common.checks import check_floating
 from fastgan.registry import Sample
 
 Pair = tuple[int, int]  # (height, width)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import check_floating
+from fastgan.ops._common.checks import check_floating
 
 Padding = int | Sequence[int]
 """All four sides, (x, y) or (x0, x1, y0, y1): left, right, top, bottom, in pixels of the upsampled image."""

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from fastgan import backends
 from fastgan.ops import scaled_bias_act_backends as kernels
-from fastgan.ops.activations import ACTIVATIONS
+from fastgan.ops._common.activations import ACTIVATIONS
+from fastgan.ops._common.checks import check_floating
+from fastgan.ops._common.partial_gradients import partial_gradients
 from fastgan.ops.bias_act import bias_act_on, bias_act_reference, resolved
-from fastgan.ops.checks import check_floating
-from fastgan.ops.partial_gradients import partial_gradients
 from fastgan.ops.scaled_with_noise import noise_gradient_of, scaled_with_noise, total_like
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 

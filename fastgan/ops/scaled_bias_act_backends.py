@@ -12,9 +12,9 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
-from fastgan.ops.activations import ACTIVATIONS
-from fastgan.ops.layout import dense, like
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.activations import ACTIVATIONS
+from fastgan.ops._common.layout import dense, like
+from fastgan.ops._common.precision import compute_dtype
 
 _TENSORS = "Tensor x, Tensor scale, Tensor? noise, Tensor? strength, Tensor? b"
 _ARGUMENTS = f"{_TENSORS}, str act, float alpha, float gain, float? clamp, str backend"

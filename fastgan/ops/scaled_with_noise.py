@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops import scaled_bias_act_backends as kernels
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.precision import compute_dtype
 
 
 def scaled_with_noise(

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 from torch import Tensor
 
-from fastgan.ops.checks import check_floating
+from fastgan.ops._common.checks import check_floating
 
 
 def checked_dims(

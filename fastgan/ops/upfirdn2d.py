@@ -15,9 +15,9 @@ from torch import Tensor
 from fastgan import allocation, backends
 from fastgan.library import define
 from fastgan.native import CPU, DTYPE_CODES, address, extension
-from fastgan.ops.checks import check_floating
-from fastgan.ops.layout import dense, empty_image
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.checks import check_floating
+from fastgan.ops._common.layout import dense, empty_image
+from fastgan.ops._common.precision import compute_dtype
 from fastgan.ops.resample_filter import (
     Padding,
     Pair,

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fastgan.ops.checks import check_number
+from fastgan.ops._common.checks import check_number
 
 
 @torch.no_grad()

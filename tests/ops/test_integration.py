@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_map_only
 
 from fastgan import BackendError, backend, backends
 from fastgan.native import fills_its_memory
-from fastgan.ops.layout import memory_order
+from fastgan.ops._common.layout import memory_order
 from tests.ops.cases import INTERPRETING, compiled_cases, derivatives, draw_weights, leaves, one_of_each_kind
 
 pytestmark = pytest.mark.usefixtures("other_default_dtype")
