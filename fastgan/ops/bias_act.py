@@ -69,7 +69,7 @@ def bias_act(
         fastgan.BackendError: a backend was forced that cannot take these arguments.
     """
     _check(x, b, dim, act, alpha, clamp)
-    backend = backends.select(SPEC, x)
+    backend = backends.select("bias_act", x)
     if backend == "reference":
         return bias_act_reference(x, b, dim, act, alpha, gain, clamp)
     return bias_act_on(backend, x, b, dim, act, alpha, gain, clamp)

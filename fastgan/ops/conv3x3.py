@@ -49,7 +49,7 @@ def conv3x3(
     if padding not in (0, 1, 2):
         raise ValueError(f"conv3x3: padding is {padding!r}, expected 0, 1 or 2")
     check_size("conv3x3", x, padding, output_size(x, (padding, padding)))
-    if backends.select(SPEC, x) == "reference" or not fits(x, weight, bias, (padding, padding)):
+    if backends.select("conv3x3", x) == "reference" or not fits(x, weight, bias, (padding, padding)):
         return convolution(x, weight, bias, padding=padding)
     return minimal_convolution(x, weight, bias, stride=1, padding=(padding, padding))
 

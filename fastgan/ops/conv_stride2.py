@@ -50,7 +50,7 @@ def conv_stride2(
     if not isinstance(padding, int) or padding < 0:
         raise ValueError(f"conv_stride2: padding is {padding!r}, expected an integer of at least 0")
     check_size("conv_stride2", x, padding, output_size(x, weight, padding))
-    if backends.select(SPEC, x) == "reference" or not fits(x, weight, bias, (padding, padding)):
+    if backends.select("conv_stride2", x) == "reference" or not fits(x, weight, bias, (padding, padding)):
         return convolution(x, weight, bias, stride=2, padding=padding)
     return minimal_convolution(x, weight, bias, stride=2, padding=(padding, padding))
 

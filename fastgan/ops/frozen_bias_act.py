@@ -74,7 +74,7 @@ def bias_act_with_mask(
     """
     name = "bias_act_with_mask"
     arguments = _check_forward(name, x, b, dim, act, alpha, gain, clamp)
-    backend = backends.select(SPEC, x)
+    backend = backends.select("frozen_bias_act", x)
     if backend == "reference":
         return bias_act_with_mask_reference(x, b, dim, act, alpha, gain, clamp)
     y, bits = kernels.bias_act_with_mask(x, b, *arguments, backend)
@@ -96,7 +96,7 @@ def bias_act_with_mask_(
     copy, whose memory order is the mask's.
     """
     arguments = _check_forward("bias_act_with_mask_", x, b, dim, act, alpha, gain, clamp)
-    backend = backends.select(SPEC, x)
+    backend = backends.select("frozen_bias_act", x)
     if backend == "reference":
         y, mask = bias_act_with_mask_reference(x, b, dim, act, alpha, gain, clamp)
         x.copy_(y)
@@ -160,7 +160,7 @@ def frozen_bias_act(
     check_frozen(name, "u", u, s, mask)
     if mask.clamped != (clamp is not None):
         raise ValueError(f"{name}: clamp is {clamp}, but the mask was made {'with' if mask.clamped else 'without'} one")
-    backend = backends.select(SPEC, u)
+    backend = backends.select("frozen_bias_act", u)
     if backend == "reference":
         return frozen_bias_act_reference(u, b, s, mask, dim, act, alpha, gain, clamp)
     bound = None if clamp is None else float(clamp)
@@ -190,7 +190,7 @@ def frozen_bias_act_(
     check(name, "u", u, b, dim, act, alpha, clamp)
     check_frozen(name, "u", u, s, mask)
     refuse_autograd(name, u=u, b=b)
-    backend = backends.select(SPEC, u)
+    backend = backends.select("frozen_bias_act", u)
     if backend == "reference" or not u.permute(mask.order).is_contiguous():
         with torch.no_grad():
             return frozen_bias_act(u, b, s, mask, dim, act, alpha, gain, clamp)
@@ -229,7 +229,7 @@ def frozen_bias_act_grad(
     check(name, "dy", dy, None, dim, act, alpha, None)
     check_frozen(name, "dy", dy, s, mask)
     refuse_autograd(name, dy=dy)
-    backend, dim = backends.select(SPEC, dy), dim % dy.ndim
+    backend, dim = backends.select("frozen_bias_act", dy), dim % dy.ndim
     slope, gain = slope_and_gain(act, alpha, gain)
     if backend == "reference":
         return frozen_bias_act_grad_reference(dy, mask, s, dim, slope, gain, bias_grad)

@@ -12,7 +12,6 @@ from fastgan.ops import frozen_bias_act_backends as kernels
 from fastgan.ops._common.layout import by_sample, like, memory_order, sizes_in
 from fastgan.ops.activation_mask import ActivationMask, from_memory
 from fastgan.ops.frozen_bias_act import (
-    SPEC,
     bias_act_with_mask,
     bias_act_with_mask_,
     frozen_bias_act,
@@ -37,7 +36,7 @@ class FrozenPasses:
     ) -> None:  # fmt: skip
         self.given = (dim, act, alpha, gain)
         self.clamp, self.clamped = clamp, clamp is not None
-        self.backend = backends.select(SPEC, x)
+        self.backend = backends.select("frozen_bias_act", x)
         self.y: Tensor | None
         """The activation's result, until `take_result` gives it away."""
         if self.backend == "reference":

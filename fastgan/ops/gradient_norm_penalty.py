@@ -60,7 +60,7 @@ def gradient_norm_penalty(
         fastgan.BackendError: a backend was forced that cannot take g.
     """
     penalty = _check("gradient_norm_penalty", g, weight, target, one_sided)
-    backend = backends.select(SPEC, g)
+    backend = backends.select("gradient_norm_penalty", g)
     if backend == "reference":
         return gradient_norm_penalty_reference(g, *penalty)
     return _GradientNormPenalty.apply(g, penalty, backend)
@@ -104,7 +104,7 @@ def penalised_input(
     """
     penalty = _check("penalised_input", g, weight, target, one_sided)
     _check_input(g, x, s)
-    backend = backends.select(SPEC, g)
+    backend = backends.select("gradient_norm_penalty", g)
     if backend == "reference":
         return penalised_input_reference(g, x, s, *penalty, scale, grad_scale)
     return kernels.penalised_input(g, x, s, *penalty, float(scale), float(grad_scale), backend)

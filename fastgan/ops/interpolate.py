@@ -53,7 +53,7 @@ def interpolate(
     """
     _check(x, y)
     word = _seed_tensor("interpolate", seed, x.device)
-    backend = backends.select(SPEC, x)
+    backend = backends.select("interpolate", x)
     if backend == "reference":
         return interpolate_reference(x, y, word)
     return _Interpolate.apply(x, y, word, backend)

@@ -43,7 +43,7 @@ def minibatch_discrimination(m: Tensor) -> Tensor:  # [B, K, C] -> [B, K]
     check_floating("minibatch_discrimination", "m", m)
     if m.ndim != 3:
         raise ValueError(f"minibatch_discrimination: m has shape {list(m.shape)}, expected [batch, kernels, dims]")
-    backend = backends.select(SPEC, m)
+    backend = backends.select("minibatch_discrimination", m)
     if backend == "reference":
         return minibatch_discrimination_reference(m)
     return _MinibatchDiscrimination.apply(m, backend)

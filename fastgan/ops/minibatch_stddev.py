@@ -56,7 +56,7 @@ def minibatch_stddev(
         fastgan.BackendError: a backend was forced that cannot take x.
     """
     _check(x, group_size, num_channels)
-    backend = backends.select(SPEC, x)
+    backend = backends.select("minibatch_stddev", x)
     if backend == "reference":
         return minibatch_stddev_reference(x, group_size, num_channels)
     return _MinibatchStdDev.apply(x, group_size, num_channels, backend)

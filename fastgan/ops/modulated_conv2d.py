@@ -127,7 +127,7 @@ def _layer(
     _check_noise(op, noise, (x.shape[0], *size))
     defaults = resolved(op, act, alpha, gain, clamp)
     # On the CPU the convolution is PyTorch's; this raises where a forced backend cannot run what there is of ours.
-    backends.select(SPEC, x)
+    backends.select("modulated_conv2d", x)
     # The fused kernel has not been measured (docs/gpu-todo.md): until then it runs where it is asked for.
     one_kernel = backends.wanted() == fused.BACKEND
     if one_kernel:

@@ -71,7 +71,7 @@ def scaled_bias_act(
     """
     noise = check(x, scale, noise, strength, b)
     alpha, gain = resolved("scaled_bias_act", act, alpha, gain, clamp)
-    config = Config(act, alpha, gain, None if clamp is None else float(clamp), backends.select(SPEC, x))
+    config = Config(act, alpha, gain, None if clamp is None else float(clamp), backends.select("scaled_bias_act", x))
     if config.backend == "reference":
         return _composed(x, scale, noise, strength, b, config)
     return _ScaledBiasAct.apply(x, scale, noise, strength, b, config)

@@ -92,7 +92,7 @@ def estimates(
     """
     rows = checked_dims("spectral_norm", weights, u, v, n_power_iterations, eps, dims)
     settings = Settings(n_power_iterations, float(eps), v_first)
-    return estimate(SPEC, weights, list(zip(u, v, strict=True)), rows, settings) if weights else []
+    return estimate(weights, list(zip(u, v, strict=True)), rows, settings) if weights else []
 
 
 def _apply(
@@ -103,7 +103,7 @@ def _apply(
     if not weights:
         return [], torch.empty(0, dtype=torch.float32)
     settings = Settings(iterations, float(eps), v_first, scale)
-    found = estimate(SPEC, weights, list(zip(u, v, strict=True)), rows, settings)
+    found = estimate(weights, list(zip(u, v, strict=True)), rows, settings)
     if iterations:
         with torch.no_grad():
             torch._foreach_copy_([*u, *v], [*(each.u for each in found), *(each.v for each in found)])

@@ -14,7 +14,6 @@ from torch.autograd import forward_ad
 from fastgan import backends
 from fastgan.ops import spectral_norm_backends as kernels
 from fastgan.ops.spectral_norm_reference import grad2_reference, power_iteration, sigma_of
-from fastgan.registry import OpSpec
 
 
 class Settings(NamedTuple):
@@ -46,12 +45,12 @@ class Estimate(NamedTuple):
 
 @torch.no_grad()
 def estimate(
-    spec: OpSpec, weights: Sequence[Tensor], vectors: Sequence[tuple[Tensor, Tensor]], dims: Sequence[int],
+    weights: Sequence[Tensor], vectors: Sequence[tuple[Tensor, Tensor]], dims: Sequence[int],
     settings: Settings,
 ) -> list[Estimate]:  # fmt: skip
     """u, v, sigma and the normalised form of each weight, from one call; the given vectors stay as they are."""
     plain = backends.wanted() == "auto" and transformed()
-    backend = "reference" if plain else backends.select(spec, weights[0])
+    backend = "reference" if plain else backends.select("spectral_norm", weights[0])
     iterations, eps, v_first, scale = settings
     if backend == "reference":
         found = []

@@ -116,7 +116,7 @@ def _resampled(
             f"{op}: padding is {padding!r}, expected at least the filter's size, {list(filter_size(f)[::-1])}, to "
             f"be left of an image of {list(x.shape[2:])} pixels upsampled by {up}"
         )
-    backend = backends.select(SPEC, x)
+    backend = backends.select("upfirdn2d", x)
     if backend == "reference":
         return upfirdn2d_reference(x, f, up, down, sides, flip_filter, gain)
     config = Config(up, down, (sides[0], sides[2]), bool(flip_filter), float(gain), backend)
