@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from fastgan.ops._common.activations import resolved
 from fastgan.ops._common.checks import check_count
-from fastgan.ops.bias_act import bias_act, resolved
+from fastgan.ops.bias_act import bias_act
 
 
 class BiasAct(nn.Module):

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastgan.nn.exact_filter import ExactFilter
-from fastgan.ops._common.activations import ACTIVATIONS
+from fastgan.ops._common.activations import ACTIVATIONS, resolved
 from fastgan.ops._common.checks import check_count, check_floating, check_shape
-from fastgan.ops.bias_act import bias_act, resolved
+from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.resample_filter import filter_of
 

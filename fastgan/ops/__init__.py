@@ -1,5 +1,7 @@
 """Differentiable functions over the compiled kernels, one file per op."""
 
+from importlib import import_module
+
 from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d_resample import conv2d_resample
@@ -50,3 +52,6 @@ __all__ = [
     "upfirdn2d",
     "upsample2d",
 ]
+
+for _op in ("bias_act",):
+    import_module(f"fastgan.ops.{_op}.spec")  # fills fastgan.registry.OPS

@@ -8,7 +8,7 @@ from torch import Tensor
 from fastgan.ops._common.activations import ACTIVATIONS
 from fastgan.ops._common.layout import along, by_sample, memory_order
 from fastgan.ops.activation_mask import ActivationMask, pack, planes
-from fastgan.ops.bias_act import bias_act_reference
+from fastgan.ops.bias_act.reference import bias_act_reference
 from fastgan.ops.frozen_bias_act_backends import compute_dtype
 
 

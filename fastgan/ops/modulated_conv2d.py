@@ -19,11 +19,10 @@ from torch import Tensor
 
 from fastgan import backends
 from fastgan.ops import modulated_conv2d_fused as fused
-from fastgan.ops._common.activations import ACTIVATIONS
+from fastgan.ops._common.activations import ACTIVATIONS, resolved
 from fastgan.ops._common.autocast import autocasts
 from fastgan.ops._common.checks import check_floating
 from fastgan.ops._common.precision import compute_dtype
-from fastgan.ops.bias_act import resolved
 from fastgan.ops.conv2d_resample import resampled, result_size
 from fastgan.ops.resample_filter import Padding, check_filter, setup_filter
 from fastgan.ops.scaled_bias_act import scaled_bias_act

@@ -14,7 +14,7 @@ from fastgan.affine.errors import NotAffineError
 from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 from fastgan.ops._common.activations import ACTIVATIONS
 from fastgan.ops._common.layout import along
-from fastgan.ops.bias_act import _BiasAct
+from fastgan.ops.bias_act.autograd import _BiasAct
 from fastgan.ops.frozen_passes import FrozenPasses
 
 aten = torch.ops.aten

@@ -8,6 +8,7 @@ gives the slope h = f'(z) and its derivative h' with respect to s, both written 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -79,3 +80,36 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 """Name -> activation. All are twice differentiable almost everywhere; relu and lrelu are piecewise linear. What they
 are at kinks: docs/kinks.md."""
+
+
+class Activated(NamedTuple):
+    """An activation with its parameter, the scale after it and the bound of the absolute value; None for no bound."""
+
+    act: str
+    alpha: float
+    gain: float
+    clamp: float | None
+
+
+def defaults(act: str, alpha: float | None, gain: float | None) -> tuple[float, float]:
+    """alpha and gain, or the activation's defaults where they are None."""
+    row = ACTIVATIONS[act]
+    alpha = row.default_alpha or 0.0 if alpha is None else float(alpha)
+    return alpha, row.default_gain if gain is None else float(gain)
+
+
+def resolved(op: str, act: str, alpha: float | None, gain: float | None, clamp: float | None) -> tuple[float, float]:
+    """An activation's alpha and gain, with the defaults filled in.
+
+    Raises:
+        ValueError: act is not in the table, or one of the others is out of range; the message starts with `op`.
+    """
+    if act not in ACTIVATIONS:
+        raise ValueError(f"{op}: act is {act!r}, expected one of {', '.join(ACTIVATIONS)}")
+    if alpha is not None and ACTIVATIONS[act].default_alpha is None:
+        raise ValueError(f"{op}: alpha is {alpha}, but {act} has no parameter: expected None")
+    if alpha is not None and not alpha >= 0:
+        raise ValueError(f"{op}: alpha is {alpha}, expected a slope >= 0")
+    if clamp is not None and not clamp >= 0:
+        raise ValueError(f"{op}: clamp is {clamp}, expected a bound >= 0 or None")
+    return defaults(act, alpha, gain)
