@@ -2,12 +2,12 @@
 
 from importlib import import_module
 
-from fastgan.ops.activation_mask import ActivationMask
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.conv3x3 import conv3x3
 from fastgan.ops.conv_stride2 import conv_stride2
 from fastgan.ops.frozen_bias_act import (
+    ActivationMask,
     bias_act_with_mask,
     bias_act_with_mask_,
     frozen_bias_act,
@@ -53,5 +53,5 @@ __all__ = [
     "upsample2d",
 ]
 
-for _op in ("bias_act",):
+for _op in ("bias_act", "frozen_bias_act"):
     import_module(f"fastgan.ops.{_op}.spec")  # fills fastgan.registry.OPS

@@ -15,7 +15,7 @@ from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 from fastgan.ops._common.activations import ACTIVATIONS
 from fastgan.ops._common.layout import along
 from fastgan.ops.bias_act.autograd import _BiasAct
-from fastgan.ops.frozen_passes import FrozenPasses
+from fastgan.ops.frozen_bias_act.passes import FrozenPasses
 
 aten = torch.ops.aten
 

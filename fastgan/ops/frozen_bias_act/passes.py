@@ -7,17 +7,16 @@ Python needs: a call that checks its arguments and goes through the dispatcher a
 import torch
 from torch import Tensor
 
-from fastgan import allocation, backends
-from fastgan.ops import frozen_bias_act_backends as kernels
+from fastgan import allocation
+from fastgan.backends import select
+from fastgan.ops._common.kernels import kernels_for
 from fastgan.ops._common.layout import by_sample, like, memory_order, sizes_in
-from fastgan.ops.activation_mask import ActivationMask, from_memory
-from fastgan.ops.frozen_bias_act import (
-    bias_act_with_mask,
-    bias_act_with_mask_,
-    frozen_bias_act,
-    frozen_bias_act_grad,
-)
-from fastgan.ops.frozen_bias_act_reference import slope_and_gain
+from fastgan.ops._common.precision import compute_dtype
+from fastgan.ops.frozen_bias_act import backends as operators
+from fastgan.ops.frozen_bias_act import bias_act_with_mask, bias_act_with_mask_, frozen_bias_act, frozen_bias_act_grad
+from fastgan.ops.frozen_bias_act.backends import FrozenArgs
+from fastgan.ops.frozen_bias_act.mask import ActivationMask, from_memory
+from fastgan.ops.frozen_bias_act.reference import slope_and_gain
 
 
 class FrozenPasses:
@@ -35,8 +34,8 @@ class FrozenPasses:
         clamp: float | None, in_place: bool,
     ) -> None:  # fmt: skip
         self.given = (dim, act, alpha, gain)
-        self.clamp, self.clamped = clamp, clamp is not None
-        self.backend = backends.select("frozen_bias_act", x)
+        self.clamp = clamp
+        self.backend = select("frozen_bias_act", x)
         self.y: Tensor | None
         """The activation's result, until `take_result` gives it away."""
         if self.backend == "reference":
@@ -46,18 +45,18 @@ class FrozenPasses:
                 y, self.mask = bias_act_with_mask(x, b, *self.given, clamp)
                 self.y = like(y, torch.empty_like(x))
             return
-        self.slope, self.gain = slope_and_gain(act, alpha, gain)
+        slope, gain = slope_and_gain(act, alpha, gain)
         self.dim = dim % x.ndim
-        constants = (self.dim, act, self.slope, self.gain, clamp, self.backend)
+        constants = (self.dim, act, slope, gain, clamp, self.backend)
         arranged = by_sample(x)
         order = memory_order(arranged)
         if in_place:
-            self.y, bits = x, kernels.fill_in_place(x, b, *constants)
+            self.y, bits = x, operators.fill_in_place(x, b, *constants)
         else:
-            y, bits = kernels.fill(arranged, b, *constants)
+            y, bits = operators.fill(arranged, b, *constants)
             self.y = y if arranged is x else like(y, torch.empty_like(x))  # strided as PyTorch's result would be
-        self.mask = ActivationMask(bits, order, self.clamped)
-        self.sizes = sizes_in(order, x, self.dim)
+        self.mask = ActivationMask(bits, order, clamp is not None)
+        self.args = FrozenArgs(sizes_in(order, x, self.dim), slope, gain, clamp, constant=True)
         self.contiguous = order == tuple(range(x.ndim))
 
     def take_result(self) -> Tensor:
@@ -72,9 +71,7 @@ class FrozenPasses:
             return frozen_bias_act(u, b, s, self.mask, *self.given, self.clamp)
         u, ours = self._in_order(u, overwrite)
         y = u if ours else allocation.empty_like(u)
-        kernels.kernels_of(self.backend).frozen(
-            u, b, s, self.mask.bits, y, self.sizes, self.slope, self.gain, self.clamp, True
-        )
+        kernels_for("frozen_bias_act", self.backend).frozen(u, b, s, self.mask.bits, y, self.args)
         return y
 
     def pull(self, dy: Tensor, s: Tensor | None, bias_grad: bool, overwrite: bool) -> tuple[Tensor, Tensor | None]:
@@ -85,10 +82,8 @@ class FrozenPasses:
         du = dy if ours else allocation.empty_like(dy)
         db = None
         if bias_grad:
-            db = allocation.empty((dy.shape[self.dim],), like=dy, dtype=kernels.compute_dtype(dy.dtype))
-        kernels.kernels_of(self.backend).grad(
-            dy, s, self.mask.bits, du, db, self.sizes, self.slope, self.gain, self.clamped
-        )
+            db = allocation.empty((dy.shape[self.dim],), like=dy, dtype=compute_dtype(dy))
+        kernels_for("frozen_bias_act", self.backend).grad(dy, s, self.mask.bits, du, db, self.args)
         return du, db
 
     def _in_order(self, x: Tensor, overwrite: bool) -> tuple[Tensor, bool]:

@@ -1,4 +1,4 @@
-"""frozen_bias_act and its relatives in plain PyTorch: the oracle, the fallback and what the benchmarks call eager."""
+"""frozen_bias_act and its relatives in plain PyTorch: the oracle, the fallback and the benchmarks' eager version."""
 
 import math
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 from fastgan.ops._common.activations import ACTIVATIONS
 from fastgan.ops._common.layout import along, by_sample, memory_order
-from fastgan.ops.activation_mask import ActivationMask, pack, planes
+from fastgan.ops._common.precision import compute_dtype
 from fastgan.ops.bias_act.reference import bias_act_reference
-from fastgan.ops.frozen_bias_act_backends import compute_dtype
+from fastgan.ops.frozen_bias_act.mask import ActivationMask, pack, planes
 
 
 def bias_act_with_mask_reference(
@@ -48,7 +48,7 @@ def frozen_bias_act_reference(
     """`frozen_bias_act`, differentiable to any order."""
     slope, gain = slope_and_gain(act, alpha, gain)
     positive, is_open = planes(mask, tuple(u.shape))
-    z = u.to(compute_dtype(u.dtype))
+    z = u.to(compute_dtype(u))
     scale = None if s is None else _per_sample(s, z)
     if b is not None:
         bias = along(b.to(z.dtype), dim % u.ndim, u.ndim)
@@ -65,7 +65,7 @@ def frozen_bias_act_grad_reference(
     dy: Tensor, mask: ActivationMask, s: Tensor | None, dim: int, slope: float, gain: float, bias_grad: bool
 ) -> tuple[Tensor, Tensor | None]:
     positive, is_open = planes(mask, tuple(dy.shape))
-    wide = dy.to(compute_dtype(dy.dtype))
+    wide = dy.to(compute_dtype(dy))
     du = torch.where(positive, gain * wide, gain * slope * wide)
     if is_open is not None:
         du = torch.where(is_open, du, 0)

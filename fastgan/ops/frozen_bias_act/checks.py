@@ -1,6 +1,6 @@
-"""What the arguments of frozen_bias_act and its relatives must be; messages name the function and the argument.
+"""Checks of the arguments of frozen_bias_act and its relatives; messages name the function and the argument.
 
-`op` is the function that was called, `name` what it calls its large tensor.
+`op` is the function that was called, `name` the name of its large tensor there.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops._common.checks import check_floating
-from fastgan.ops.activation_mask import ActivationMask, bytes_of_mask
+from fastgan.ops.frozen_bias_act.mask import ActivationMask, bytes_of_mask
 
 FREEZABLE = ("linear", "relu", "lrelu")
 """The activations whose slope one bit tells."""
