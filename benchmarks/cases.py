@@ -144,7 +144,7 @@ def beyond_eager(op: str, device: torch.device) -> list[BenchShape]:
     """
     if op != "minibatch_discrimination":
         return []
-    from fastgan.ops.minibatch_discrimination import bench_shape
+    from fastgan.ops.minibatch_discrimination.spec import bench_shape
 
     batches, kernels, dims = [1024], 100, 16
     if device.type == "cuda":

@@ -178,13 +178,8 @@ def frozen(u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor, y: Tenso
     edge = (args.clamp or 0.0) * (-1.0 if args.gain < 0 else 1.0)
     arguments = (u, b, s, bits, y, u.numel(), _plane(u), args.slope, args.gain, edge)
     constants = {"HAS_BIAS": b is not None, "HAS_SCALE": s is not None, "HAS_CLAMP": args.clamp is not None}
-    constants |= {
-        "CONSTANT": args.constant,
-        "CHANNELS": channels,
-        "INNER": inner,
-        "SAMPLE": _sample(u, s),
-        "BLOCK": BLOCK,
-    }
+    constants |= {"CHANNELS": channels, "INNER": inner, "SAMPLE": _sample(u, s), "BLOCK": BLOCK}
+    constants["CONSTANT"] = args.constant
     _run(frozen_kernel, triton.cdiv(u.numel(), BLOCK), u, arguments, constants, _warps(u))
 
 

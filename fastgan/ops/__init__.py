@@ -19,10 +19,9 @@ from fastgan.ops.interpolate import interpolate, interpolation_weights
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
 from fastgan.ops.minibatch_stddev import minibatch_stddev
 from fastgan.ops.modulated_conv2d import modulated_conv2d, styled_conv2d
-from fastgan.ops.resample_filter import setup_filter
 from fastgan.ops.scaled_bias_act import scaled_bias_act
 from fastgan.ops.spectral_norm import spectral_norm, spectral_sigma
-from fastgan.ops.upfirdn2d import downsample2d, filter2d, upfirdn2d, upsample2d
+from fastgan.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
 __all__ = [
     "ActivationMask",
@@ -53,5 +52,13 @@ __all__ = [
     "upsample2d",
 ]
 
-for _op in ("bias_act", "frozen_bias_act"):
+for _op in (
+    "bias_act",
+    "frozen_bias_act",
+    "gradient_norm_penalty",
+    "interpolate",
+    "minibatch_discrimination",
+    "minibatch_stddev",
+    "upfirdn2d",
+):
     import_module(f"fastgan.ops.{_op}.spec")  # fills fastgan.registry.OPS

@@ -10,8 +10,8 @@ from torch import Tensor
 from fastgan.ops._common.autocast import autocasts
 from fastgan.ops._common.checks import check_count, check_floating
 from fastgan.ops.convolution import conv2d, conv_transpose2d
-from fastgan.ops.resample_filter import Padding, check_filter, downsampling_padding, parse_padding, upsampling_padding
 from fastgan.ops.upfirdn2d import upfirdn2d
+from fastgan.ops.upfirdn2d.filter import Padding, check_filter, downsampling_padding, parse_padding, upsampling_padding
 
 
 def conv2d_resample(

@@ -24,8 +24,8 @@ from fastgan.ops._common.autocast import autocasts
 from fastgan.ops._common.checks import check_floating
 from fastgan.ops._common.precision import compute_dtype
 from fastgan.ops.conv2d_resample import resampled, result_size
-from fastgan.ops.resample_filter import Padding, check_filter, setup_filter
 from fastgan.ops.scaled_bias_act import scaled_bias_act
+from fastgan.ops.upfirdn2d.filter import Padding, check_filter, setup_filter
 from fastgan.registry import FLOATING, HALF, BenchShape, OpSpec, Sample, register
 
 EPS = 1e-8

@@ -17,8 +17,8 @@ from fastgan.ops import scaled_bias_act_backends
 from fastgan.ops._common.autocast import autocasts
 from fastgan.ops._common.partial_gradients import partial_gradients
 from fastgan.ops.convolution import conv2d
-from fastgan.ops.resample_filter import Padding, parse_padding
 from fastgan.ops.scaled_bias_act import gradients_of_sums, noise_gradient, scaled_bias_act_on
+from fastgan.ops.upfirdn2d.filter import Padding, parse_padding
 
 BACKEND = "triton"
 

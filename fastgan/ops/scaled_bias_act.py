@@ -19,7 +19,7 @@ from fastgan.ops import scaled_bias_act_backends as kernels
 from fastgan.ops._common.activations import ACTIVATIONS, resolved
 from fastgan.ops._common.checks import check_floating
 from fastgan.ops._common.partial_gradients import partial_gradients
-from fastgan.ops.bias_act.autograd import bias_act_on
+from fastgan.ops.bias_act.autograd import BiasAct
 from fastgan.ops.bias_act.backends import BiasActConfig
 from fastgan.ops.bias_act.reference import bias_act_reference
 from fastgan.ops.scaled_with_noise import noise_gradient_of, scaled_with_noise, total_like
@@ -140,7 +140,7 @@ def _composed(
     parameter = None if ACTIVATIONS[act].default_alpha is None else alpha
     if backend != "reference":
         v = scaled_with_noise(x, scale, noise, strength, backend)
-        return bias_act_on(v, b, BiasActConfig(1, act, alpha, gain, clamp, backend))
+        return BiasAct.apply(v, b, BiasActConfig(1, act, alpha, gain, clamp, backend))
     v = x * scale.to(x.dtype).view(*scale.shape, *(1 for _ in x.shape[2:]))
     if noise is not None:
         noise = noise.to(x.dtype)

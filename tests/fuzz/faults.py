@@ -23,7 +23,7 @@ Fault = Callable[[], AbstractContextManager[Any]]
 
 # Modules with the names of functions that their packages export.
 critic_loss = import_module("fastgan.penalties.critic_loss")
-upfirdn2d = import_module("fastgan.ops.upfirdn2d")
+upfirdn2d = import_module("fastgan.ops.upfirdn2d.backends")
 
 
 @contextmanager

@@ -14,12 +14,12 @@ from fastgan.affine.errors import NotAffineError
 from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 from fastgan.ops._common.activations import ACTIVATIONS
 from fastgan.ops._common.layout import along
-from fastgan.ops.bias_act.autograd import _BiasAct
+from fastgan.ops.bias_act.autograd import BiasAct
 from fastgan.ops.frozen_bias_act.passes import FrozenPasses
 
 aten = torch.ops.aten
 
-FUNCTIONS = frozenset({_BiasAct})
+FUNCTIONS = frozenset({BiasAct})
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def dense(x: Tensor) -> Tensor:
     """x itself if it is contiguous or channels_last, else a copy that is."""
     if x.is_contiguous() or is_channels_last(x):
         return x
-    # A slice of a channels_last tensor stays channels_last, as in torch's own operators.
+    # A slice of a channels_last tensor stays channels_last, as in torch's own kernels.
     copy = x.clone(memory_format=torch.preserve_format)
     return copy if is_channels_last(copy) else x.contiguous()
 

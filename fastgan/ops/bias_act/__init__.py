@@ -12,7 +12,7 @@ from torch import Tensor
 from fastgan.backends import select
 from fastgan.ops._common.activations import defaults, resolved
 from fastgan.ops._common.checks import check_floating
-from fastgan.ops.bias_act.autograd import bias_act_on
+from fastgan.ops.bias_act.autograd import BiasAct
 from fastgan.ops.bias_act.backends import BiasActConfig
 from fastgan.ops.bias_act.reference import bias_act_reference
 
@@ -57,7 +57,7 @@ def bias_act(
         return bias_act_reference(x, b, dim, act, alpha, gain, clamp)
     alpha, gain = defaults(act, alpha, gain)
     bound = None if clamp is None else float(clamp)
-    return bias_act_on(x, b, BiasActConfig(dim % x.ndim, act, alpha, gain, bound, backend))
+    return BiasAct.apply(x, b, BiasActConfig(dim % x.ndim, act, alpha, gain, bound, backend))
 
 
 def _check(x: Any, b: Any, dim: int, act: str, alpha: float | None, clamp: float | None) -> None:

@@ -14,12 +14,7 @@ from fastgan.ops.bias_act.backends import BiasActConfig
 from fastgan.ops.bias_act.reference import bias_act_grad2_reference
 
 
-def bias_act_on(x: Tensor, b: Tensor | None, config: BiasActConfig) -> Tensor:
-    """`bias_act` of arguments that were checked, on the compiled backend of the config."""
-    return _BiasAct.apply(x, b, config)
-
-
-class _BiasAct(torch.autograd.Function):
+class BiasAct(torch.autograd.Function):
     """y = clamp(gain f(x + b)); saves x or y, whichever the slope is written in."""
 
     @staticmethod
@@ -47,7 +42,7 @@ class _BiasAct(torch.autograd.Function):
             # gradient, which would be filled with them) would drag a whole backward pass through the network below.
             saved = saved.detach()
         # Grad mode is on in a backward pass only with create_graph=True; otherwise nobody will differentiate dx.
-        gradient = _BiasActGrad.apply if torch.is_grad_enabled() else _gradient
+        gradient = BiasActGrad.apply if torch.is_grad_enabled() else _gradient
         dx, db = gradient(dy, saved, b, ctx.config, ctx.needs_input_grad[1])
         if db is not None:
             db = db.to(ctx.bias_dtype)
@@ -61,7 +56,7 @@ def _gradient(
     return dx, db if bias_grad else None
 
 
-class _BiasActGrad(torch.autograd.Function):
+class BiasActGrad(torch.autograd.Function):
     """dx = dy p(s) and db = the sums of dx over each channel, as a function of dy and of the saved tensor s."""
 
     @staticmethod
@@ -84,16 +79,16 @@ class _BiasActGrad(torch.autograd.Function):
             return None, None, None, None, None
         grad_dy = grad_saved = grad_b = None
         if ctx.needs_input_grad[0]:
-            grad_dy, _ = _BiasActGrad.apply(ddx, saved, b, config, False)
+            grad_dy, _ = BiasActGrad.apply(ddx, saved, b, config, False)
         if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            grad_saved = _BiasActGrad2.apply(ddx, dy, saved, b, config)
+            grad_saved = BiasActGrad2.apply(ddx, dy, saved, b, config)
             if b is not None and ctx.needs_input_grad[2]:
                 others = [i for i in range(dy.ndim) if i != config.dim]
                 grad_b = (grad_saved.sum(others) if others else grad_saved).to(b.dtype)
         return grad_dy, grad_saved, grad_b, None, None
 
 
-class _BiasActGrad2(torch.autograd.Function):
+class BiasActGrad2(torch.autograd.Function):
     """t = u dy p'(s), the part of the double backward that flows to the saved tensor s."""
 
     @staticmethod

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastgan.backends import select
 from fastgan.ops._common.layout import by_sample, memory_order
 from fastgan.ops.frozen_bias_act import backends as operators
-from fastgan.ops.frozen_bias_act.autograd import frozen
+from fastgan.ops.frozen_bias_act.autograd import FrozenBiasAct
 from fastgan.ops.frozen_bias_act.backends import FrozenConfig
 from fastgan.ops.frozen_bias_act.checks import check, check_frozen, refuse_autograd
 from fastgan.ops.frozen_bias_act.mask import ActivationMask
@@ -151,7 +151,7 @@ def frozen_bias_act(
         return frozen_bias_act_reference(u, b, s, mask, dim, act, alpha, gain, clamp)
     bound = None if clamp is None else float(clamp)
     config = FrozenConfig(mask.order, dim % u.ndim, *slope_and_gain(act, alpha, gain), bound, True, backend)
-    return frozen(u, b, s, mask.bits, config)
+    return FrozenBiasAct.apply(u, b, s, mask.bits, config)
 
 
 def frozen_bias_act_(

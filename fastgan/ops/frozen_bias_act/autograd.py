@@ -9,12 +9,7 @@ from fastgan.ops.frozen_bias_act import backends as operators
 from fastgan.ops.frozen_bias_act.backends import FrozenConfig
 
 
-def frozen(u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor, config: FrozenConfig) -> Tensor:
-    """`frozen_bias_act` of arguments that were checked, on the compiled backend of the config."""
-    return _Frozen.apply(u, b, s, bits, config)
-
-
-class _Frozen(torch.autograd.Function):
+class FrozenBiasAct(torch.autograd.Function):
     """y = p (u + s b), plus the constant of what is clamped; saves the mask and s."""
 
     @staticmethod
@@ -31,7 +26,7 @@ class _Frozen(torch.autograd.Function):
             return (None,) * 5
         s, bits = ctx.saved_tensors
         # Grad mode is on in a backward pass only with create_graph=True; otherwise nobody will differentiate du.
-        gradient = _FrozenGrad.apply if torch.is_grad_enabled() else _gradient
+        gradient = FrozenBiasActGrad.apply if torch.is_grad_enabled() else _gradient
         du, db = gradient(dy, s, bits, ctx.config, ctx.needs_input_grad[1])
         if db is not None:
             db = db.to(ctx.bias_dtype)
@@ -47,7 +42,7 @@ def _gradient(
     return du, db if bias_grad else None
 
 
-class _FrozenGrad(torch.autograd.Function):
+class FrozenBiasActGrad(torch.autograd.Function):
     """du = p dy and db = the sums of s du over each channel, as a function of dy."""
 
     @staticmethod
@@ -70,4 +65,4 @@ class _FrozenGrad(torch.autograd.Function):
             shape, dtype = ctx.like
             ddu = ddb.new_zeros(shape, dtype=dtype)
         # The transpose of a linear map's transpose is the map itself, without the constant of what is clamped.
-        return _Frozen.apply(ddu, ddb, s, bits, ctx.config._replace(constant=False)), None, None, None, None
+        return FrozenBiasAct.apply(ddu, ddb, s, bits, ctx.config._replace(constant=False)), None, None, None, None
