@@ -59,6 +59,7 @@ for _op in (
     "interpolate",
     "minibatch_discrimination",
     "minibatch_stddev",
+    "scaled_bias_act",
     "upfirdn2d",
 ):
     import_module(f"fastgan.ops.{_op}.spec")  # fills fastgan.registry.OPS

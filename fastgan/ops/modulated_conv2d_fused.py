@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 
 from fastgan.ops import modulated_conv2d_backends as kernels
-from fastgan.ops import scaled_bias_act_backends
 from fastgan.ops._common.autocast import autocasts
 from fastgan.ops._common.partial_gradients import partial_gradients
 from fastgan.ops.convolution import conv2d
-from fastgan.ops.scaled_bias_act import gradients_of_sums, noise_gradient, scaled_bias_act_on
+from fastgan.ops.scaled_bias_act import backends as scaled_operators
+from fastgan.ops.scaled_bias_act.autograd import ScaledBiasAct, gradients_of_sums, noise_gradient
+from fastgan.ops.scaled_bias_act.backends import Coefficients, ScaledBiasActConfig
 from fastgan.ops.upfirdn2d.filter import Padding, parse_padding
 
 BACKEND = "triton"
+_IDENTITY = ScaledBiasActConfig("linear", 0.0, 1.0, None, BACKEND)
 
 
 class Config(NamedTuple):
@@ -63,9 +65,9 @@ def _composed(
     x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None,
     bias: Tensor | None, config: Config,
 ) -> Tensor:  # fmt: skip
-    modulated = scaled_bias_act_on(BACKEND, x, styles, None, None, None, "linear", 0.0, 1.0, None)
+    modulated = ScaledBiasAct.apply(x, styles, None, None, None, _IDENTITY)
     z = conv2d(modulated, weight, padding=weight.shape[2] // 2)
-    return scaled_bias_act_on(BACKEND, z, scale, noise, strength, bias, *config)
+    return ScaledBiasAct.apply(z, scale, noise, strength, bias, ScaledBiasActConfig(*config, BACKEND))
 
 
 class _Fused(torch.autograd.Function):
@@ -89,8 +91,9 @@ class _Fused(torch.autograd.Function):
             return *partial_gradients(composed, ctx.saved_tensors[:7], ctx.needs_input_grad, dy), None, None
         x, weight, styles, scale, noise, strength, bias, z = ctx.saved_tensors
         needs = ctx.needs_input_grad
-        after = (z, scale, noise, strength, bias, *ctx.config, BACKEND)
-        dz, sums = scaled_bias_act_backends.scaled_bias_act_grad(dy, *after, False)
+        coefficients = Coefficients(scale, noise, strength, bias)
+        after = ScaledBiasActConfig(*ctx.config, BACKEND)
+        dz, sums = scaled_operators.scaled_bias_act_grad(dy, z, *coefficients, *after, False)
         dx = dstyles = None
         if needs[0] or needs[2]:
             dx, wide = kernels.modulated_conv2d_data_grad(dz, weight, x, styles)
@@ -101,7 +104,7 @@ class _Fused(torch.autograd.Function):
             _weight_gradient(dz, x, weight, styles) if needs[1] else None,
             dstyles if needs[2] else None,
             dscale,
-            noise_gradient(dy, *after) if needs[4] else None,
+            noise_gradient(dy, z, coefficients, after) if needs[4] else None,
             dstrength,
             db,
             None,
@@ -110,7 +113,7 @@ class _Fused(torch.autograd.Function):
 
 
 def _weight_gradient(dz: Tensor, x: Tensor, weight: Tensor, styles: Tensor) -> Tensor:
-    modulated = scaled_bias_act_backends.scaled_bias_act(x, styles, None, None, None, "linear", 0.0, 1.0, None, BACKEND)
+    modulated = scaled_operators.scaled_bias_act(x, styles, None, None, None, *_IDENTITY)
     half = weight.shape[2] // 2
     return torch.ops.aten.convolution_backward.default(
         dz, modulated, weight, None, (1, 1), (half, half), (1, 1), False, (0, 0), 1, [False, True, False]

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops import scaled_bias_act_backends as kernels
 from fastgan.ops._common.precision import compute_dtype
+from fastgan.ops.scaled_bias_act import backends as operators
 
 
 def scaled_with_noise(
@@ -22,7 +22,7 @@ def scaled_with_noise(
     backend: str,
 ) -> Tensor:  # like x
     """One pass, of arguments that `scaled_bias_act` has checked, on a compiled backend."""
-    return _ScaledWithNoise.apply(x, scale, noise, strength, backend)
+    return ScaledWithNoise.apply(x, scale, noise, strength, backend)
 
 
 def noise_gradient_of(total: Tensor, noise: Tensor, strength: Tensor | None) -> Tensor:
@@ -36,7 +36,7 @@ def total_like(noise: Tensor, t: Tensor) -> Tensor:
     return t.sum((0, 1) if noise.shape[0] == 1 else 1, keepdim=True, dtype=compute_dtype(t))
 
 
-class _ScaledWithNoise(torch.autograd.Function):
+class ScaledWithNoise(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None, backend: str
@@ -44,7 +44,7 @@ class _ScaledWithNoise(torch.autograd.Function):
         ctx.save_for_backward(x, scale, noise, strength)
         ctx.backend = backend
         ctx.set_materialize_grads(False)
-        return kernels.scaled_bias_act(x, scale, noise, strength, None, "linear", 0.0, 1.0, None, backend)
+        return operators.scaled_bias_act(x, scale, noise, strength, None, "linear", 0.0, 1.0, None, backend)
 
     @staticmethod
     def backward(ctx: Any, dv: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -54,25 +54,25 @@ class _ScaledWithNoise(torch.autograd.Function):
         needs, backend = ctx.needs_input_grad, ctx.backend
         dx = dscale = dnoise = dstrength = None
         if needs[0]:
-            dx = _ScaledWithNoise.apply(dv, scale, None, None, backend)
+            dx = ScaledWithNoise.apply(dv, scale, None, None, backend)
         if needs[1]:
-            dscale = _PlaneDots.apply(dv, x, backend).to(scale.dtype)
+            dscale = PlaneDots.apply(dv, x, backend).to(scale.dtype)
         wanted = (needs[2], strength is not None and needs[3])
         if noise is not None and any(wanted):
-            total, dot = _NoiseSums.apply(dv, noise, wanted, backend)
+            total, dot = NoiseSums.apply(dv, noise, wanted, backend)
             dnoise = noise_gradient_of(total, noise, strength) if total is not None else None
             dstrength = dot.to(strength.dtype).view_as(strength) if dot is not None else None
         return dx, dscale, dnoise, dstrength, None
 
 
-class _PlaneDots(torch.autograd.Function):
+class PlaneDots(torch.autograd.Function):
     """The sums over the pixels of t times w, both [B, C, *image]: [B, C] in float64."""
 
     @staticmethod
     def forward(ctx: Any, t: Tensor, w: Tensor, backend: str) -> Tensor:
         ctx.save_for_backward(t, w)
         ctx.set_materialize_grads(False)
-        return kernels.plane_dots(t, w, backend)
+        return operators.plane_dots(t, w, backend)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -85,7 +85,7 @@ class _PlaneDots(torch.autograd.Function):
         return dt, dw, None
 
 
-class _NoiseSums(torch.autograd.Function):
+class NoiseSums(torch.autograd.Function):
     """`total_like` of the noise and t, and the sum of t times the noise in float64; either is None unless wanted.
 
     One function, so that their derivatives are added as images and not as tensors of the size of t.
@@ -98,7 +98,7 @@ class _NoiseSums(torch.autograd.Function):
         ctx.save_for_backward(t, noise)
         ctx.set_materialize_grads(False)
         total = total_like(noise, t) if wanted[0] else None
-        return total, kernels.plane_dots(t, noise.to(t.dtype), backend).sum() if wanted[1] else None
+        return total, operators.plane_dots(t, noise.to(t.dtype), backend).sum() if wanted[1] else None
 
     @staticmethod
     def backward(ctx: Any, dtotal: Tensor | None, ddot: Tensor | None) -> tuple[Tensor | None, ...]:
