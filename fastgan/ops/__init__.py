@@ -59,6 +59,7 @@ for _op in (
     "interpolate",
     "minibatch_discrimination",
     "minibatch_stddev",
+    "modulated_conv2d",
     "scaled_bias_act",
     "upfirdn2d",
 ):

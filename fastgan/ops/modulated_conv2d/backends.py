@@ -1,6 +1,6 @@
-"""The private operators of modulated_conv2d: allocate the outputs and call Triton's kernels.
+"""The private operators of modulated_conv2d: they allocate the outputs and call Triton's kernels.
 
-They are opaque to torch.compile and know nothing of autograd; modulated_conv2d_fused.py differentiates them.
+They are opaque to torch.compile and know nothing of autograd: autograd.py differentiates them.
 """
 
 from typing import Any
@@ -10,6 +10,8 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
+from fastgan.ops._common.activations import Activated
+from fastgan.ops._common.kernels import kernels_for
 
 _SMALL = "Tensor styles, Tensor scale, Tensor? noise, Tensor? strength, Tensor? b"
 
@@ -18,23 +20,21 @@ def _forward(
     x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None,
     b: Tensor | None, act: str, alpha: float, gain: float, clamp: float | None, saves: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    from fastgan.kernels import modulated_conv2d as kernels  # imports triton: only when it is used
-
     x = x.contiguous(memory_format=torch.channels_last)
     y = _image(x, weight.shape[0])
     z = _image(x, weight.shape[0]) if saves else allocation.empty((0,), like=x)
-    small = [None if t is None else t.contiguous() for t in (styles, scale, noise, strength, b)]
-    kernels.forward(x, weight, *small, z if saves else None, y, act, alpha, gain, clamp)
+    outputs, activation = (z if saves else None, y), Activated(act, alpha, gain, clamp)
+    coefficients = tuple(None if t is None else t.contiguous() for t in (scale, noise, strength, b))
+    kernels = kernels_for("modulated_conv2d", "triton")
+    kernels.forward(x, weight, styles.contiguous(), coefficients, outputs, activation)
     return y, z
 
 
 def _data_grad(dz: Tensor, weight: Tensor, x: Tensor, styles: Tensor) -> tuple[Tensor, Tensor]:
-    from fastgan.kernels import modulated_conv2d as kernels
-
     dz, x = (t.contiguous(memory_format=torch.channels_last) for t in (dz, x))
     dx = _image(x, x.shape[1])
     dstyles = allocation.empty(tuple(x.shape[:2]), like=x, dtype=torch.float64)
-    kernels.data_grad(dz, weight, x, styles.contiguous(), dx, dstyles)
+    kernels_for("modulated_conv2d", "triton").data_grad(dz, weight, x, styles.contiguous(), dx, dstyles)
     return dx, dstyles
 
 

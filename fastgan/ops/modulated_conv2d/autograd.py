@@ -7,15 +7,16 @@ differentiate the same layer composed of `scaled_bias_act` and PyTorch's convolu
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastgan.ops import modulated_conv2d_backends as kernels
+from fastgan.ops._common.activations import Activated
 from fastgan.ops._common.autocast import autocasts
 from fastgan.ops._common.partial_gradients import partial_gradients
 from fastgan.ops.convolution import conv2d
+from fastgan.ops.modulated_conv2d import backends as operators
 from fastgan.ops.scaled_bias_act import backends as scaled_operators
 from fastgan.ops.scaled_bias_act.autograd import ScaledBiasAct, gradients_of_sums, noise_gradient
 from fastgan.ops.scaled_bias_act.backends import Coefficients, ScaledBiasActConfig
@@ -23,15 +24,6 @@ from fastgan.ops.upfirdn2d.filter import Padding, parse_padding
 
 BACKEND = "triton"
 _IDENTITY = ScaledBiasActConfig("linear", 0.0, 1.0, None, BACKEND)
-
-
-class Config(NamedTuple):
-    """The arguments of the activation, with every default resolved."""
-
-    act: str
-    alpha: float
-    gain: float
-    clamp: float | None
 
 
 def unsupported(x: Tensor, weight: Tensor, up: int, down: int, padding: Padding) -> str | None:
@@ -48,37 +40,34 @@ def unsupported(x: Tensor, weight: Tensor, up: int, down: int, padding: Padding)
     return None
 
 
-def fused(
-    x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None,
-    bias: Tensor | None, config: Config,
-) -> Tensor:  # fmt: skip
+def fused(x: Tensor, weight: Tensor, styles: Tensor, coefficients: Coefficients, activation: Activated) -> Tensor:
     """The layer, of arguments that were checked; weight in the compute dtype, not flipped."""
     if autocasts(x.device.type) and x.dtype != torch.float64:  # as the convolution of the composed form does
         x = x.to(torch.get_autocast_dtype(x.device.type))
     weight = weight.to(x.dtype)
-    tensors = (x, weight, styles, scale, noise, strength, bias)
+    tensors = (x, weight, styles, *coefficients)
     saves = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
-    return _Fused.apply(*tensors, config, saves)
+    return StyledConv2d.apply(*tensors, activation, saves)
 
 
 def _composed(
     x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None,
-    bias: Tensor | None, config: Config,
+    bias: Tensor | None, activation: Activated,
 ) -> Tensor:  # fmt: skip
     modulated = ScaledBiasAct.apply(x, styles, None, None, None, _IDENTITY)
     z = conv2d(modulated, weight, padding=weight.shape[2] // 2)
-    return ScaledBiasAct.apply(z, scale, noise, strength, bias, ScaledBiasActConfig(*config, BACKEND))
+    return ScaledBiasAct.apply(z, scale, noise, strength, bias, ScaledBiasActConfig(*activation, BACKEND))
 
 
-class _Fused(torch.autograd.Function):
+class StyledConv2d(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor, noise: Tensor | None,
-        strength: Tensor | None, bias: Tensor | None, config: Config, saves: bool,
+        strength: Tensor | None, bias: Tensor | None, activation: Activated, saves: bool,
     ) -> Tensor:  # fmt: skip
-        y, z = kernels.modulated_conv2d(x, weight, styles, scale, noise, strength, bias, *config, saves)
+        y, z = operators.modulated_conv2d(x, weight, styles, scale, noise, strength, bias, *activation, saves)
         ctx.save_for_backward(x, weight, styles, scale, noise, strength, bias, z)
-        ctx.config = config
+        ctx.activation = activation
         ctx.set_materialize_grads(False)
         return y
 
@@ -87,16 +76,16 @@ class _Fused(torch.autograd.Function):
         if dy is None:
             return (None,) * 9
         if torch.is_grad_enabled():  # only with create_graph=True
-            composed = partial(_composed, config=ctx.config)
+            composed = partial(_composed, activation=ctx.activation)
             return *partial_gradients(composed, ctx.saved_tensors[:7], ctx.needs_input_grad, dy), None, None
         x, weight, styles, scale, noise, strength, bias, z = ctx.saved_tensors
         needs = ctx.needs_input_grad
         coefficients = Coefficients(scale, noise, strength, bias)
-        after = ScaledBiasActConfig(*ctx.config, BACKEND)
+        after = ScaledBiasActConfig(*ctx.activation, BACKEND)
         dz, sums = scaled_operators.scaled_bias_act_grad(dy, z, *coefficients, *after, False)
         dx = dstyles = None
         if needs[0] or needs[2]:
-            dx, wide = kernels.modulated_conv2d_data_grad(dz, weight, x, styles)
+            dx, wide = operators.modulated_conv2d_data_grad(dz, weight, x, styles)
             dstyles = wide.to(styles.dtype)
         dscale, dstrength, db = gradients_of_sums(sums, scale, strength, bias, (needs[3], needs[5], needs[6]))
         return (
