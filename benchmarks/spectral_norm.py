@@ -24,7 +24,7 @@ from torch.nn.utils import spectral_norm as hook_norm
 import fastgan
 from benchmarks import environment, measure
 from fastgan.nn import spectral_norm_
-from fastgan.ops.spectral_norm import BIGGAN_128, DCGAN_SN, SNGAN_32
+from fastgan.ops.spectral_norm.spec import BIGGAN_128, DCGAN_SN, SNGAN_32
 
 NETWORKS = {"SNGAN-32": SNGAN_32, "DCGAN-SN": DCGAN_SN, "BigGAN-128": BIGGAN_128}
 TARGETS = {"cpu": {"SNGAN-32": 4.0, "DCGAN-SN": 3.0, "BigGAN-128": 1.6}, "cuda": {"SNGAN-32": 8.0, "BigGAN-128": 5.0}}

@@ -157,6 +157,8 @@ def grad_kernel(
 # --- launchers ----------------------------------------------------------------------------------------------------
 #
 # x, dy, y, dx are dense with the same strides, contiguous or channels_last; noise is [1 or B, 1, *image], contiguous.
+# coefficients = (scale, noise, strength, b), of which all but the first may be None; activation = (act, alpha, gain,
+# clamp), clamp None for no bound.
 
 
 def _cut(x: Tensor) -> tuple[int, int, dict]:

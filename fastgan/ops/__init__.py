@@ -61,6 +61,7 @@ for _op in (
     "minibatch_stddev",
     "modulated_conv2d",
     "scaled_bias_act",
+    "spectral_norm",
     "upfirdn2d",
 ):
     import_module(f"fastgan.ops.{_op}.spec")  # fills fastgan.registry.OPS

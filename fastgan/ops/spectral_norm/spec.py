@@ -1,8 +1,4 @@
-"""spectral_norm: the weights of a whole network divided by estimates of their largest singular values, in one call.
-
-torch's spectral norms make about 17 small operations for each layer and forward. Here all layers share a few loops
-(or launches), and each weight is read as few times as the arithmetic allows: csrc/spectral_norm.h has the floor.
-"""
+"""The OpSpec of spectral_norm: samples for the tests, shapes for the benchmarks, whole networks' weights."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,108 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops import spectral_norm_backends as kernels
-from fastgan.ops.spectral_norm_autograd import Estimate, Settings, divided, estimate
-from fastgan.ops.spectral_norm_checks import checked_dims
-from fastgan.ops.spectral_norm_reference import spectral_norm_reference
+from fastgan.ops._common.precision import compute_dtype
+from fastgan.ops.spectral_norm import spectral_norm
+from fastgan.ops.spectral_norm.reference import Settings, spectral_norm_reference
 from fastgan.registry import FLOATING, BenchShape, OpSpec, Sample, register
-
-
-def spectral_norm(
-    weights: Sequence[Tensor],  # of any shapes with at least two dimensions
-    u: Sequence[Tensor],  # [rows] each
-    v: Sequence[Tensor],  # [columns] each
-    *,
-    n_power_iterations: int = 1,
-    eps: float = 1e-12,
-    dims: Sequence[int] | int = 0,
-    v_first: bool = False,
-) -> tuple[list[Tensor], Tensor]:  # like the weights, [number of weights]
-    """Divides each weight by sigma = u' M v, after some steps of the power method, which update u and v in place.
-
-    M is the weight as a matrix whose rows are dimension `dims`, its other dimensions flattened. A step is
-
-        u = M v / max(|M v|, eps), then v = M' u / max(|M' u|, eps)      (`v_first`: the other way round)
-
-    Miyato et al. 2018, Spectral Normalization for Generative Adversarial Networks, arXiv:1802.05957, algorithm 1. u and
-    v are constants to the gradient, which is exact to any order: dW = (G - <G, W / sigma> u v') / sigma.
-
-    Args:
-        weights: float32, float64, float16 or bfloat16, all of one dtype and device; dense in any memory order without a
-            copy. Sums are float32 (float64 for float64), also under torch.autocast.
-        u, v: estimates of the first singular vectors, of the weights' dtype and device, overwritten.
-        n_power_iterations: 0 leaves u and v as they are.
-        eps: the least norm that a vector is divided by.
-        dims: the dimension of the rows, of all weights or of each.
-        v_first: the order of torch.nn.utils.spectral_norm; by default that of torch.nn.utils.parametrizations.
-
-    Returns:
-        The normalised weights, and the sigmas in float32 (float64 for float64), differentiable too.
-
-    Raises:
-        TypeError: an argument is not a floating tensor, or dtypes differ.
-        ValueError: numbers of tensors, shapes, devices or numbers do not fit.
-        fastgan.BackendError: a backend was forced that cannot take these arguments.
-    """
-    normalised, sigmas = _apply("spectral_norm", weights, u, v, n_power_iterations, eps, dims, v_first, scale=True)
-    return normalised, sigmas
-
-
-def spectral_sigma(
-    weights: Sequence[Tensor],
-    u: Sequence[Tensor],
-    v: Sequence[Tensor],
-    *,
-    n_power_iterations: int = 1,
-    eps: float = 1e-12,
-    dims: Sequence[int] | int = 0,
-    v_first: bool = False,
-) -> Tensor:  # [number of weights]
-    """The sigmas of `spectral_norm` alone, for a layer that divides its output instead of its weight.
-
-    Saves the pass that writes the normalised weights, half of the memory traffic; arguments and errors are those of
-    `spectral_norm`.
-    """
-    return _apply("spectral_sigma", weights, u, v, n_power_iterations, eps, dims, v_first, scale=False)[1]
-
-
-def estimates(
-    weights: Sequence[Tensor],
-    u: Sequence[Tensor],
-    v: Sequence[Tensor],
-    *,
-    n_power_iterations: int = 1,
-    eps: float = 1e-12,
-    dims: Sequence[int] | int = 0,
-    v_first: bool = False,
-) -> list[Estimate]:
-    """What `spectral_norm` would find for each weight, without a graph; u and v stay as they are.
-
-    For those who do not know yet whether they want it. `spectral_norm_autograd.divided` makes the normalised weight of
-    it. Arguments and errors are those of `spectral_norm`.
-    """
-    rows = checked_dims("spectral_norm", weights, u, v, n_power_iterations, eps, dims)
-    settings = Settings(n_power_iterations, float(eps), v_first)
-    return estimate(weights, list(zip(u, v, strict=True)), rows, settings) if weights else []
-
-
-def _apply(
-    name: str, weights: Sequence[Tensor], u: Sequence[Tensor], v: Sequence[Tensor], iterations: int, eps: float,
-    dims: Sequence[int] | int, v_first: bool, scale: bool,
-) -> tuple[list[Tensor], Tensor]:  # fmt: skip
-    rows = checked_dims(name, weights, u, v, iterations, eps, dims)
-    if not weights:
-        return [], torch.empty(0, dtype=torch.float32)
-    settings = Settings(iterations, float(eps), v_first, scale)
-    found = estimate(weights, list(zip(u, v, strict=True)), rows, settings)
-    if iterations:
-        with torch.no_grad():
-            torch._foreach_copy_([*u, *v], [*(each.u for each in found), *(each.v for each in found)])
-    normalised, sigmas = zip(*(divided(weight, each) for weight, each in zip(weights, found, strict=True)), strict=True)
-    return list(normalised) if scale else [], torch.stack(sigmas)
-
-
-# --- what the tests and the benchmarks call it with ------------------------------------------------------------------
 
 
 def apart(*weights: Tensor, vectors: Sequence[tuple[Tensor, Tensor]], **kwargs: Any) -> tuple[Tensor, ...]:
@@ -123,9 +21,9 @@ def apart(*weights: Tensor, vectors: Sequence[tuple[Tensor, Tensor]], **kwargs: 
 def apart_reference(*weights: Tensor, vectors: Sequence[tuple[Tensor, Tensor]], **kwargs: Any) -> tuple[Tensor, ...]:
     dims = kwargs.get("dims", 0)
     rows = (dims,) * len(weights) if isinstance(dims, int) else dims
-    rest = kwargs.get("n_power_iterations", 1), kwargs.get("eps", 1e-12), kwargs.get("v_first", False)
-    normalised, sigmas, _, _ = spectral_norm_reference(weights, *_vectors(weights, vectors), rows, *rest)
-    return *normalised, torch.stack(sigmas).to(kernels.compute_dtype(weights[0].dtype))
+    settings = Settings(kwargs.get("n_power_iterations", 1), kwargs.get("eps", 1e-12), kwargs.get("v_first", False))
+    normalised, sigmas, _, _ = spectral_norm_reference(weights, *_vectors(weights, vectors), rows, settings)
+    return *normalised, torch.stack(sigmas).to(compute_dtype(weights[0]))
 
 
 def joined(*weights: Tensor, **kwargs: Any) -> Tensor:

@@ -1,7 +1,7 @@
-"""The private operators of spectral_norm: allocate the outputs and call the kernels with a table of addresses.
+"""The private operators of spectral_norm: they allocate the outputs and call the kernels with a table of addresses.
 
-They are opaque to torch.compile and know nothing of autograd; fastgan/ops/spectral_norm.py differentiates them. All u
-(and all v) of a call are one flat tensor after the iterations, in the order of the weights.
+They are opaque to torch.compile and know nothing of autograd: autograd.py differentiates them. All u (and all v) of a
+call are one flat tensor after the iterations, in the order of the weights.
 """
 
 import functools
@@ -15,15 +15,11 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.native import CPU, DTYPE_CODES, address, extension
-from fastgan.ops.spectral_norm_layout import Layout, dense, layout_of, like
+from fastgan.ops._common.precision import compute_dtype
+from fastgan.ops.spectral_norm.layout import Layout, filling_memory, in_order_of, layout_of
 
 COLUMNS = 12
-"""Of the table: nine addresses and three sizes for each weight (csrc/bindings.cpp)."""
-
-
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of the arithmetic on weights of `dtype`, and of sigma."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
+"""Of the table: nine addresses and three sizes for each weight (csrc/bindings/spectral_norm.cpp)."""
 
 
 def _device(backend: str, weight: Tensor) -> torch.device:
@@ -45,13 +41,13 @@ def _forward(
     weights: list[Tensor], u: list[Tensor], v: list[Tensor], dims: Sequence[int], iterations: int, eps: float,
     v_first: bool, scale: bool, backend: str,
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:  # fmt: skip
-    weights = [dense(weight) for weight in weights]
+    weights = [filling_memory(weight) for weight in weights]
     layouts = _layouts(weights, dims)
     u = [x.contiguous() for x in u]
     inside = [layout.to_memory(x).contiguous() for x, layout in zip(v, layouts, strict=True)]
     first = weights[0]
     normalised = [allocation.empty_like(weight) for weight in weights] if scale else []
-    sigmas = allocation.empty((len(weights),), like=first, dtype=compute_dtype(first.dtype))
+    sigmas = allocation.empty((len(weights),), like=first, dtype=compute_dtype(first))
     rows, columns = [layout.h for layout in layouts], [layout.A * layout.B for layout in layouts]
     flat_u, flat_v = allocation.empty((sum(rows),), like=first), allocation.empty((sum(columns),), like=first)
     E, at = first.dtype, _device(backend, first)
@@ -72,9 +68,9 @@ def _forward(
 def _grad(
     g: Tensor | None, gs: Tensor | None, weight: Tensor, u: Tensor, v: Tensor, sigma: Tensor, dim: int, backend: str
 ) -> Tensor:
-    weight = dense(weight)
+    weight = filling_memory(weight)
     layout = layout_of(weight, dim)
-    g = None if g is None else like(g, weight)
+    g = None if g is None else in_order_of(g, weight)
     gs = None if gs is None else gs.to(sigma.dtype)
     u, v = u.contiguous(), layout.to_memory(v).contiguous()
     found = allocation.empty_like(weight)
@@ -88,9 +84,9 @@ def _grad(
 def _grad2(
     d: Tensor, g: Tensor | None, weight: Tensor, u: Tensor, v: Tensor, sigma: Tensor, dim: int, backend: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    weight = dense(weight)
+    weight = filling_memory(weight)
     layout = layout_of(weight, dim)
-    d, g = like(d, weight), None if g is None else like(g, weight)
+    d, g = in_order_of(d, weight), None if g is None else in_order_of(g, weight)
     u, v = u.contiguous(), layout.to_memory(v).contiguous()
     dg, dw, dgs = allocation.empty_like(weight), allocation.empty_like(weight), allocation.empty((), like=sigma)
     E, at, n = weight.dtype, _device(backend, weight), weight.numel()
@@ -107,7 +103,7 @@ def _call(
     """Calls csrc/spectral_norm.cpp or .cu."""
     module, args = extension(), _args(*settings, first.dtype)
     device = _device(backend, first)
-    addresses = [address(x, compute_dtype(first.dtype), len(table) // COLUMNS, device) for x in tensors]
+    addresses = [address(x, compute_dtype(first), len(table) // COLUMNS, device) for x in tensors]
     if backend == "cpu":
         getattr(module, name)(table, *addresses, args, torch.get_num_threads())
         return
@@ -126,7 +122,7 @@ def _args(iterations: int, eps: float, v_first: bool, dtype: torch.dtype) -> Any
 
 
 def _empty_dense(weights: Sequence[Tensor]) -> list[Tensor]:
-    return [torch.empty_like(dense(weight)) for weight in weights]
+    return [torch.empty_like(filling_memory(weight)) for weight in weights]
 
 
 def _fake_forward(
@@ -134,7 +130,7 @@ def _fake_forward(
     v_first: bool, scale: bool, backend: str,
 ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:  # fmt: skip
     first = weights[0]
-    sigmas = first.new_empty((len(weights),), dtype=compute_dtype(first.dtype))
+    sigmas = first.new_empty((len(weights),), dtype=compute_dtype(first))
     flat_u, flat_v = (first.new_empty((sum(x.shape[0] for x in vectors),)) for vectors in (u, v))
     return _empty_dense(weights) if scale else [], sigmas, flat_u, flat_v
 
@@ -149,14 +145,14 @@ _grad_op = define(
     "spectral_norm_grad(Tensor? g, Tensor? gs, Tensor weight, Tensor u, Tensor v, Tensor sigma, int dim, str backend) "
     "-> Tensor",
     _grad,
-    lambda g, gs, weight, *rest: torch.empty_like(dense(weight)),
+    lambda g, gs, weight, *rest: torch.empty_like(filling_memory(weight)),
 )
 _grad2_op = define(
     "spectral_norm_grad2(Tensor d, Tensor? g, Tensor weight, Tensor u, Tensor v, Tensor sigma, int dim, str backend) "
     "-> (Tensor, Tensor, Tensor)",
     _grad2,
     lambda d, g, weight, u, v, sigma, *rest: (
-        torch.empty_like(dense(weight)), torch.empty_like(dense(weight)), torch.empty_like(sigma),
+        torch.empty_like(filling_memory(weight)), torch.empty_like(filling_memory(weight)), torch.empty_like(sigma),
     ),
 )  # fmt: skip
 

@@ -1,7 +1,7 @@
-"""spectral_norm, differentiably: one call estimates all singular values, and each weight has a graph of its own.
+"""The derivatives of spectral_norm: one call estimates all singular values, each weight has a graph of its own.
 
 PyTorch's norms are independent of each other in a graph: outputs of a network that share no layer are differentiated in
-one backward pass each, and a weight that a loss does not reach gets None. One function of all weights would neither.
+one backward pass each, and a weight that a loss does not reach gets None. One function of all weights would do neither.
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,10 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from fastgan import backends
-from fastgan.ops import spectral_norm_backends as kernels
-from fastgan.ops.spectral_norm_reference import grad2_reference, power_iteration, sigma_of
-
-
-class Settings(NamedTuple):
-    """How the singular values are estimated; `scale`: whether the normalised weights are wanted as well."""
-
-    iterations: int
-    eps: float
-    v_first: bool
-    scale: bool = True
+from fastgan.backends import select, wanted
+from fastgan.ops._common.precision import compute_dtype
+from fastgan.ops.spectral_norm import backends as operators
+from fastgan.ops.spectral_norm.reference import Settings, grad2_reference, power_iteration, sigma_of
 
 
 class Estimate(NamedTuple):
@@ -49,18 +41,20 @@ def estimate(
     settings: Settings,
 ) -> list[Estimate]:  # fmt: skip
     """u, v, sigma and the normalised form of each weight, from one call; the given vectors stay as they are."""
-    plain = backends.wanted() == "auto" and transformed()
-    backend = "reference" if plain else backends.select("spectral_norm", weights[0])
+    plain = wanted() == "auto" and transformed()
+    backend = "reference" if plain else select("spectral_norm", weights[0])
     iterations, eps, v_first, scale = settings
     if backend == "reference":
         found = []
         for weight, pair, dim in zip(weights, vectors, dims, strict=True):
-            u, v = power_iteration(weight, *pair, dim, iterations, eps, v_first)
+            u, v = power_iteration(weight, *pair, dim, settings)
             u, v = (u, v) if iterations else (u.clone(), v.clone())  # those that were given may change
             found.append(Estimate(u, v, None, None, dim, backend))
         return found
     given = [pair[0] for pair in vectors], [pair[1] for pair in vectors]
-    normalised, sigmas, *flat = kernels.forward(list(weights), *given, dims, iterations, eps, v_first, scale, backend)
+    normalised, sigmas, *flat = operators.forward(
+        list(weights), *given, dims, iterations, float(eps), v_first, scale, backend
+    )
     each_u, each_v = (
         [x] if len(parts) == 1 else x.split_with_sizes([part.shape[0] for part in parts])
         for x, parts in zip(flat, given, strict=True)
@@ -79,9 +73,9 @@ def divided(weight: Tensor, found: Estimate) -> tuple[Any, Tensor]:
     sigma = found.sigma
     if sigma is None or transformed():
         sigma = sigma_of(weight, found.u, found.v, found.dim)
-        return weight / sigma, sigma.to(kernels.compute_dtype(weight.dtype))
+        return weight / sigma, sigma.to(compute_dtype(weight))
     if weight.requires_grad and torch.is_grad_enabled() and not _inference():
-        return _Divided.apply(found, weight)
+        return Divided.apply(found, weight)
     return found.normalised, sigma
 
 
@@ -95,7 +89,7 @@ def _inference() -> bool:
     return not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
 
 
-class _Divided(torch.autograd.Function):
+class Divided(torch.autograd.Function):
     """(estimate, weight) -> the normalised weight and sigma. u and v are constants."""
 
     @staticmethod
@@ -113,11 +107,11 @@ class _Divided(torch.autograd.Function):
         saved = ctx.saved_tensors
         # Grad mode is on in a backward pass only with create_graph=True; otherwise nobody will differentiate dW.
         if torch.is_grad_enabled():
-            return None, _DividedGrad.apply(ctx.how, g, gs, *saved)
-        return None, kernels.grad(g, gs, *saved, *ctx.how)
+            return None, DividedGrad.apply(ctx.how, g, gs, *saved)
+        return None, operators.grad(g, gs, *saved, *ctx.how)
 
 
-class _DividedGrad(torch.autograd.Function):
+class DividedGrad(torch.autograd.Function):
     """dW = G / sigma + (gs - <G, W> / sigma^2) u v', where sigma = u' W v is a function of W."""
 
     @staticmethod
@@ -129,7 +123,7 @@ class _DividedGrad(torch.autograd.Function):
         ctx.save_for_backward(g, weight, u, v, sigma)
         ctx.set_materialize_grads(False)
         ctx.has_gs = gs is not None
-        return kernels.grad(g, gs, weight, u, v, sigma, *how)
+        return operators.grad(g, gs, weight, u, v, sigma, *how)
 
     @staticmethod
     def backward(ctx: Any, d: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -140,5 +134,5 @@ class _DividedGrad(torch.autograd.Function):
             dg, dw, dgs = grad2_reference(d, g, weight, u, v, ctx.how[0])
             dgs = dgs.to(sigma.dtype)
         else:
-            dg, dw, dgs = kernels.grad2(d, g, weight, u, v, sigma, *ctx.how)
+            dg, dw, dgs = operators.grad2(d, g, weight, u, v, sigma, *ctx.how)
         return None, None if g is None else dg, dgs if ctx.has_gs else None, dw, None, None, None

@@ -1,4 +1,4 @@
-"""Weights as the matrices of csrc/spectral_norm.h: which dimension of memory the rows are, and v in memory order."""
+"""Weights as the matrices of csrc/spectral_norm.h: the dimension of memory that the rows are, and v in memory order."""
 
 import functools
 import math
@@ -38,7 +38,7 @@ class Layout(NamedTuple):
         return v.view([sizes[d] for d in order]).permute(inverse).reshape(-1)
 
 
-def dense(weight: Tensor) -> Tensor:
+def filling_memory(weight: Tensor) -> Tensor:
     """The weight itself if its elements fill their memory, in whatever order; else a contiguous copy."""
     if weight.is_contiguous() or torch.ops.aten.is_non_overlapping_and_dense.default(weight):
         return weight
@@ -64,7 +64,7 @@ def _layout(shape: tuple[int, ...], stride: tuple[int, ...] | None, dim: int) ->
     return Layout(before, shape[dim], after, columns)
 
 
-def like(x: Tensor, weight: Tensor) -> Tensor:
+def in_order_of(x: Tensor, weight: Tensor) -> Tensor:
     """x in the memory order of the dense tensor `weight`, which has its shape, and in its dtype."""
     if x.stride() == weight.stride() and x.dtype == weight.dtype:
         return x

@@ -1,22 +1,30 @@
-"""spectral_norm in plain PyTorch, layer by layer: the oracle, the fallback and what the benchmarks call eager."""
+"""spectral_norm in plain PyTorch, layer by layer: the oracle, the fallback and the benchmarks' eager version."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.ops.spectral_norm_layout import matrix
+from fastgan.ops.spectral_norm.layout import matrix
+
+
+class Settings(NamedTuple):
+    """How the singular values are estimated; `scale`: whether the normalised weights are wanted as well."""
+
+    iterations: int
+    eps: float
+    v_first: bool
+    scale: bool = True
 
 
 @torch.no_grad()
-def power_iteration(
-    weight: Tensor, u: Tensor, v: Tensor, dim: int, iterations: int, eps: float, v_first: bool
-) -> tuple[Tensor, Tensor]:
+def power_iteration(weight: Tensor, u: Tensor, v: Tensor, dim: int, settings: Settings) -> tuple[Tensor, Tensor]:
     """u and v after some steps of the power method on the weight's matrix."""
-    m = matrix(weight, dim)
-    for _ in range(iterations):
-        if v_first:
+    m, eps = matrix(weight, dim), settings.eps
+    for _ in range(settings.iterations):
+        if settings.v_first:
             v = F.normalize(torch.mv(m.t(), u), dim=0, eps=eps)
             u = F.normalize(torch.mv(m, v), dim=0, eps=eps)
         else:
@@ -31,13 +39,12 @@ def sigma_of(weight: Tensor, u: Tensor, v: Tensor, dim: int) -> Tensor:
 
 
 def spectral_norm_reference(
-    weights: Sequence[Tensor], u: Sequence[Tensor], v: Sequence[Tensor], dims: Sequence[int], iterations: int,
-    eps: float, v_first: bool,
+    weights: Sequence[Tensor], u: Sequence[Tensor], v: Sequence[Tensor], dims: Sequence[int], settings: Settings,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:  # fmt: skip
     """The normalised weights, the sigmas, and u and v after the iterations."""
     normalised, sigmas, us, vs = [], [], [], []
     for weight, left, right, dim in zip(weights, u, v, dims, strict=True):
-        left, right = power_iteration(weight, left, right, dim, iterations, eps, v_first)
+        left, right = power_iteration(weight, left, right, dim, settings)
         sigma = sigma_of(weight, left, right, dim)
         normalised.append(weight / sigma)
         sigmas.append(sigma)

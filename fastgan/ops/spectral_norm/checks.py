@@ -1,4 +1,4 @@
-"""What the arguments of spectral_norm must be; messages name the function and the argument."""
+"""Checks of the arguments of spectral_norm; messages name the function and the argument."""
 
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -6,17 +6,19 @@ from typing import Any, NoReturn
 from torch import Tensor
 
 from fastgan.ops._common.checks import check_floating
+from fastgan.ops.spectral_norm.reference import Settings
 
 
 def checked_dims(
-    name: str, weights: Sequence[Tensor], u: Sequence[Tensor], v: Sequence[Tensor], iterations: int, eps: float,
-    dims: Sequence[int] | int,
+    name: str, weights: Sequence[Tensor], u: Sequence[Tensor], v: Sequence[Tensor], dims: Sequence[int] | int,
+    settings: Settings,
 ) -> tuple[int, ...]:  # fmt: skip
     """Checks the arguments; returns the rows' dimension of each weight, counted from the front."""
     given = (dims,) * len(weights) if isinstance(dims, int) else tuple(dims)
     for label, values in (("u", u), ("v", v), ("dims", given)):
         if len(values) != len(weights):
             raise ValueError(f"{name}: {label} has {len(values)} entries, expected {len(weights)} like weights")
+    iterations, eps, *_ = settings
     if not isinstance(iterations, int) or iterations < 0:
         raise ValueError(f"{name}: n_power_iterations is {iterations!r}, expected an integer >= 0")
     if not eps >= 0:
