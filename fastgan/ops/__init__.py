@@ -54,6 +54,8 @@ __all__ = [
 
 for _op in (
     "bias_act",
+    "conv3x3",
+    "conv_stride2",
     "frozen_bias_act",
     "gradient_norm_penalty",
     "interpolate",

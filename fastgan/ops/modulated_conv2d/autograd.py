@@ -81,7 +81,8 @@ class StyledConv2d(torch.autograd.Function):
         x, weight, styles, scale, noise, strength, bias, z = ctx.saved_tensors
         needs = ctx.needs_input_grad
         coefficients = Coefficients(scale, noise, strength, bias)
-        after = ScaledBiasActConfig(*ctx.activation, BACKEND)
+        activation: Activated = ctx.activation
+        after = ScaledBiasActConfig(*activation, BACKEND)
         dz, sums = scaled_operators.scaled_bias_act_grad(dy, z, *coefficients, *after, False)
         dx = dstyles = None
         if needs[0] or needs[2]:

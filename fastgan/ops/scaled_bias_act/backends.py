@@ -77,8 +77,9 @@ def _ordered(x: Tensor, backend: str) -> Tensor:
     return x.contiguous() if backend == "cpu" else dense(x)
 
 
-def _contiguous(*tensors: Tensor | None) -> Coefficients:
-    return Coefficients(*(None if t is None else t.contiguous() for t in tensors))
+def _contiguous(scale: Tensor, *optional: Tensor | None) -> Coefficients:
+    noise, strength, b = (None if t is None else t.contiguous() for t in optional)
+    return Coefficients(scale.contiguous(), noise, strength, b)
 
 
 def _fake_forward(x: Tensor, *rest: Any) -> Tensor:

@@ -1,15 +1,10 @@
 """convolution: PyTorch's, differentiated to any order by the three convolutions that are closed under it.
 
-<dy, conv(x, w)> is linear in each of its three tensors, so its gradients are
-
-    conv(x, w)      what PyTorch calls convolution
-    dgrad(dy, w)    its gradient to x
-    wgrad(x, dy)    its gradient to w
-
-and each of them differentiates into the other two. The passes are PyTorch's, called with the right output masks, or
-fastgan's where they are faster (`conv3x3`, `conv_stride2` and 1x1 convolutions, on a CPU). What it saves besides is
-PyTorch's own second derivative, which takes a convolution per group apart and computes gradients that nobody asked for:
-a step with a gradient penalty on a grouped critic spends most of its time there.
+Functions with the signatures of torch.nn.functional, whose arguments are resolved here; autograd.py differentiates them
+and passes.py computes: by PyTorch, or by fastgan's own kernels where they are faster (`conv3x3`, `conv_stride2` and 1x1
+convolutions, on a CPU). What this saves besides is PyTorch's own second derivative, which takes a convolution per group
+apart and computes gradients that nobody asked for: a step with a gradient penalty on a grouped critic spends most of
+its time there.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.ops import convolution_passes as passes
 from fastgan.ops._common.autocast import autocasts
-from fastgan.ops._common.wanted import differentiated, eager, wanted
-from fastgan.ops.convolution_passes import Config
+from fastgan.ops._common.wanted import differentiated, eager
+from fastgan.ops.convolution.autograd import Convolution
+from fastgan.ops.convolution.passes import ConvolutionConfig
 
 Sizes = int | Sequence[int]  # one number for all dimensions, or one for each
 
@@ -68,9 +63,6 @@ def convolution(
     if any(output_padding if isinstance(output_padding, Sequence) else (output_padding,)):
         raise ValueError(f"convolution: output_padding is {output_padding}, expected 0 where transposed is False")
     return _ordinary(n, x, weight, bias, stride, padding, dilation, groups)
-
-
-# --- with the signatures of torch.nn.functional ------------------------------------------------------------------
 
 
 def conv1d(
@@ -142,9 +134,6 @@ BY_TORCH_FUNCTION: dict[Callable[..., Tensor], Callable[..., Tensor]] = {
 """PyTorch's function -> the one here that takes the same arguments; F.conv2d and torch.conv2d are one object."""
 
 
-# --- from the arguments to the Functions ----------------------------------------------------------------------------
-
-
 def _ordinary(
     n: int, x: Tensor, weight: Tensor, bias: Tensor | None,
     stride: Sizes, padding: Sizes | str, dilation: Sizes, groups: int,
@@ -160,7 +149,7 @@ def _ordinary(
     else:
         paddings = _each(padding, n)
     if strides is not None and paddings is not None and dilations is not None:
-        config = Config(strides, paddings, dilations, False, (0,) * n, groups)
+        config = ConvolutionConfig(strides, paddings, dilations, False, (0,) * n, groups)
         if _takes(n, x, weight, bias, config):
             if any(ends):
                 x = F.pad(x, [size for end in reversed(ends) for size in (0, end)])
@@ -175,7 +164,7 @@ def _transposed(
     strides, dilations, ends = _each(stride, n), _each(dilation, n), _each(output_padding, n)
     paddings = None if isinstance(padding, str) else _each(padding, n)
     if strides is not None and paddings is not None and dilations is not None and ends is not None:
-        config = Config(strides, paddings, dilations, True, ends, groups)
+        config = ConvolutionConfig(strides, paddings, dilations, True, ends, groups)
         if _takes(n, x, weight, bias, config):
             return _apply(n, x, weight, bias, config)
     function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[n - 1]
@@ -193,7 +182,7 @@ def _each(sizes: Sizes, n: int) -> tuple[int, ...] | None:
     return tuple(sizes) if len(sizes) == n else None
 
 
-def _takes(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Config) -> bool:
+def _takes(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: ConvolutionConfig) -> bool:
     """Whether the Functions below are for this call; PyTorch's own does (or refuses, with its own words) any other.
 
     They save nothing where nothing is differentiated: there they are for what is faster than PyTorch.
@@ -206,7 +195,7 @@ def _takes(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Confi
     )
 
 
-def _apply(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Config) -> Tensor:
+def _apply(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: ConvolutionConfig) -> Tensor:
     device = x.device.type
     if autocasts(device):
         # Out here, where autograd sees it: the Functions save what the kernels multiply, of one dtype.
@@ -215,8 +204,8 @@ def _apply(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, config: Confi
         bias = None if bias is None else _autocast(bias, dtype)
     config = config.chosen(x, weight, bias)
     if x.ndim == n + 1:
-        return _Conv.apply(x.unsqueeze(0), weight, bias, config).squeeze(0)
-    return _Conv.apply(x, weight, bias, config)
+        return Convolution.apply(x.unsqueeze(0), weight, bias, config).squeeze(0)
+    return Convolution.apply(x, weight, bias, config)
 
 
 def _autocast(x: Tensor, dtype: torch.dtype) -> Tensor:
@@ -228,96 +217,5 @@ def minimal_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
 ) -> Tensor:
     """The convolution by minimal filtering, whose kernels take these arguments, whatever their size."""
-    config = Config((stride, stride), padding, (1, 1), False, (0, 0), 1, "minimal filtering")
-    return _Conv.apply(x, weight, bias, config)
-
-
-# --- differentiable functions -------------------------------------------------------------------------------------
-#
-# Each saves both of its tensors, as PyTorch's own convolution does, even where only one is multiplied again: the other
-# shows its shape and memory format to convolution_backward, which reads no element of it (uninitialised memory of that
-# shape is no faster). That operator, and not a transposed convolution, computes dgrad: the latter took four times as
-# long on a CPU where grouped convolutions have a stride, and elsewhere the same.
-
-
-class _Conv(torch.autograd.Function):
-    """y = conv(x, w) + bias."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor:
-        ctx.save_for_backward(x, w)
-        ctx.config = config
-        ctx.set_materialize_grads(False)
-        return passes.forward(x, w, bias, config)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor | None) -> tuple[Tensor | None, ...]:
-        if dy is None:
-            return None, None, None, None
-        x, w = ctx.saved_tensors
-        needs_x, needs_w, needs_bias = (wanted(ctx, i) for i in range(3))
-        if not torch.is_grad_enabled():  # nobody will differentiate the gradients: one call for all of them
-            return *passes.gradients(dy, x, w, ctx.config, needs_x, needs_w, needs_bias), None
-        dx = _dgrad(dy, w, x, ctx.config) if needs_x else None
-        dw = _wgrad(x, dy, w, ctx.config) if needs_w else None
-        db = dy.sum([i for i in range(dy.ndim) if i != 1]) if needs_bias else None
-        return dx, dw, db, None
-
-
-class _Dgrad(torch.autograd.Function):
-    """dx = dgrad(dy, w), of the shape of the detached x."""
-
-    @staticmethod
-    def forward(ctx: Any, dy: Tensor, w: Tensor, x: Tensor, config: Config) -> Tensor | None:
-        ctx.save_for_backward(dy, w)
-        ctx.config = config
-        ctx.set_materialize_grads(False)
-        return _dgrad(dy, w, x, config)
-
-    @staticmethod
-    def backward(ctx: Any, u: Tensor | None) -> tuple[Tensor | None, ...]:
-        if u is None:
-            return None, None, None, None
-        dy, w = ctx.saved_tensors
-        grad_dy = _conv(u, w, ctx.config) if wanted(ctx, 0) else None
-        grad_w = _wgrad(u, dy, w, ctx.config) if wanted(ctx, 1) else None
-        return grad_dy, grad_w, None, None
-
-
-class _Wgrad(torch.autograd.Function):
-    """dw = wgrad(x, dy), of the shape of the detached w."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, dy: Tensor, w: Tensor, config: Config) -> Tensor | None:
-        ctx.save_for_backward(x, dy)
-        ctx.config = config
-        ctx.set_materialize_grads(False)
-        return _wgrad(x, dy, w, config)
-
-    @staticmethod
-    def backward(ctx: Any, q: Tensor | None) -> tuple[Tensor | None, ...]:
-        if q is None:
-            return None, None, None, None
-        x, dy = ctx.saved_tensors
-        grad_x = _dgrad(dy, q, x, ctx.config) if wanted(ctx, 0) else None
-        grad_dy = _conv(x, q, ctx.config) if wanted(ctx, 1) else None
-        return grad_x, grad_dy, None, None
-
-
-# Grad mode is on in a backward pass only with create_graph=True; otherwise nobody will differentiate these.
-
-
-def _conv(x: Tensor, w: Tensor, config: Config) -> Tensor:
-    return _Conv.apply(x, w, None, config) if torch.is_grad_enabled() else passes.forward(x, w, None, config)
-
-
-def _dgrad(dy: Tensor, w: Tensor, x: Tensor, config: Config) -> Tensor | None:
-    if torch.is_grad_enabled():
-        return _Dgrad.apply(dy, w, x.detach(), config)
-    return passes.gradients(dy, x, w, config, True, False, False)[0]
-
-
-def _wgrad(x: Tensor, dy: Tensor, w: Tensor, config: Config) -> Tensor | None:
-    if torch.is_grad_enabled():
-        return _Wgrad.apply(x, dy, w.detach(), config)
-    return passes.gradients(dy, x, w, config, False, True, False)[1]
+    config = ConvolutionConfig((stride, stride), padding, (1, 1), False, (0, 0), 1, "minimal filtering")
+    return Convolution.apply(x, weight, bias, config)

@@ -2,7 +2,7 @@
 
 y[b] = w x[b] with the pixels as columns. In PyTorch's default memory order its own 1x1 convolution is up to ten times
 slower on a CPU, since it brings images and weights into blocked formats and back; images in channels_last, which it
-multiplies as they are, are left to it. Opaque to torch.compile; fastgan/ops/convolution.py differentiates them.
+multiplies as they are, are left to it. Opaque to torch.compile; autograd.py differentiates them.
 
 Products are written to tensors that are given: torch.autocast, which may be on in a backward pass, leaves those alone.
 """
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fastgan import allocation
 from fastgan.library import define
-from fastgan.ops import minimal_filtering
 from fastgan.ops._common.layout import suggests_channels_last
+from fastgan.ops.convolution import minimal_filtering
 
 MOST_AT_ONCE = 1 << 16
 """Weights up to which their gradient is the sum of one for each sample; of more, those would be a large tensor."""

@@ -1,6 +1,6 @@
 """The private operators of conv3x3: allocate the outputs and call the CPU's kernels.
 
-They are opaque to torch.compile and know nothing of autograd; fastgan/ops/convolution.py differentiates them.
+They are opaque to torch.compile and know nothing of autograd; autograd.py differentiates them.
 """
 
 import math
@@ -12,9 +12,9 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.native import DTYPE_CODES, address, extension
-from fastgan.ops import minimal_filtering
 from fastgan.ops._common.layout import dense, empty_images, suggests_channels_last
-from fastgan.ops.minimal_filtering import Pair
+from fastgan.ops.convolution import minimal_filtering
+from fastgan.ops.convolution.minimal_filtering import Pair
 
 
 def pays(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair) -> bool:

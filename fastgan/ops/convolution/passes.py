@@ -5,14 +5,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from fastgan.ops import conv1x1_backends as conv1x1
-from fastgan.ops import conv3x3_backends as conv3x3
-from fastgan.ops import conv_stride2_backends as conv_stride2
 from fastgan.ops._common.autocast import autocasts
 from fastgan.ops._common.layout import suggests_channels_last
+from fastgan.ops.convolution import conv1x1_backends as conv1x1
+from fastgan.ops.convolution import conv3x3_backends as conv3x3
+from fastgan.ops.convolution import conv_stride2_backends as conv_stride2
 
 
-class Config(NamedTuple):
+class ConvolutionConfig(NamedTuple):
     """The arguments that are not tensors, resolved and in the order of PyTorch's operators, and who computes."""
 
     stride: tuple[int, ...]
@@ -24,7 +24,7 @@ class Config(NamedTuple):
     by: Literal["torch", "minimal filtering", "matmul"] = "torch"
     """Who computes. A backward pass is by the same as its forward pass."""
 
-    def chosen(self, x: Tensor, w: Tensor, bias: Tensor | None) -> "Config":
+    def chosen(self, x: Tensor, w: Tensor, bias: Tensor | None) -> "ConvolutionConfig":
         """This, with the fastest for these tensors; autocast has cast them."""
         if _minimal_pays(x, w, bias, self):
             return self._replace(by="minimal filtering")
@@ -34,7 +34,7 @@ class Config(NamedTuple):
         return self
 
 
-def _minimal_pays(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> bool:
+def _minimal_pays(x: Tensor, w: Tensor, bias: Tensor | None, config: ConvolutionConfig) -> bool:
     if w.ndim != 4 or config.groups != 1 or config.dilation != (1, 1):
         return False
     padding, end = config.padding[:2], config.output_padding[:2]
@@ -47,7 +47,7 @@ def _minimal_pays(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> 
     return False
 
 
-def forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor:
+def forward(x: Tensor, w: Tensor, bias: Tensor | None, config: ConvolutionConfig) -> Tensor:
     """conv(x, w) + bias, in the dtype of x even under torch.autocast."""
     if config.by == "minimal filtering":
         return _minimal_forward(x, w, bias, config)
@@ -60,7 +60,7 @@ def forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor
     return torch.ops.aten.convolution.default(x, w, bias, *config[:6])
 
 
-def _minimal_forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) -> Tensor:
+def _minimal_forward(x: Tensor, w: Tensor, bias: Tensor | None, config: ConvolutionConfig) -> Tensor:
     padding = config.padding[0]
     if config.stride == (1, 1):
         return conv3x3.conv3x3(x, w, bias, config.padding, False)
@@ -71,7 +71,7 @@ def _minimal_forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Config) 
 
 
 def gradients(
-    dy: Tensor, x: Tensor, w: Tensor, config: Config, needs_x: bool, needs_w: bool, needs_bias: bool
+    dy: Tensor, x: Tensor, w: Tensor, config: ConvolutionConfig, needs_x: bool, needs_w: bool, needs_bias: bool
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The gradients to x, w and the bias, of which those that are not needed are None.
 
@@ -100,7 +100,7 @@ def _in_format(images: Tensor, channels_last: bool) -> Tensor:
     return images.clone(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def _minimal_data_grad(dy: Tensor, x: Tensor, w: Tensor, config: Config) -> Tensor:
+def _minimal_data_grad(dy: Tensor, x: Tensor, w: Tensor, config: ConvolutionConfig) -> Tensor:
     padding = config.padding[0]
     if config.stride == (1, 1):
         return conv3x3.conv3x3(dy, w, None, [2 - p for p in config.padding], True)
@@ -109,7 +109,7 @@ def _minimal_data_grad(dy: Tensor, x: Tensor, w: Tensor, config: Config) -> Tens
     return conv_stride2.conv_stride2_transposed(dy, w, None, list(x.shape[2:]), padding)
 
 
-def _minimal_weight_grad(dy: Tensor, x: Tensor, w: Tensor, config: Config) -> Tensor:
+def _minimal_weight_grad(dy: Tensor, x: Tensor, w: Tensor, config: ConvolutionConfig) -> Tensor:
     if config.stride == (1, 1):
         return conv3x3.conv3x3_weight_grad(x, dy, config.padding)
     wide, narrow = (dy, x) if config.transposed else (x, dy)
