@@ -96,7 +96,7 @@ class Case:
 
         # Entering a context costs a microsecond or two, which a user of the default choice does not pay.
         with backends.backend("auto"):
-            chosen = backends.select(self.spec, torch.empty(0, device=self.device, dtype=self.dtype))
+            chosen = backends.select(self.spec.name, torch.empty(0, device=self.device, dtype=self.dtype))
         return ours if chosen == implementation else forced
 
 
@@ -144,7 +144,7 @@ def beyond_eager(op: str, device: torch.device) -> list[BenchShape]:
     """
     if op != "minibatch_discrimination":
         return []
-    from fastgan.ops.minibatch_discrimination import bench_shape
+    from fastgan.ops.minibatch_discrimination.spec import bench_shape
 
     batches, kernels, dims = [1024], 100, 16
     if device.type == "cuda":

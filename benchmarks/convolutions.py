@@ -15,8 +15,8 @@ from rich.table import Table
 from torch import Tensor
 
 import fastgan
-from fastgan.ops import convolution_passes as passes
-from fastgan.ops.convolution_passes import Config
+from fastgan.ops.convolution import passes
+from fastgan.ops.convolution.passes import ConvolutionConfig
 
 ROUNDS, WARM_UP = 40, 3
 
@@ -54,7 +54,7 @@ SHAPES = (
 Pass = Callable[[], Tensor | None]
 
 
-def passes_of(x: Tensor, w: Tensor, dy: Tensor, config: Config) -> dict[str, Pass]:
+def passes_of(x: Tensor, w: Tensor, dy: Tensor, config: ConvolutionConfig) -> dict[str, Pass]:
     return {
         "forward": lambda: passes.forward(x, w, None, config),
         "to the image": lambda: passes.gradients(dy, x, w, config, True, False, False)[0],
@@ -83,7 +83,7 @@ def error(found: Tensor | None, truth: Tensor | None) -> float:
 def add_rows(table: Table, shape: Shape) -> bool:
     """Adds the three passes of a shape to the table; returns whether all are right."""
     x, w = torch.randn(shape.B, shape.C, shape.side, shape.side), torch.randn(shape.K, shape.C, shape.taps, shape.taps)
-    plain = Config((shape.stride,) * 2, (shape.padding,) * 2, (1, 1), False, (0, 0), 1)
+    plain = ConvolutionConfig((shape.stride,) * 2, (shape.padding,) * 2, (1, 1), False, (0, 0), 1)
     dy = torch.randn_like(passes.forward(x, w, None, plain))
     ours, torchs = passes_of(x, w, dy, plain.chosen(x, w, None)), passes_of(x, w, dy, plain)
     exact = passes_of(x.double(), w.double(), dy.double(), plain)

@@ -24,7 +24,7 @@ import fastgan
 from benchmarks import environment, measure
 from benchmarks.comparisons import Comparison, add_json_option
 from fastgan.nn import spectral_norm_
-from fastgan.ops.spectral_norm import BIGGAN_128, DCGAN_SN, SNGAN_32
+from fastgan.ops.spectral_norm.spec import BIGGAN_128, DCGAN_SN, SNGAN_32
 
 SUITE = "spectral_norm"
 NETWORKS = {"SNGAN-32": SNGAN_32, "DCGAN-SN": DCGAN_SN, "BigGAN-128": BIGGAN_128}

@@ -1,4 +1,4 @@
-// y = clamp(gain * f(x + b)) for the activations of fastgan/ops/activations.py, and its first two
+// y = clamp(gain * f(x + b)) for the activations of fastgan/ops/_common/activations.py, and its first two
 // derivatives.
 //
 // A dense tensor is seen as [outer, channels, inner]: channels_last has inner = 1. b holds `channels` values

@@ -9,15 +9,12 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from fastgan import native
-
-if TYPE_CHECKING:
-    from fastgan.registry import OpSpec
+from fastgan.registry import OPS, OpSpec
 
 BACKENDS = ("reference", "cpu", "triton", "cuda")
 
@@ -72,7 +69,7 @@ def missing(name: str) -> str | None:
     return None
 
 
-def unsupported(spec: "OpSpec", name: str, device_type: str, dtype: torch.dtype) -> str | None:
+def unsupported(spec: OpSpec, name: str, device_type: str, dtype: torch.dtype) -> str | None:
     """Why `spec` cannot run on the backend for a tensor of this device type and dtype; None when it can."""
     if name == "reference":
         return None
@@ -92,13 +89,13 @@ def unsupported(spec: "OpSpec", name: str, device_type: str, dtype: torch.dtype)
     return None
 
 
-def select(spec: "OpSpec", x: Tensor) -> str:
-    """The backend that runs `spec` on x.
+def select(op: str, x: Tensor) -> str:
+    """The backend that runs a registered op, given by its name, on x.
 
     Raises:
         BackendError: a backend was forced and it cannot run the op on this tensor.
     """
-    device_type, dtype = x.device.type, x.dtype
+    spec, device_type, dtype = OPS[op], x.device.type, x.dtype
     if _wanted != "auto":
         reason = unsupported(spec, _wanted, device_type, dtype)
         if reason is not None:

@@ -228,13 +228,14 @@ def grad2_kernel(
 
 # --- launchers ----------------------------------------------------------------------------------------------------
 #
-# Tensors are dense with the same strides, seen in memory order as layout = (outer, channels, inner).
+# Tensors are dense with the same strides. args: layout = (outer, channels, inner), their sizes in memory order; act,
+# alpha, gain and clamp (None for no clamp).
 
 
-def _constants(layout: tuple[int, int, int], b: Tensor | None, act: str, clamp: float | None) -> dict:
-    _, channels, inner = layout
+def _constants(b: Tensor | None, args) -> dict:
+    _, channels, inner = args.layout
     sizes = {"CHANNELS": channels, "INNER": inner, "BLOCK": BLOCK, "COMPUTE": tl.float32}
-    return {"ACT": CODES[act], "HAS_BIAS": b is not None, "HAS_CLAMP": clamp is not None, **sizes}
+    return {"ACT": CODES[args.act], "HAS_BIAS": b is not None, "HAS_CLAMP": args.clamp is not None, **sizes}
 
 
 def _from_input(act: str) -> bool:
@@ -247,31 +248,25 @@ def _run(kernel, x: Tensor, arguments: tuple, constants: dict) -> None:
     launch(kernel, triton.cdiv(x.numel(), BLOCK), warps, x, arguments, constants)
 
 
-def forward(x: Tensor, b: Tensor | None, y: Tensor, layout, act: str, alpha: float, gain: float, clamp) -> None:
+def forward(x: Tensor, b: Tensor | None, y: Tensor, args) -> None:
     """y = clamp(gain f(x + b))."""
-    arguments = (x, b, y, x.numel(), alpha, gain, clamp or 0.0)
-    _run(forward_kernel, x, arguments, _constants(layout, b, act, clamp))
+    arguments = (x, b, y, x.numel(), args.alpha, args.gain, args.clamp or 0.0)
+    _run(forward_kernel, x, arguments, _constants(b, args))
 
 
-def grad(
-    dy: Tensor, s: Tensor | None, b: Tensor | None, dx: Tensor, db: Tensor | None,
-    layout, act: str, alpha: float, gain: float, clamp,
-) -> None:  # fmt: skip
+def grad(dy: Tensor, s: Tensor | None, b: Tensor | None, dx: Tensor, db: Tensor | None, args) -> None:
     """dx = dy p(s); db, if given, is filled with the sums of dx over each channel."""
-    arguments = (dy, s, b, dx, dy.numel(), alpha, gain, clamp or 0.0)
-    constants = _constants(layout, b, act, clamp) | {"HAS_SAVED": s is not None, "FROM_INPUT": _from_input(act)}
+    arguments = (dy, s, b, dx, dy.numel(), args.alpha, args.gain, args.clamp or 0.0)
+    constants = _constants(b, args) | {"HAS_SAVED": s is not None, "FROM_INPUT": _from_input(args.act)}
     _run(grad_kernel, dy, arguments, constants)
     if db is not None:
         # In memory order dx is [outer, channels, inner], whatever its strides say.
-        in_memory_order = dx.as_strided((dx.numel(),), (1,)).view(layout)
+        in_memory_order = dx.as_strided((dx.numel(),), (1,)).view(args.layout)
         torch.sum(in_memory_order, dim=(0, 2), dtype=db.dtype, out=db)
 
 
-def grad2(
-    u: Tensor, dy: Tensor, s: Tensor, b: Tensor | None, t: Tensor,
-    layout, act: str, alpha: float, gain: float, clamp,
-) -> None:  # fmt: skip
+def grad2(u: Tensor, dy: Tensor, s: Tensor, b: Tensor | None, t: Tensor, args) -> None:
     """t = u dy p'(s)."""
-    arguments = (u, dy, s, b, t, dy.numel(), alpha, gain, clamp or 0.0)
-    constants = _constants(layout, b, act, clamp) | {"FROM_INPUT": _from_input(act)}
+    arguments = (u, dy, s, b, t, dy.numel(), args.alpha, args.gain, args.clamp or 0.0)
+    constants = _constants(b, args) | {"FROM_INPUT": _from_input(args.act)}
     _run(grad2_kernel, dy, arguments, constants)

@@ -140,8 +140,9 @@ def grad_across_kernel(
 
 # --- launchers ----------------------------------------------------------------------------------------------------
 #
-# Tensors are dense in one memory order, seen in it as layout = (outer, channels, inner). bits holds one plane, or two
-# with a clamp, of (n + 7) // 8 bytes each.
+# Tensors are dense in one memory order. bits holds one plane, or two with a clamp, of (n + 7) // 8 bytes each. args:
+# layout = (outer, channels, inner), their sizes in memory order; gain and clamp (None for no clamp); act and alpha for
+# `forward`, for the others the slope of the negative side, and whether clamped elements have their constant.
 
 
 def _run(kernel, blocks: int, x: Tensor, arguments: tuple, constants: dict, warps: int = 8) -> None:
@@ -162,36 +163,29 @@ def _sample(x: Tensor, s: Tensor | None) -> int:
     return 1 if s is None else max(x.numel() // max(s.numel(), 1), 1)
 
 
-def forward(
-    x: Tensor, b: Tensor | None, y: Tensor, bits: Tensor, layout, act: str, alpha: float, gain: float, clamp
-) -> None:
+def forward(x: Tensor, b: Tensor | None, y: Tensor, bits: Tensor, args) -> None:
     """y = clamp(gain f(x + b)) and its mask; y may be x."""
-    _, channels, inner = layout
-    arguments = (x, b, y, bits, x.numel(), _plane(x), alpha, gain, clamp or 0.0)
-    constants = {"ACT": CODES[act], "HAS_BIAS": b is not None, "HAS_CLAMP": clamp is not None}
+    _, channels, inner = args.layout
+    arguments = (x, b, y, bits, x.numel(), _plane(x), args.alpha, args.gain, args.clamp or 0.0)
+    constants = {"ACT": CODES[args.act], "HAS_BIAS": b is not None, "HAS_CLAMP": args.clamp is not None}
     constants |= {"CHANNELS": channels, "INNER": inner, "BLOCK": BLOCK}
     _run(mask_kernel, triton.cdiv(x.numel(), BLOCK), x, arguments, constants, _warps(x))
 
 
-def frozen(
-    u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor, y: Tensor,
-    layout, slope: float, gain: float, clamp, constant: bool,
-) -> None:  # fmt: skip
-    """y = p (u + s b); where clamped, s clamp with its sign if `constant`, else 0."""
-    _, channels, inner = layout
-    edge = (clamp or 0.0) * (-1.0 if gain < 0 else 1.0)
-    arguments = (u, b, s, bits, y, u.numel(), _plane(u), slope, gain, edge)
-    constants = {"HAS_BIAS": b is not None, "HAS_SCALE": s is not None, "HAS_CLAMP": clamp is not None}
-    constants |= {"CONSTANT": constant, "CHANNELS": channels, "INNER": inner, "SAMPLE": _sample(u, s), "BLOCK": BLOCK}
+def frozen(u: Tensor, b: Tensor | None, s: Tensor | None, bits: Tensor, y: Tensor, args) -> None:
+    """y = p (u + s b); where clamped, s clamp with its sign if `args.constant`, else 0."""
+    _, channels, inner = args.layout
+    edge = (args.clamp or 0.0) * (-1.0 if args.gain < 0 else 1.0)
+    arguments = (u, b, s, bits, y, u.numel(), _plane(u), args.slope, args.gain, edge)
+    constants = {"HAS_BIAS": b is not None, "HAS_SCALE": s is not None, "HAS_CLAMP": args.clamp is not None}
+    constants |= {"CHANNELS": channels, "INNER": inner, "SAMPLE": _sample(u, s), "BLOCK": BLOCK}
+    constants["CONSTANT"] = args.constant
     _run(frozen_kernel, triton.cdiv(u.numel(), BLOCK), u, arguments, constants, _warps(u))
 
 
-def grad(
-    dy: Tensor, s: Tensor | None, bits: Tensor, du: Tensor, db: Tensor | None,
-    layout, slope: float, gain: float, clamped: bool,
-) -> None:  # fmt: skip
+def grad(dy: Tensor, s: Tensor | None, bits: Tensor, du: Tensor, db: Tensor | None, args) -> None:
     """du = p dy; db, if given, is filled with the sums of s du over each channel."""
-    outer, channels, inner = layout
+    outer, channels, inner = args.layout
     along = inner >= ROW  # otherwise the sums over rows are shorter than those across them
     rows, columns = (outer * channels, inner) if along else (outer, channels * inner)
     c = min(triton.next_power_of_2(max(columns, 1)), BLOCK if along else 128)
@@ -201,8 +195,8 @@ def grad(
     sums = None
     if db is not None:
         sums = db.new_empty((column_blocks, rows) if along else (row_blocks, columns))
-    arguments = (dy, s, bits, du, sums, rows, _plane(dy), slope, gain)
-    constants = {"HAS_SCALE": s is not None, "HAS_CLAMP": clamped, "HAS_SUMS": db is not None}
+    arguments = (dy, s, bits, du, sums, rows, _plane(dy), args.slope, args.gain)
+    constants = {"HAS_SCALE": s is not None, "HAS_CLAMP": args.clamp is not None, "HAS_SUMS": db is not None}
     constants |= {"COLUMNS": columns, "SAMPLE": _sample(dy, s), "R": r, "C": c}
     if not along:
         constants["REPEATS"] = REPEATS

@@ -119,7 +119,16 @@ def grad_kernel(
 
 # --- launchers ----------------------------------------------------------------------------------------------------
 #
-# Tensors are dense with the same strides, the samples outermost.
+# Tensors are dense with the same strides, the samples outermost. args: weight, target (None for the zero-centred
+# penalty) and one_sided, and for `forward` scale and grad_scale.
+
+
+def _flags(args) -> dict:
+    return {"HAS_TARGET": args.target is not None, "ONE_SIDED": args.one_sided}
+
+
+def _numbers(args) -> tuple[float, float]:
+    return args.weight, args.target or 0.0
 
 
 def _cut(g: Tensor) -> tuple[int, dict, int]:
@@ -129,24 +138,22 @@ def _cut(g: Tensor) -> tuple[int, dict, int]:
     return n, {"BLOCKS": max(triton.cdiv(n, block), 1), "BLOCK": block}, max(1, block // 256)
 
 
-def forward(
-    g: Tensor, x: Tensor | None, s: Tensor | None, u: Tensor | None, penalty: Tensor, norm: Tensor,
-    weight: float, target: float | None, one_sided: bool, scale: float, grad_scale: float,
-) -> None:  # fmt: skip
-    """Fills penalty and norm, and u if it is given."""
+def forward(g: Tensor, x: Tensor | None, s: Tensor | None, outputs: tuple[Tensor | None, Tensor, Tensor], args) -> None:
+    """Fills u = s x + scale dr/dg (if it is given), the penalties r and the norms, in that order the outputs."""
+    u, penalty, norm = outputs
     n, cut, warps = _cut(g)
     programs = g.shape[0] * cut["BLOCKS"]
     partial = None
     if cut["BLOCKS"] > 1:
         partial = allocation.empty((programs,), like=g, dtype=torch.float64)
         launch(squares_kernel, programs, warps, g, (g, partial, n), cut)
-    arguments = (g, x, s, u, partial, penalty, norm, n, weight, target or 0.0, scale, grad_scale)
-    flags = {"HAS_TARGET": target is not None, "ONE_SIDED": one_sided, "HAS_S": s is not None, "HAS_U": u is not None}
+    arguments = (g, x, s, u, partial, penalty, norm, n, *_numbers(args), args.scale, args.grad_scale)
+    flags = _flags(args) | {"HAS_S": s is not None, "HAS_U": u is not None}
     launch(forward_kernel, g.shape[0] if u is None else programs, warps, g, arguments, flags | cut)
 
 
-def grad(p: Tensor, g: Tensor, norm: Tensor, dg: Tensor, weight: float, target: float | None, one_sided: bool) -> None:
+def grad(p: Tensor, g: Tensor, norm: Tensor, dg: Tensor, args) -> None:
     """dg = p c(n) g."""
     n, cut, warps = _cut(g)
-    flags = {"HAS_TARGET": target is not None, "ONE_SIDED": one_sided}
-    launch(grad_kernel, g.shape[0] * cut["BLOCKS"], warps, g, (p, g, norm, dg, n, weight, target or 0.0), flags | cut)
+    arguments = (p, g, norm, dg, n, *_numbers(args))
+    launch(grad_kernel, g.shape[0] * cut["BLOCKS"], warps, g, arguments, _flags(args) | cut)

@@ -172,10 +172,14 @@ def packed_for_data_grad(weight: Tensor) -> Tensor:
 
 
 def forward(
-    x: Tensor, weight: Tensor, styles: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None,
-    b: Tensor | None, z: Tensor | None, y: Tensor, act: str, alpha: float, gain: float, clamp: float | None,
-) -> None:  # fmt: skip
-    """y = clamp(gain f(z scale + strength noise + b)), z = conv(styles x, weight), which is stored where z is given."""
+    x: Tensor, weight: Tensor, styles: Tensor, coefficients: tuple, outputs: tuple[Tensor | None, Tensor], activation
+) -> None:
+    """Fills z = conv(styles x, weight) (if it is given) and y = clamp(gain f(z scale + strength noise + b)).
+
+    coefficients = (scale, noise, strength, b), of which all but the first may be None; activation = (act, alpha, gain,
+    clamp), clamp None for no bound.
+    """
+    (_, noise, strength, b), (z, y), (act, alpha, gain, clamp) = coefficients, outputs, activation
     if y.numel() == 0:
         return
     w = packed(weight)
@@ -184,7 +188,7 @@ def forward(
         "HAS_STRENGTH": strength is not None, "PER_SAMPLE": noise is not None and noise.shape[0] != 1,
         "SAVES": z is not None,
     }  # fmt: skip
-    arguments = (x, w, styles, scale, noise, strength, b, z, y)
+    arguments = (x, w, styles, *coefficients, z, y)
     cut = _constants(x, w)
     _run(forward_kernel, x, w, arguments, (alpha, gain, clamp or 0.0), flags, cut)
 

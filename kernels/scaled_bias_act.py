@@ -157,6 +157,8 @@ def grad_kernel(
 # --- launchers ----------------------------------------------------------------------------------------------------
 #
 # x, dy, y, dx are dense with the same strides, contiguous or channels_last; noise is [1 or B, 1, *image], contiguous.
+# coefficients = (scale, noise, strength, b), of which all but the first may be None; activation = (act, alpha, gain,
+# clamp), clamp None for no bound.
 
 
 def _cut(x: Tensor) -> tuple[int, int, dict]:
@@ -176,10 +178,11 @@ def _cut(x: Tensor) -> tuple[int, int, dict]:
     return C, N, cut | {"CHANNELS_LAST": channels_last, "OFFSET": offset}
 
 
-def _run(
-    kernel, x: Tensor, arguments: tuple, noise: Tensor | None, strength: Tensor | None, b: Tensor | None,
-    act: str, alpha: float, gain: float, clamp: float | None, C: int, N: int, constants: dict,
-) -> None:  # fmt: skip
+def _run(kernel, x: Tensor, tensors: tuple, coefficients: tuple, activation, cut: tuple) -> None:
+    """`tensors` are the kernel's arguments, from the first to the last tensor; cut is that of `_cut`."""
+    _, noise, strength, b = coefficients
+    act, alpha, gain, clamp = activation
+    C, N, constants = cut
     flags = {
         "ACT": CODES[act], "HAS_CLAMP": clamp is not None, "HAS_BIAS": b is not None, "HAS_NOISE": noise is not None,
         "HAS_STRENGTH": strength is not None, "PER_SAMPLE": noise is not None and noise.shape[0] != 1,
@@ -189,30 +192,26 @@ def _run(
     per_thread = 4 if kernel is grad_kernel else 16 // x.element_size()
     warps = max(1, constants["BLOCK_C"] * constants["BLOCK_N"] // (per_thread * 32))
     programs = x.shape[0] * triton.cdiv(C, constants["BLOCK_C"]) * constants["CHUNKS"]
-    launch(kernel, programs, warps, x, (*arguments, C, N, alpha, gain, clamp or 0.0), flags | constants)
+    launch(kernel, programs, warps, x, (*tensors, C, N, alpha, gain, clamp or 0.0), flags | constants)
 
 
-def forward(
-    x: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None, b: Tensor | None, y: Tensor,
-    act: str, alpha: float, gain: float, clamp: float | None,
-) -> None:  # fmt: skip
+def forward(x: Tensor, coefficients: tuple, y: Tensor, activation) -> None:
     """y = clamp(gain f(x scale + strength noise + b))."""
     if x.numel() == 0:
         return
-    arguments = (x, scale, noise, strength, b, y)
-    _run(forward_kernel, x, arguments, noise, strength, b, act, alpha, gain, clamp, *_cut(x))
+    _run(forward_kernel, x, (x, *coefficients, y), coefficients, activation, _cut(x))
 
 
 def grad(
-    dy: Tensor, x: Tensor, scale: Tensor, noise: Tensor | None, strength: Tensor | None, b: Tensor | None,
-    dx: Tensor, sums: Tensor, unscaled: bool, act: str, alpha: float, gain: float, clamp: float | None,
-) -> None:  # fmt: skip
-    """dx = t scale (t itself where `unscaled`), and sums [B, C, 3] of t x, t noise and t over the pixels."""
+    dy: Tensor, x: Tensor, coefficients: tuple, outputs: tuple[Tensor, Tensor], activation, unscaled: bool
+) -> None:
+    """Fills dx = t scale (t itself where `unscaled`), and the sums [B, C, 3] of t x, t noise and t over the pixels."""
+    dx, sums = outputs
     if x.numel() == 0:
         sums.zero_()
         return
-    C, N, cut = _cut(x)
-    partial = allocation.empty((x.shape[0], cut["CHUNKS"], C, 3), like=x, dtype=torch.float32)
-    arguments = (dy, x, scale, noise, strength, b, dx, partial, int(unscaled))
-    _run(grad_kernel, x, arguments, noise, strength, b, act, alpha, gain, clamp, C, N, cut)
+    C, _, constants = cut = _cut(x)
+    partial = allocation.empty((x.shape[0], constants["CHUNKS"], C, 3), like=x, dtype=torch.float32)
+    tensors = (dy, x, *coefficients, dx, partial, int(unscaled))
+    _run(grad_kernel, x, tensors, coefficients, activation, cut)
     torch.sum(partial, 1, dtype=sums.dtype, out=sums)

@@ -85,7 +85,7 @@ def test_an_op_has_its_stem_on_every_floor(name):
 def test_triton_activation_codes_are_the_table_of_the_ops():
     pytest.importorskip("triton", reason="triton is not installed")
     from fastgan.kernels.bias_act import CODES
-    from fastgan.ops.activations import ACTIVATIONS
+    from fastgan.ops._common.activations import ACTIVATIONS
 
     assert {name: row.code for name, row in ACTIVATIONS.items()} == CODES
     header = (ROOT / "csrc" / "bias_act.h").read_text()

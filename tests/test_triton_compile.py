@@ -153,11 +153,11 @@ def training_layer(dtype: torch.dtype, monkeypatch) -> list:
     for module in (modulated_conv2d, scaled_bias_act):
         name = module.__name__.rpartition(".")[2]
         monkeypatch.setattr(module, "launch", lambda *launch, name=name: found.append((name, launch)))
-    modulated_conv2d.forward(image(), weight, per_channel, *small, image(), image(), *activation)
+    modulated_conv2d.forward(image(), weight, per_channel, small, (image(), image()), activation)
     modulated_conv2d.data_grad(image(), weight, image(), per_channel, image(), sums[..., 0])
     for x in (image(), image().contiguous()):
-        scaled_bias_act.forward(x, *small, torch.empty_like(x), *activation)
-        scaled_bias_act.grad(x, x, *small, torch.empty_like(x), sums, False, *activation)
+        scaled_bias_act.forward(x, small, torch.empty_like(x), activation)
+        scaled_bias_act.grad(x, x, small, (torch.empty_like(x), sums), activation, False)
     return found
 
 

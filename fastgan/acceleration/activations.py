@@ -17,8 +17,8 @@ from fastgan.acceleration.calls import takes
 from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import as_torch, base_class, has_own_forward, replaces, substitute
 from fastgan.ops import piecewise_linear
+from fastgan.ops._common.autocast import autocasts
 from fastgan.ops.bias_act import bias_act
-from fastgan.ops.convolution_passes import autocasts
 
 
 @replaces(nn.LeakyReLU)

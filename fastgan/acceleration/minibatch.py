@@ -10,7 +10,7 @@ from fastgan.acceleration.foreign import TOLERANCE, copy_of, largest_difference,
 from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import base_class, has_own_forward
 from fastgan.errors import one_line
-from fastgan.ops.convolution_passes import autocasts
+from fastgan.ops._common.autocast import autocasts
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
 
 _KERNELS = ("out_features", "num_kernels", "n_kernels", "nb_kernels", "B")

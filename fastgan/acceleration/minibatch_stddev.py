@@ -14,7 +14,7 @@ from fastgan.acceleration.foreign import TOLERANCE, copy_of, largest_difference,
 from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import base_class, has_own_forward
 from fastgan.errors import one_line
-from fastgan.ops.convolution_passes import autocasts
+from fastgan.ops._common.autocast import autocasts
 from fastgan.ops.minibatch_stddev import minibatch_stddev
 
 _GROUP = ("group_size", "stddev_group", "group")

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastgan.losses.features import wide
-from fastgan.ops.checks import check_shape
+from fastgan.ops._common.checks import check_shape
 
 
 def cross_entropy(owner: str, name: str, class_logits: Tensor, labels: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize, relu
 
 from fastgan.losses.features import wide, without_autocast
 from fastgan.losses.loss import Loss
-from fastgan.ops.checks import check_shape
+from fastgan.ops._common.checks import check_shape
 
 MARGIN = 1.0
 

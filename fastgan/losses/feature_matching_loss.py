@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fastgan.losses.features import leading_logit, vectors, wide
 from fastgan.losses.loss import Loss
-from fastgan.ops.checks import check_floating, check_shape
+from fastgan.ops._common.checks import check_floating, check_shape
 
 
 def feature_matching(real_features: Tensor, fake_features: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from fastgan.ops.convolution_passes import autocasts
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.autocast import autocasts
+from fastgan.ops._common.precision import compute_dtype
 
 
 def vectors(outputs: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 from fastgan.losses.features import vectors, wide, without_autocast
 from fastgan.losses.kernels import KERNELS, Kernel, rational_quadratic
 from fastgan.losses.loss import Loss
-from fastgan.ops.checks import check_floating, check_shape
+from fastgan.ops._common.checks import check_floating, check_shape
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from fastgan.losses.class_labels import cross_entropy
 from fastgan.losses.features import wide
 from fastgan.losses.loss import Loss
-from fastgan.ops.checks import check_shape
+from fastgan.ops._common.checks import check_shape
 
 
 def logit_of_data(class_logits: Tensor) -> Tensor:

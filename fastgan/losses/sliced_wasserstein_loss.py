@@ -17,7 +17,7 @@ from torch.nn.functional import softplus
 
 from fastgan.losses.features import leading_logit, vectors, wide, without_autocast
 from fastgan.losses.loss import Loss
-from fastgan.ops.checks import check_count, check_floating, check_shape
+from fastgan.ops._common.checks import check_count, check_floating, check_shape
 
 PROJECTIONS = 512
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import check_floating, check_labels
+from fastgan.ops._common.checks import check_floating, check_labels
 
 LARGEST = 1e15
 """The largest number accepted: its sums of squares are finite in float32, of fourth powers in float64."""

@@ -10,7 +10,7 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from fastgan.metrics.checks import check_set
 from fastgan.metrics.kernel_variance import kernel_distance_variance
-from fastgan.ops.checks import check_count
+from fastgan.ops._common.checks import check_count
 
 SUBSET_SIZE = 500
 

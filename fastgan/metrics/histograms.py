@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastgan.metrics.checks import check_finite, check_set
-from fastgan.ops.checks import check_count, check_number, check_shape
+from fastgan.ops._common.checks import check_count, check_number, check_shape
 
 
 @dataclass(frozen=True)

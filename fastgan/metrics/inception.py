@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fastgan.metrics.checks import check_class_logits
-from fastgan.ops.checks import check_count
+from fastgan.ops._common.checks import check_count
 
 
 def inception_score(class_logits: Tensor, splits: int = 10, seed: int = 0) -> tuple[float, float]:

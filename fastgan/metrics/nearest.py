@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastgan.data import Images
 from fastgan.metrics.checks import check_finite, check_set
-from fastgan.ops.checks import check_count, check_floating
+from fastgan.ops._common.checks import check_count, check_floating
 
 CHUNK = 2**23
 """Numbers in memory at a time, in float64: 64 MB."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastgan.metrics.checks import check_set
-from fastgan.ops.checks import check_count
+from fastgan.ops._common.checks import check_count
 
 CHUNK_BYTES = 2**26
 """Of the distances that are in memory at a time."""

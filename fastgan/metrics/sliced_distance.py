@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fastgan.metrics.checks import check_set
-from fastgan.ops.checks import check_count
+from fastgan.ops._common.checks import check_count
 
 
 def sliced_wasserstein(real: Tensor, fake: Tensor, projections: int = 512, seed: int = 0) -> tuple[float, float]:

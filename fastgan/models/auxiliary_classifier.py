@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.models.headed import features_and_logits, headed
-from fastgan.ops.checks import check_count
+from fastgan.ops._common.checks import check_count
 
 
 class AuxiliaryClassifierCritic(nn.Module):

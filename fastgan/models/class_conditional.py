@@ -8,7 +8,7 @@ of a table by the learning rate, but a product with an embedding by a multiple o
 from torch import Tensor, nn
 
 from fastgan.nn import ConditionalBatchNorm2d
-from fastgan.ops.checks import check_count, check_labels
+from fastgan.ops._common.checks import check_count, check_labels
 
 EMBEDDING_DIM = 128
 """Size of a class embedding, as in BigGAN."""

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from fastgan.models.headed import features_and_logits, headed
-from fastgan.ops.checks import check_count, check_labels
+from fastgan.ops._common.checks import check_count, check_labels
 
 
 class ProjectionCritic(nn.Module):

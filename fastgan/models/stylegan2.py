@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastgan.nn import EqualizedConv2d, EqualizedLinear, MappingNetwork, MinibatchStdDev, StyledConv, ToRGB
 from fastgan.nn.exact_filter import ExactFilter
 from fastgan.ops import setup_filter, upsample2d
-from fastgan.ops.checks import check_count, check_shape
+from fastgan.ops._common.checks import check_count, check_shape
 
 Size = tuple[int, int]  # height and width
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.types import Device
 
-from fastgan.ops.checks import check_count, check_floating, check_number
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.checks import check_count, check_floating, check_number
+from fastgan.ops._common.precision import compute_dtype
 
 
 class BatchRenorm2d(nn.Module):

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from fastgan.ops.bias_act import bias_act, resolved
-from fastgan.ops.checks import check_count
+from fastgan.ops._common.activations import resolved
+from fastgan.ops._common.checks import check_count
+from fastgan.ops.bias_act import bias_act
 
 
 class BiasAct(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from fastgan.ops.checks import check_count, check_labels, check_shape
+from fastgan.ops._common.checks import check_count, check_labels, check_shape
 
 
 class ConditionalBatchNorm2d(nn.Module):

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.types import Device
 
 from fastgan.nn.exact_filter import ExactFilter
-from fastgan.ops.activations import ACTIVATIONS
-from fastgan.ops.bias_act import bias_act, resolved
-from fastgan.ops.checks import check_count, check_floating, check_shape
+from fastgan.ops._common.activations import ACTIVATIONS, resolved
+from fastgan.ops._common.checks import check_count, check_floating, check_shape
+from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d_resample import conv2d_resample
-from fastgan.ops.resample_filter import filter_of
+from fastgan.ops.upfirdn2d.filter import filter_of
 
 
 class EqualizedLinear(nn.Module):

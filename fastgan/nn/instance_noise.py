@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from fastgan.ops.checks import check_count, check_floating
+from fastgan.ops._common.checks import check_count, check_floating
 
 
 class InstanceNoise(nn.Module):

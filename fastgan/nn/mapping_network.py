@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.types import Device
 
 from fastgan.nn.equalized import EqualizedLinear
-from fastgan.ops.checks import check_count, check_shape
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.checks import check_count, check_shape
+from fastgan.ops._common.precision import compute_dtype
 
 
 class MappingNetwork(nn.Module):

@@ -8,8 +8,8 @@ from torch.types import Device
 
 from fastgan.nn.equalized import EqualizedLinear, check_kernel_size, default_gain, filter_where
 from fastgan.nn.exact_filter import ExactFilter
-from fastgan.ops.bias_act import resolved
-from fastgan.ops.checks import check_count, check_shape
+from fastgan.ops._common.activations import resolved
+from fastgan.ops._common.checks import check_count, check_shape
 from fastgan.ops.modulated_conv2d import modulated_conv2d, styled_conv2d
 
 

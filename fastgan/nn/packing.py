@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from fastgan.ops.checks import check_count
-from fastgan.ops.layout import is_channels_last
+from fastgan.ops._common.checks import check_count
+from fastgan.ops._common.layout import is_channels_last
 
 
 def pack(

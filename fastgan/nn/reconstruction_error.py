@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from fastgan.nn.in_place import changes
-from fastgan.ops.checks import check_floating
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.checks import check_floating
+from fastgan.ops._common.precision import compute_dtype
 
 
 class ReconstructionError(nn.Module):

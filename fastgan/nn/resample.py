@@ -6,8 +6,8 @@ from torch import Tensor
 from torch.types import Device
 
 from fastgan.nn.exact_filter import ExactFilter
-from fastgan.ops.resample_filter import Padding, filter_of, parse_padding, parse_rate
 from fastgan.ops.upfirdn2d import downsample2d, filter2d, upfirdn2d, upsample2d
+from fastgan.ops.upfirdn2d.filter import Padding, filter_of, parse_padding, parse_rate
 
 Taps = Tensor | Sequence[float] | Sequence[Sequence[float]]
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fastgan._torch_private import foreach_copy_
 from fastgan.nn.spectral_norm_checkpoints import computed_again, recall, remember
 from fastgan.ops.spectral_norm import estimates
-from fastgan.ops.spectral_norm_autograd import Estimate, divided
+from fastgan.ops.spectral_norm.autograd import Estimate, divided
 
 
 class Operands(NamedTuple):

@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 from fastgan._torch_private import TorchSpectralNorm
 from fastgan.nn.all_or_nothing import all_or_nothing
 from fastgan.nn.spectral_norm_ahead import Operands, normalised
-from fastgan.ops.checks import check_count, check_number
+from fastgan.ops._common.checks import check_count, check_number
 
 
 class SpectralNorm(TorchSpectralNorm):

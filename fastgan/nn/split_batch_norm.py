@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.types import Device
 
-from fastgan.ops.checks import check_count, check_number, check_shape
+from fastgan.ops._common.checks import check_count, check_number, check_shape
 
 
 class SplitBatchNorm2d(nn.Module):

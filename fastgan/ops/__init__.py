@@ -1,11 +1,13 @@
 """Differentiable functions over the compiled kernels, one file per op."""
 
-from fastgan.ops.activation_mask import ActivationMask
+from importlib import import_module
+
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.conv3x3 import conv3x3
 from fastgan.ops.conv_stride2 import conv_stride2
 from fastgan.ops.frozen_bias_act import (
+    ActivationMask,
     bias_act_with_mask,
     bias_act_with_mask_,
     frozen_bias_act,
@@ -17,10 +19,9 @@ from fastgan.ops.interpolate import interpolate, interpolation_weights
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
 from fastgan.ops.minibatch_stddev import minibatch_stddev
 from fastgan.ops.modulated_conv2d import modulated_conv2d, styled_conv2d
-from fastgan.ops.resample_filter import setup_filter
 from fastgan.ops.scaled_bias_act import scaled_bias_act
 from fastgan.ops.spectral_norm import spectral_norm, spectral_sigma
-from fastgan.ops.upfirdn2d import downsample2d, filter2d, upfirdn2d, upsample2d
+from fastgan.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2d, upsample2d
 
 __all__ = [
     "ActivationMask",
@@ -50,3 +51,19 @@ __all__ = [
     "upfirdn2d",
     "upsample2d",
 ]
+
+for _op in (
+    "bias_act",
+    "conv3x3",
+    "conv_stride2",
+    "frozen_bias_act",
+    "gradient_norm_penalty",
+    "interpolate",
+    "minibatch_discrimination",
+    "minibatch_stddev",
+    "modulated_conv2d",
+    "scaled_bias_act",
+    "spectral_norm",
+    "upfirdn2d",
+):
+    import_module(f"fastgan.ops.{_op}.spec")  # fills fastgan.registry.OPS

@@ -3,15 +3,15 @@
 There is no kernel here: it is composed of `convolution` and `upfirdn2d`, both exact to any derivative order.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from fastgan.ops.checks import check_count, check_floating
+from fastgan.ops._common.autocast import autocasts
+from fastgan.ops._common.checks import check_count, check_floating
 from fastgan.ops.convolution import conv2d, conv_transpose2d
-from fastgan.ops.convolution_passes import autocasts
-from fastgan.ops.resample_filter import Padding, check_filter, downsampling_padding, parse_padding, upsampling_padding
 from fastgan.ops.upfirdn2d import upfirdn2d
+from fastgan.ops.upfirdn2d.filter import Padding, check_filter, downsampling_padding, parse_padding, upsampling_padding
 
 
 def conv2d_resample(
@@ -53,14 +53,23 @@ def conv2d_resample(
     """
     _check(x, w, f, groups)
     result_size("conv2d_resample", x, w, up, down, padding)
-    return resampled(x, w, f, up, down, padding, groups, flip_weight, flip_filter)
+    return resampled(x, w, f, Resampling(up, down, padding, groups, flip_weight, flip_filter))
 
 
-def resampled(
-    x: Tensor, w: Tensor, f: Tensor | None, up: int, down: int, padding: Padding, groups: int = 1,
-    flip_weight: bool = True, flip_filter: bool = False,
-) -> Tensor:  # fmt: skip
+class Resampling(NamedTuple):
+    """The arguments of `conv2d_resample` that are not tensors."""
+
+    up: int = 1
+    down: int = 1
+    padding: Padding = 0
+    groups: int = 1
+    flip_weight: bool = True
+    flip_filter: bool = False
+
+
+def resampled(x: Tensor, w: Tensor, f: Tensor | None, how: Resampling) -> Tensor:
     """`conv2d_resample` of arguments that have been checked."""
+    up, down, padding, groups, flip_weight, flip_filter = how
     pads = parse_padding("conv2d_resample", padding)
     kh, kw = w.shape[2:]
     if up > 1:

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastgan.ops.convolution_passes import autocasts
-from fastgan.ops.wanted import differentiated, wanted
+from fastgan.ops._common.autocast import autocasts
+from fastgan.ops._common.wanted import differentiated, wanted
 
 aten = torch.ops.aten
 

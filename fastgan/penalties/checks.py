@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.ops.checks import check_floating
+from fastgan.ops._common.checks import check_floating
 
 METHODS = ("auto", "one_pass", "double_backward")
 

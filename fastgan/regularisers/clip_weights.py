@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan._torch_private import foreach_clamp_max_, foreach_clamp_min_
-from fastgan.ops.checks import check_number
+from fastgan.ops._common.checks import check_number
 
 
 @torch.no_grad()

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan.ops.checks import check_count, check_floating, check_number
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.checks import check_count, check_floating, check_number
+from fastgan.ops._common.precision import compute_dtype
 from fastgan.regularisers.hamiltonian import Chain, hamiltonian_monte_carlo
 
 Generator = Callable[[Tensor], Tensor]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastgan.ops.checks import check_count, check_floating, check_number
+from fastgan.ops._common.checks import check_count, check_floating, check_number
 
 
 class Chain(NamedTuple):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fastgan._torch_private import AnyConvolution
-from fastgan.ops.checks import check_number
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.checks import check_number
+from fastgan.ops._common.precision import compute_dtype
 
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 

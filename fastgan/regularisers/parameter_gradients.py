@@ -24,7 +24,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from fastgan.ops.precision import compute_dtype
+from fastgan.ops._common.precision import compute_dtype
 from fastgan.regularisers.arguments import tensors
 
 

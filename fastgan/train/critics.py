@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastgan.errors import UserError
 from fastgan.models.headed import HeadedCritic
 from fastgan.nn import spectral_norm_, unpack
-from fastgan.ops.checks import check_shape
+from fastgan.ops._common.checks import check_shape
 from fastgan.train.config import TrainConfig
 from fastgan.train.critic_norms import ReferencedCritic
 from fastgan.train.labels import Batch

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastgan.data import Images, load
 from fastgan.errors import UserError
 from fastgan.models import PRESETS
-from fastgan.ops.checks import check_labels
+from fastgan.ops._common.checks import check_labels
 from fastgan.train.class_names import labels_of
 from fastgan.train.config import TrainConfig
 from fastgan.train.labels import draw_labels, given

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from fastgan.ops.checks import check_number
+from fastgan.ops._common.checks import check_number
 
 Parameters = dict[str, Tensor]
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 import fastgan
 from fastgan.affine import NotAffineError, record
 from fastgan.affine.rules import CONSTANT, IN_PLACE, RULES, refused
-from fastgan.ops.convolution import _Conv
-from fastgan.ops.convolution_passes import Config
+from fastgan.ops.convolution.autograd import Convolution
+from fastgan.ops.convolution.passes import ConvolutionConfig
 from fastgan.penalties import R1, R2
 from tests.penalties.critics import gradients, relative_error, textbook
 
@@ -36,8 +36,8 @@ def weight(*shape: int) -> Tensor:
     return torch.linspace(-1, 1.3, torch.Size(shape).numel(), dtype=torch.float64).view(shape)
 
 
-POINTWISE = Config((1, 1), (0, 0), (1, 1), False, (0, 0), 1, "matmul")
-TRANSPOSED = Config((2, 2), (1, 1), (1, 1), True, (1, 1), 1, "minimal filtering")
+POINTWISE = ConvolutionConfig((1, 1), (0, 0), (1, 1), False, (0, 0), 1, "matmul")
+TRANSPOSED = ConvolutionConfig((2, 2), (1, 1), (1, 1), True, (1, 1), 1, "minimal filtering")
 
 # For each operation a function of h [2, 4, 6, 6] (or of its flattened maps) and of a parameter p [4].
 
@@ -140,10 +140,12 @@ CALLS = {
     "aten.col2im.default": lambda h, p: F.fold(h.reshape(2, 8, 18), (4, 7), 2),
     "aten.constant_pad_nd.default": lambda h, p: F.pad(h, (1, -1, 2, 0, 0, 1), value=0.7),
     "fastgan.upfirdn2d.default": lambda h, p: fastgan.ops.upfirdn2d(h, FILTER, up=(2, 1), down=(1, 2), padding=2),
-    "fastgan.conv1x1.default": lambda h, p: _Conv.apply(h, weight(5, 4, 1, 1), weight(5), POINTWISE),
+    "fastgan.conv1x1.default": lambda h, p: Convolution.apply(h, weight(5, 4, 1, 1), weight(5), POINTWISE),
     "fastgan.conv3x3.default": lambda h, p: fastgan.ops.conv3x3(h, weight(4, 4, 3, 3), p),
     "fastgan.conv_stride2.default": lambda h, p: fastgan.ops.conv_stride2(h, weight(5, 4, 4, 4), padding=2),
-    "fastgan.conv_stride2_transposed.default": lambda h, p: _Conv.apply(h, weight(4, 2, 3, 3), weight(2), TRANSPOSED),
+    "fastgan.conv_stride2_transposed.default": lambda h, p: Convolution.apply(
+        h, weight(4, 2, 3, 3), weight(2), TRANSPOSED
+    ),
     "aten.avg_pool2d.default": lambda h, p: F.avg_pool2d(h, 3, 2, 1, True, False),
 }
 

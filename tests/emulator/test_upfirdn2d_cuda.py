@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from fastgan import backends
+from fastgan.ops.upfirdn2d import backends as operators
+from fastgan.ops.upfirdn2d.spec import SPEC
 from tests.ops.cases import Case, derivatives, draw_weights, leaves
 
 from .build import EmulatorError, emulate, unavailable
 from .guarded import dies, fenced, sparse
-from .upfirdn2d_calls import DTYPES, SOURCE, Args, arguments, check, draw, op, reference, run, same_bits
+from .upfirdn2d_calls import DTYPES, SOURCE, Args, arguments, check, draw, reference, run, same_bits
 
 pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
 
@@ -297,10 +300,12 @@ def as_backend(kernels, monkeypatch):
         kernels.upfirdn2d(*pointers, ctypes.byref(args), ctypes.c_void_p(scratch), ctypes.c_void_p(stream))
 
     extension = SimpleNamespace(Upfirdn2dArgs=make, upfirdn2d_scratch=scratch, upfirdn2d_cuda=call)
-    monkeypatch.setattr(op, "extension", lambda: extension)
-    monkeypatch.setattr(op.backends, "select", lambda spec, x: "cuda")
+    monkeypatch.setattr(operators, "extension", lambda: extension)
+    monkeypatch.setattr(backends, "unsupported", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
+    with backends.backend("cuda"):
+        yield
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -308,12 +313,12 @@ def as_backend(kernels, monkeypatch):
 def test_the_registry_s_samples_and_their_derivatives(as_backend, poisoned, dtype, generator):
     """What tests/ops compares on a GPU, here: forward, first and second derivatives, with float64."""
     single = torch.finfo(torch.float64 if dtype == torch.float64 else torch.float32).eps
-    for sample in op.SPEC.samples(torch.device("cpu"), dtype, generator):
+    for sample in SPEC.samples(torch.device("cpu"), dtype, generator):
         exact = sample.map(torch.Tensor.double)
-        weights = draw_weights(Case(op.SPEC, "cuda", torch.device("cpu")), sample, generator)
-        found = derivatives(lambda t, s=sample: op.upfirdn2d(*t, **s.kwargs), leaves(sample), weights)
+        weights = draw_weights(Case(SPEC, "cuda", torch.device("cpu")), sample, generator)
+        found = derivatives(lambda t, s=sample: SPEC.function(*t, **s.kwargs), leaves(sample), weights)
         truth = derivatives(
-            lambda t, s=exact: op.upfirdn2d_reference(*t, **s.kwargs), leaves(exact), [w.double() for w in weights]
+            lambda t, s=exact: SPEC.reference(*t, **s.kwargs), leaves(exact), [w.double() for w in weights]
         )
         for name, value in truth.items():
             assert found[name].dtype == dtype

@@ -21,8 +21,7 @@ from fastgan.penalties.state import Snapshot
 
 Fault = Callable[[], AbstractContextManager[Any]]
 
-# The package exports a function of the same name.
-upfirdn2d = import_module("fastgan.ops.upfirdn2d")
+upfirdn2d = import_module("fastgan.ops.upfirdn2d.backends")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor
 import fastgan.ops  # noqa: F401  (fills the registry)
 from fastgan import backends
 from fastgan.native import fills_its_memory
-from fastgan.ops.layout import memory_order
+from fastgan.ops._common.layout import memory_order
 from fastgan.registry import OPS, OpSpec, Sample
 
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"

@@ -8,7 +8,7 @@ import torch
 
 from fastgan import backend
 from fastgan.ops import bias_act
-from fastgan.ops.activations import ACTIVATIONS
+from fastgan.ops._common.activations import ACTIVATIONS
 
 NUMPY = {
     "linear": (lambda z: z, 1.0),

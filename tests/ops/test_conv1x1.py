@@ -4,8 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastgan.ops import conv1x1_backends
-from fastgan.ops.convolution import conv2d
+from fastgan.ops.convolution import conv1x1_backends, conv2d
 from tests.ops.convolution_passes import Passes, passes
 
 

@@ -15,7 +15,7 @@ from fastgan.ops import (
     frozen_bias_act,
     frozen_bias_act_grad,
 )
-from fastgan.ops import frozen_bias_act_backends as operators
+from fastgan.ops.frozen_bias_act import backends as operators
 from tests.ops.cases import INTERPRETING
 
 BACKENDS = ["triton"] if INTERPRETING else ["reference", "cpu"]

@@ -7,7 +7,7 @@ import torch
 
 from fastgan import allocation, backend
 from fastgan.ops import gradient_norm_penalty, penalised_input
-from fastgan.ops import gradient_norm_penalty_backends as operators
+from fastgan.ops.gradient_norm_penalty import backends as operators
 from tests.ops.cases import INTERPRETING
 
 BACKENDS = ["triton"] if INTERPRETING else ["reference", "cpu"]

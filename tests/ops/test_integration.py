@@ -7,7 +7,7 @@ from torch.utils._pytree import tree_map_only
 
 from fastgan import BackendError, backend, backends
 from fastgan.native import fills_its_memory
-from fastgan.ops.layout import memory_order
+from fastgan.ops._common.layout import memory_order
 from tests.ops.cases import INTERPRETING, compiled_cases, derivatives, draw_weights, leaves, one_of_each_kind
 
 pytestmark = pytest.mark.usefixtures("other_default_dtype")
@@ -150,4 +150,4 @@ def test_auto_takes_the_first_backend_that_can(case, generator):
     expected = case.backend
     if INTERPRETING:  # the interpreter is for tests: it runs only where it is asked for
         expected = "cpu" if "cpu" in case.spec.backends else "reference"
-    assert backends.select(case.spec, sample.tensors[0]) == expected
+    assert backends.select(case.spec.name, sample.tensors[0]) == expected

@@ -6,7 +6,7 @@ import torch
 
 from fastgan import backend
 from fastgan.ops import interpolate, interpolation_weights
-from fastgan.ops.philox import uniform
+from fastgan.ops._common.philox import uniform
 from tests.ops.cases import INTERPRETING
 
 BACKENDS = ["triton"] if INTERPRETING else ["reference", "cpu"]
@@ -69,7 +69,7 @@ def test_a_gpu_draws_the_same_weights_bit_for_bit():
 
 
 def test_counters_beyond_32_bits_use_the_second_word():
-    from fastgan.ops.philox import _philox
+    from fastgan.ops._common.philox import _philox
 
     i = 2**32 + 5
     assert _philox(torch.tensor([77]), torch.tensor([i])).item() == philox4x32((5, 1, 0, 0), (77, 0))[0]

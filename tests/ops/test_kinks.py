@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from fastgan import backends
 from fastgan.ops import bias_act, bias_act_with_mask, frozen_bias_act_grad, gradient_norm_penalty
-from fastgan.ops.activations import ACTIVATIONS, SELU_SCALE
-from fastgan.ops.frozen_bias_act_checks import FREEZABLE
+from fastgan.ops._common.activations import ACTIVATIONS, SELU_SCALE
+from fastgan.ops.frozen_bias_act.checks import FREEZABLE
 from fastgan.registry import OPS
 from tests.ops.cases import INTERPRETING, compiled_cases, derivatives, draw_weights, leaves
 

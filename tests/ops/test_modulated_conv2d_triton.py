@@ -7,7 +7,7 @@ from scipy.signal import correlate2d
 
 from fastgan import BackendError, backend
 from fastgan.ops import modulated_conv2d, setup_filter, styled_conv2d
-from fastgan.ops.modulated_conv2d import styled_conv2d_reference
+from fastgan.ops.modulated_conv2d.reference import styled_conv2d_reference
 from tests.ops.cases import INTERPRETING
 
 on_gpu = pytest.param("cuda", marks=pytest.mark.gpu)

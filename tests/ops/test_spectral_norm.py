@@ -6,7 +6,7 @@ import torch
 
 from fastgan import backend, backends
 from fastgan.ops import spectral_norm, spectral_sigma
-from fastgan.ops.spectral_norm import SPEC
+from fastgan.ops.spectral_norm.spec import SPEC
 
 CPU = pytest.param("cpu", marks=pytest.mark.skipif(
     backends.missing("cpu") is not None, reason=str(backends.missing("cpu"))))  # fmt: skip

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fastgan.ops.wanted import differentiated, wanted
+from fastgan.ops._common.wanted import differentiated, wanted
 
 
 class Product(torch.autograd.Function):

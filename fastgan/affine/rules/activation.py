@@ -13,14 +13,14 @@ from torch import Tensor
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
-from fastgan.ops.activations import ACTIVATIONS
-from fastgan.ops.bias_act import _BiasAct
-from fastgan.ops.frozen_passes import FrozenPasses
-from fastgan.ops.layout import along
+from fastgan.ops._common.activations import ACTIVATIONS
+from fastgan.ops._common.layout import along
+from fastgan.ops.bias_act.autograd import BiasAct
+from fastgan.ops.frozen_bias_act.passes import FrozenPasses
 
 aten = torch.ops.aten
 
-FUNCTIONS = frozenset({_BiasAct})
+FUNCTIONS = frozenset({BiasAct})
 
 
 @dataclass(frozen=True)

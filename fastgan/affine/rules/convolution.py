@@ -11,13 +11,12 @@ from fastgan.affine.batch import BatchDim
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
-from fastgan.ops import convolution_passes as passes
-from fastgan.ops.convolution import _Conv
-from fastgan.ops.convolution_passes import Config
+from fastgan.ops.convolution import autograd, passes
+from fastgan.ops.convolution.passes import ConvolutionConfig
 
 aten = torch.ops.aten
 
-FUNCTIONS: frozenset[type] = frozenset({_Conv})
+FUNCTIONS: frozenset[type] = frozenset({autograd.Convolution})
 
 
 class Convolution(Node):
@@ -26,7 +25,12 @@ class Convolution(Node):
     pulls_new = pushes_new = True
 
     def __init__(
-        self, x: Value, weight: Tensor, bias: Tensor | None, slots: tuple[Slot | None, Slot | None], config: Config
+        self,
+        x: Value,
+        weight: Tensor,
+        bias: Tensor | None,
+        slots: tuple[Slot | None, Slot | None],
+        config: ConvolutionConfig,
     ) -> None:
         super().__init__([x], slots[:1], slots[1:])
         self.weight = weight.detach()
@@ -99,7 +103,7 @@ def convolution(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) ->
     stride, padding, dilation, transposed, output_padding, groups = (given[name] for name in names[3:])
     n = weight.ndim - 2  # F.conv2d hands on padding="valid" as [0], one number for all dimensions
     sizes = [tuple(of) * n if len(of) == 1 else tuple(of) for of in (stride, padding, dilation, output_padding)]
-    config = Config(sizes[0], sizes[1], sizes[2], transposed, sizes[3], groups)
+    config = ConvolutionConfig(sizes[0], sizes[1], sizes[2], transposed, sizes[3], groups)
     return _record(recorder, func, args, kwargs, (x, weight, bias), config.chosen(x, weight, bias))
 
 
@@ -108,7 +112,7 @@ def conv3x3(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Ten
     x, weight, bias, padding, turned = args
     if turned:
         raise NotAffineError("a gradient to the input of a convolution")
-    config = Config((1, 1), tuple(padding), (1, 1), False, (0, 0), 1, "minimal filtering")
+    config = ConvolutionConfig((1, 1), tuple(padding), (1, 1), False, (0, 0), 1, "minimal filtering")
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 
@@ -117,14 +121,14 @@ def conv1x1(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Ten
     x, weight, bias, turned = args
     if turned:
         raise NotAffineError("a gradient to the input of a convolution")
-    config = Config((1, 1), (0, 0), (1, 1), False, (0, 0), 1, "matmul")
+    config = ConvolutionConfig((1, 1), (0, 0), (1, 1), False, (0, 0), 1, "matmul")
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 
 def conv_stride2(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """Rule of fastgan's convolution of stride 2."""
     x, weight, bias, padding = args
-    config = Config((2, 2), (padding, padding), (1, 1), False, (0, 0), 1, "minimal filtering")
+    config = ConvolutionConfig((2, 2), (padding, padding), (1, 1), False, (0, 0), 1, "minimal filtering")
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 
@@ -133,7 +137,7 @@ def conv_stride2_transposed(recorder: RuleRecorder, func: Any, args: tuple, kwar
     y, weight, bias, size, padding = args
     least = passes.conv_stride2.transposed_size(y, weight, padding, (0, 0))
     ends = tuple(a - b for a, b in zip(size, least, strict=True))
-    config = Config((2, 2), (padding, padding), (1, 1), True, ends, 1, "minimal filtering")
+    config = ConvolutionConfig((2, 2), (padding, padding), (1, 1), True, ends, 1, "minimal filtering")
     return _record(recorder, func, args, kwargs, (y, weight, bias), config)
 
 
@@ -143,7 +147,7 @@ def _record(
     args: tuple,
     kwargs: dict,
     tensors: tuple[Tensor, Tensor, Tensor | None],
-    config: Config,
+    config: ConvolutionConfig,
 ) -> Tensor:
     x, weight, bias = tensors
     value = recorder.find(x)

@@ -6,10 +6,10 @@ import torch
 
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.rule import Rule, RuleRecorder
-from fastgan.ops.minibatch_discrimination import _MinibatchDiscrimination
-from fastgan.ops.minibatch_stddev import _MinibatchStdDev
+from fastgan.ops.minibatch_discrimination.autograd import MinibatchDiscrimination
+from fastgan.ops.minibatch_stddev.autograd import MinibatchStddev
 
-FUNCTIONS: frozenset[type] = frozenset({_MinibatchDiscrimination, _MinibatchStdDev})
+FUNCTIONS: frozenset[type] = frozenset({MinibatchDiscrimination, MinibatchStddev})
 
 
 def minibatch_discrimination(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> NoReturn:

@@ -11,11 +11,12 @@ from fastgan.affine.linear import linear
 from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.rules.convolution import add_scaled_bias, scaled_bias_gradient
 from fastgan.affine.tape import Bias, Node, Scales, Value
-from fastgan.ops.upfirdn2d import Config, _Upfirdn2d
+from fastgan.ops.upfirdn2d import autograd
+from fastgan.ops.upfirdn2d.backends import Upfirdn2dConfig
 
 aten = torch.ops.aten
 
-FUNCTIONS: frozenset[type] = frozenset({_Upfirdn2d})
+FUNCTIONS: frozenset[type] = frozenset({autograd.Upfirdn2d})
 
 
 def _positions(func: Any) -> int:
@@ -112,7 +113,7 @@ class Upfirdn2d(Node):
 
     pulls_new = pushes_new = True
 
-    def __init__(self, x: Value, func: Any, f: Tensor | None, config: Config, size: Sequence[int]) -> None:
+    def __init__(self, x: Value, func: Any, f: Tensor | None, config: Upfirdn2dConfig, size: Sequence[int]) -> None:
         super().__init__([x])
         self.func, self.f, self.config, self.size = func, f, config, list(size)
         height, width = x.shape[2:]
@@ -129,7 +130,7 @@ def upfirdn2d(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> T
     value = recorder.value(args[0])
     _leave_samples_alone(value, 2)
     _x, f, *config, size = args
-    return recorder.add(Upfirdn2d(value, func, f, Config(*config), size), func(*args), value.batch)
+    return recorder.add(Upfirdn2d(value, func, f, Upfirdn2dConfig(*config), size), func(*args), value.batch)
 
 
 def _by_slices(x: Value) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from fastgan import ops
 from fastgan.integrations.stylegan.fallback import Fallback, kind
 from fastgan.ops import convolution
-from fastgan.ops.activations import ACTIVATIONS
+from fastgan.ops._common.activations import ACTIVATIONS
 
 Sizes = int | Sequence[int]
 _FLOATING = "floating-point tensors"
