@@ -11,19 +11,23 @@ from fastgan.penalties.result import CriticLoss
 
 
 class _PullBack(torch.autograd.Function):
-    """The number `value`, whose gradient with respect to the samples is known; the rest of it is autograd's."""
+    """The number `value`, whose gradient with respect to the samples is known; the rest of it is autograd's.
+
+    That gradient depends on the samples and on the critic; its loss comes in a list, which autograd takes for no input.
+    """
 
     @staticmethod
-    def forward(ctx: Any, value: Tensor, fake: Tensor, gradient: Tensor) -> Tensor:
-        ctx.save_for_backward(gradient)
+    def forward(ctx: Any, value: Tensor, fake: Tensor, gradient: Tensor, critic_loss: list[Tensor]) -> Tensor:
+        ctx.save_for_backward(fake, gradient)
+        ctx.critic_loss = critic_loss
         return value.clone()
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None]:
-        (gradient,) = ctx.saved_tensors
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        fake, gradient = ctx.saved_tensors
         with torch.no_grad():
             product = gradient * scale.to(gradient.dtype)
-        return scale, not_again(product), None
+        return scale, not_again(product, scale, fake, *ctx.critic_loss), None, None
 
 
 def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None) -> Tensor:
@@ -75,7 +79,7 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
         )
     with torch.enable_grad():
         fake_logits = critic_loss.fake_logits.detach().requires_grad_()
-        value = chosen.generator(fake_logits, critic_loss.real_logits)
+        value = chosen.generator(fake_logits.clone(), critic_loss.real_logits)
         (t,) = torch.autograd.grad(value, fake_logits, retain_graph=True)
     if bool((t != t.flatten()[:1]).any()) and not side.separate():
         raise ValueError(
@@ -84,4 +88,4 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
             "sample, or a loss of equal slopes such as wasserstein; call the critic on the samples again"
         )
     t = t.reshape(-1, *[1] * (side.gradient.ndim - 1))
-    return _PullBack.apply(value, side.fake, (t * side.gradient).to(side.fake.dtype))
+    return _PullBack.apply(value, side.fake, (t * side.gradient).to(side.fake.dtype), [critic_loss])

@@ -67,7 +67,7 @@ def slopes(
     """
     with torch.enable_grad():
         logits = {at: y.detach().requires_grad_() for at, y in outputs.items()}
-        loss = objective(logits["real"], logits["fake"])
+        loss = objective(logits["real"].clone(), logits["fake"].clone())  # which it may change in place
         check_scalar("critic_loss", loss)
     leaves = leaves_of(loss)
     if any(leaf is x for leaf in leaves for x in inputs):

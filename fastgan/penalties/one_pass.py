@@ -147,7 +147,7 @@ class _Deposit(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, gradients: Callable[[], list[Tensor | None]], *tensors: Tensor) -> Tensor:
-        ctx.gradients = gradients
+        ctx.gradients, ctx.tensors = gradients, tensors
         ctx.set_materialize_grads(False)
         return value.clone()
 
@@ -155,9 +155,10 @@ class _Deposit(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor | None) -> tuple[Tensor | None, ...]:
         if scale is None:
             return (None,) * len(ctx.needs_input_grad)
+        tensors = ctx.tensors
         with torch.no_grad():
             found = _Deposit.scaled(ctx, scale)
-        return (None, None, *(None if g is None else not_again(g) for g in found))
+        return (None, None, *(None if g is None else not_again(g, scale, *tensors) for g in found))
 
     @staticmethod
     def scaled(ctx: Any, scale: Tensor) -> list[Tensor | None]:
@@ -169,7 +170,7 @@ class _Deposit(torch.autograd.Function):
             )
         found = ctx.gradients()
         if not backward_keeps_graph():
-            ctx.gradients = None
+            ctx.gradients = ctx.tensors = None
         if scale.device.type == "cpu" and scale.item() == 1:  # reading it costs nothing there
             return found
         return [None if g is None else _times(g, scale) for g in found]
@@ -182,16 +183,22 @@ def _times(gradient: Tensor, scale: Tensor) -> Tensor:
     return gradient * scale.to(gradient.dtype)
 
 
-def not_again(gradient: Tensor) -> Tensor:
-    """The gradient for an autograd function's backward to return; differentiating it raises."""
-    return _NotAgain.apply(gradient, gradient.new_zeros(()).requires_grad_()) if torch.is_grad_enabled() else gradient
+def not_again(gradient: Tensor, *depends_on: Tensor) -> Tensor:
+    """The gradient for an autograd function's backward to return; differentiating it with respect to what it depends on
+    raises."""
+    if not torch.is_grad_enabled():
+        return gradient
+    return _NotAgain.apply(gradient, gradient.new_zeros(()).requires_grad_(), *depends_on)
 
 
 class _NotAgain(torch.autograd.Function):
-    """A gradient whose backward raises: its dependence on the weights was not recorded."""
+    """A gradient whose backward raises: its dependence on the weights was not recorded.
+
+    autograd visits a node only on its way to what is asked for, so that this one must lead there.
+    """
 
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, anchor: Tensor) -> Tensor:
+    def forward(ctx: Any, gradient: Tensor, *depends_on: Tensor) -> Tensor:
         return gradient.view_as(gradient)
 
     @staticmethod

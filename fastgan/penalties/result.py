@@ -107,7 +107,7 @@ def sum_of_terms(
             total = value if total is None else total + value
             values[name] = value.detach()
             wide = g.detach() if g.dtype == torch.float64 else g.detach().float()
-            norms[name] = torch.linalg.vector_norm(wide.flatten(1), dim=1)
+            norms[name] = torch.linalg.vector_norm(wide.unsqueeze(-1).flatten(1), dim=1)  # of numbers too
     assert total is not None
     plain = torch.zeros_like(total.detach()) if loss is None else loss.detach()
     return loss_with_parts(total, plain, values, norms, real_logits, fake_logits, side)

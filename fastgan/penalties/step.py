@@ -131,7 +131,7 @@ def by_double_backward(step: CriticStep) -> CriticLoss:
             else:
                 outputs[at] = one_tensor(step.network(x.detach(), *labels))
     with torch.enable_grad():  # before the critic runs again: the loss may depend on what its last run has saved
-        loss = step.objective(outputs["real"], outputs["fake"])
+        loss = step.objective(outputs["real"].clone(), outputs["fake"].clone())  # which it may change in place
         check_scalar("critic_loss", loss)
     terms: dict[str, tuple[Penalty, Tensor]] = {}
     for name, penalty in step.penalties.items():

@@ -47,6 +47,16 @@ def test_another_loss_for_the_generator(critic, samples, method):
         assert_same(gradients(net, fastgan.generator_loss_from(total, loss)), truth)
 
 
+def test_its_gradient_cannot_be_differentiated_again(critic, samples, method):
+    net = generator()
+    total = fastgan.critic_loss(critic, samples[0], net(torch.randn(4, 5).double()), penalties=ALL, method=method)
+    found = torch.autograd.grad(fastgan.generator_loss_from(total), list(net.parameters()), create_graph=True)
+    size = sum(g.square().sum() for g in found)
+    for parameters in (net.parameters(), critic.parameters()):
+        with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+            torch.autograd.grad(size, list(parameters), allow_unused=True, retain_graph=True)
+
+
 def test_the_critic_s_logits_stay_detached(critic, samples, method):
     total = fastgan.critic_loss(
         critic, samples[0], generator()(torch.randn(4, 5).double()), penalties=ALL, method=method

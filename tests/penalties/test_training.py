@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.penalties import DRAGAN, R1, WGANGP
+from fastgan.penalties import DRAGAN, R1, R2, WGANGP
 from tests.penalties.common import ALL, METHODS, assert_same, norms_by_hand, plain
 from tests.penalties.critics import CRITICS, batch, build, gradients, textbook
 
@@ -165,6 +165,50 @@ def test_only_double_backward_can_be_differentiated_again(critic, samples):
     other = weight.square().sum()  # must not hide that the other term has lost its derivative
     with pytest.raises(RuntimeError, match="differentia"):
         (torch.autograd.grad(total, weight, create_graph=True)[0].square().sum() + other).backward()
+
+
+@pytest.mark.parametrize("penalties", [(R1(2.0),), (R2(2.0),), ALL, (WGANGP(2.0),)])
+def test_a_partial_second_derivative_raises_however_it_is_asked_for(critic, samples, penalties):
+    """autograd.grad visits nodes only on its way to the parameters; autograd knows a part of what the gradient is."""
+    parameters = list(critic.parameters())
+    total = fastgan.critic_loss(critic, *samples, penalties=penalties, method="one_pass")
+    found = torch.autograd.grad(total, parameters, create_graph=True, allow_unused=True)
+    size = sum(g.square().sum() for g in found if g is not None) + sum(p.square().sum() for p in parameters)
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(size, parameters, allow_unused=True)
+    alone = fastgan.gradient_penalty(critic, samples[0], R1(2.0), method="one_pass")
+    (g,) = torch.autograd.grad(alone, parameters[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(g.square().sum(), parameters[-2:], allow_unused=True)
+    weight = torch.ones((), requires_grad=True, dtype=torch.float64)
+    total = weight * fastgan.critic_loss(critic, *samples, penalties=penalties, method="one_pass")
+    (g,) = torch.autograd.grad(total, parameters[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(g.square().sum(), weight)
+
+
+def test_a_loss_that_changes_the_outputs_in_place(critic, samples, method):
+    def hinge(real, fake):
+        return F.relu(real.neg_().add_(1)).mean() + F.relu(fake.add_(1)).mean()
+
+    def plainly(real, fake):
+        return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+    truth = gradients(critic, textbook(critic, *samples, None, plainly, r1=2, r2=5))
+    total = fastgan.critic_loss(critic, *samples, loss=hinge, penalties=ALL, method=method)
+    assert_same(gradients(critic, total), truth)
+    torch.testing.assert_close(total.real_logits, critic(samples[0]).detach())
+
+
+@pytest.mark.parametrize("activation", [nn.LeakyReLU(0.2), nn.Tanh()])
+def test_samples_that_are_numbers(generator, activation):
+    """x of shape [B], as in DiracGAN."""
+    net = nn.Sequential(nn.Unflatten(0, (-1, 1)), nn.Linear(1, 4), activation, nn.Linear(4, 1)).double()
+    real, fake = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    total = fastgan.critic_loss(net, real, fake, penalties=[WGANGP(2.0), R1(1.0)])
+    x = real.clone().requires_grad_()
+    (g,) = torch.autograd.grad(net(x).sum(), x)
+    torch.testing.assert_close(total.gradient_norms["r1"], g.abs())
 
 
 @pytest.mark.parametrize("penalties", [ALL, (R1(1.0),), (WGANGP(10.0),), ()], ids=["both", "r1", "wgan-gp", "none"])
