@@ -1,4 +1,4 @@
-"""Which implementation of an op runs: `reference`, `cpu`, `triton` or `cuda`.
+"""The choice of the implementation that runs an op: `reference`, `cpu`, `triton` or `cuda`.
 
 `auto` (the default) takes the first backend of the op's preference list that supports the arguments. An explicit
 choice, by `with fastgan.backend("triton"):` or by FASTGAN_BACKEND in the environment, never falls back: it raises
