@@ -13,7 +13,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-CXX_FILES := $(wildcard csrc/*.cpp csrc/*.cu csrc/*.h csrc/*.cuh tests/emulator/*.h tests/emulator/*.cpp)
+CXX_FILES := $(wildcard csrc/bindings/* csrc/*.cpp csrc/*.cu csrc/*.h csrc/*.cuh tests/emulator/*.h tests/emulator/*.cpp)
 DEMO := runs/demo
 DEMO_STEPS ?= 5000
 OPS_LOG := $(VENV)/test-ops.log
@@ -23,7 +23,7 @@ CRITICS ?= 20000
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+$(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/bindings/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,triton]'

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -112,7 +112,7 @@ class NinjaBuild(build_ext):
         return sysconfig.get_paths()["include"]
 
     def get_source_files(self):
-        return [str(path.relative_to(ROOT)) for path in sorted(CSRC.iterdir())]
+        return [str(path.relative_to(ROOT)) for path in sorted(CSRC.rglob("*")) if path.is_file()]
 
 
 def ninja_file(output, include, cxx, nvcc):
@@ -128,9 +128,12 @@ def ninja_file(output, include, cxx, nvcc):
         "  description = c++ $in $extra",
     ]
     objects = []
+    for source in sorted(CSRC.glob("bindings/*.cpp")):
+        objects.append(f"bindings.{source.stem}.o")
+        lines.append(f"build {objects[-1]}: cxx {source}")
     for source in sorted(CSRC.glob("*.cpp")):
-        # bindings.cpp and isa.cpp run on any processor; every other .cpp is a kernel file.
-        variants = {"": ""} if source.stem in ("bindings", "isa") else instruction_sets()
+        # isa.cpp runs on any processor, as the bindings do; every other .cpp is a kernel file.
+        variants = {"": ""} if source.stem == "isa" else instruction_sets()
         for isa, isa_flags in variants.items():
             objects.append(f"{source.stem}{'.' + isa if isa else ''}.o")
             extra = f"{isa_flags} -DFASTGAN_ISA={isa}" if isa else ""
@@ -164,6 +167,7 @@ def ninja_file(output, include, cxx, nvcc):
 
 
 setup(
+    packages=[*find_packages(include=["fastgan", "fastgan.*"]), "fastgan.kernels"],  # the latter from kernels/
     ext_modules=[Extension("fastgan._C", sources=[])],
     cmdclass={"build_ext": NinjaBuild},
 )

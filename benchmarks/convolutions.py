@@ -57,8 +57,8 @@ Pass = Callable[[], Tensor | None]
 def passes_of(x: Tensor, w: Tensor, dy: Tensor, config: ConvolutionConfig) -> dict[str, Pass]:
     return {
         "forward": lambda: passes.forward(x, w, None, config),
-        "to the image": lambda: passes.gradients(dy, x, w, config, True, False, False)[0],
-        "to the filters": lambda: passes.gradients(dy, x, w, config, False, True, False)[1],
+        "to the image": lambda: passes.gradients(dy, x, w, config, (True, False, False))[0],
+        "to the filters": lambda: passes.gradients(dy, x, w, config, (False, True, False))[1],
     }
 
 

@@ -1,4 +1,5 @@
-// The activations of fastgan/ops/_common/activations.py with their slopes and curvatures, one element at a time.
+// The activations of fastgan/ops/_common/activations.py with their slopes and curvatures, one element at a
+// time.
 //
 // Each activation is a template argument: the inner loops that call these have no branch and vectorise.
 #pragma once

@@ -10,7 +10,7 @@ namespace fastgan {
 
 enum class DType : int { float32 = 0, float64 = 1, float16 = 2, bfloat16 = 3 };
 
-// nullptr on success, otherwise a sentence with static storage that bindings.cpp raises as RuntimeError.
+// nullptr on success, otherwise a sentence with static storage that csrc/bindings/ raise as RuntimeError.
 using Error = const char*;
 
 }  // namespace fastgan

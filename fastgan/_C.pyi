@@ -1,4 +1,4 @@
-# The compiled extension (csrc/bindings.cpp). Addresses are those of native.address or a CUDA stream; 0 stands for none.
+# The compiled extension (csrc/bindings/). Addresses are those of native.address or a CUDA stream; 0 stands for none.
 
 has_cuda: bool
 instruction_set: str

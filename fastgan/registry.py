@@ -43,7 +43,8 @@ class OpSpec:
     """What the rest of the repository needs to know about an op.
 
     Attributes:
-        name: the stem on every floor: fastgan/ops/<name>.py, kernels/<name>.py, csrc/<name>.cpp and .cu.
+        name: the stem on every floor: fastgan/ops/<name>/, kernels/<name>.py, csrc/<name>.cpp and .cu,
+            csrc/bindings/<name>.cpp, tests/ops/test_<name>.py.
         function: the public function, which validates and dispatches.
         reference: the same mathematics in plain PyTorch, differentiable to any order; tensors and keywords as in
             `function`.

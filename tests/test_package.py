@@ -18,7 +18,7 @@ from fastgan import backends, native
 from fastgan.registry import OPS
 
 ROOT = Path(__file__).resolve().parent.parent
-NOT_OPS = {"bindings", "isa"}  # csrc/ files that any op uses
+NOT_OPS = {"isa"}  # csrc/ files that any op uses
 
 
 def run(code: str, **environment: str) -> str:
@@ -77,9 +77,22 @@ def test_every_kernel_file_is_listed_and_every_listed_kernel_has_a_file(folder, 
 
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_an_op_has_its_stem_on_every_floor(name):
-    assert (ROOT / "fastgan" / "ops" / f"{name}.py").exists()
+    folder = ROOT / "fastgan" / "ops" / name
+    assert all((folder / f"{file}.py").exists() for file in ("__init__", "reference", "spec"))
+    # The operators and derivatives of these two are `convolution`'s.
+    own = {file for file in ("autograd", "backends") if (folder / f"{file}.py").exists()}
+    assert own == (set() if name in ("conv3x3", "conv_stride2") else {"autograd", "backends"})
     assert (ROOT / "tests" / "ops" / f"test_{name}.py").exists()
     assert OPS[name].bench, "no benchmark shapes"
+
+
+def test_every_folder_with_a_spec_is_registered():
+    assert {path.parent.name for path in (ROOT / "fastgan" / "ops").glob("*/spec.py")} == set(OPS)
+
+
+def test_every_cpu_kernel_has_its_bindings():
+    kernels = {path.stem for path in (ROOT / "csrc").glob("*.cpp")} - NOT_OPS
+    assert {path.stem for path in (ROOT / "csrc" / "bindings").glob("*.cpp")} - {"module"} == kernels
 
 
 def test_triton_activation_codes_are_the_table_of_the_ops():

@@ -1,4 +1,21 @@
-"""Differentiable functions over the compiled kernels, one file per op."""
+"""Differentiable functions over the compiled kernels.
+
+A registered op is a folder, with the same files in each:
+
+    <op>/__init__.py     the public function: its docstring, the checks of its arguments, the choice of a backend
+    <op>/autograd.py     its derivatives, autograd functions over the operators
+    <op>/reference.py    the same mathematics in plain PyTorch
+    <op>/backends.py     the operators of torch.library: they allocate the outputs and call kernels
+    <op>/cpu.py          the kernels' calls on the CPU, where there are others on the GPU (kernels/<op>.py)
+    <op>/spec.py         the OpSpec: samples for the tests, shapes for the benchmarks
+
+The compositions without kernels or an OpSpec of their own are `convolution` (a folder: it also has the operators and
+derivatives of `conv3x3` and `conv_stride2`, which it takes wherever they pay), `conv2d_resample` and
+`piecewise_linear`. `_common` holds the helpers that several ops share.
+
+`fastgan.ops.<op>` is the function, as an attribute; its folder has the same name, so import what is in there by
+`from fastgan.ops.<op>.reference import ...`, and never use the attribute as a module.
+"""
 
 from importlib import import_module
 
@@ -52,6 +69,7 @@ __all__ = [
     "upsample2d",
 ]
 
+# Fills fastgan.registry.OPS.
 for _op in (
     "bias_act",
     "conv3x3",
@@ -66,4 +84,4 @@ for _op in (
     "spectral_norm",
     "upfirdn2d",
 ):
-    import_module(f"fastgan.ops.{_op}.spec")  # fills fastgan.registry.OPS
+    import_module(f"fastgan.ops.{_op}.spec")

@@ -170,7 +170,7 @@ def test_any_filter_at_any_rate(kernels, taps, dtype, channels_last, generator):
 
 @pytest.mark.parametrize("rate", RATES)
 def test_the_transpose_is_the_kernel_itself(kernels, rate, generator):
-    """<g, A x> = <A' g, x>, with A' as fastgan/ops/upfirdn2d.py calls it for the gradient."""
+    """<g, A x> = <A' g, x>, with A' as fastgan/ops/upfirdn2d/autograd.py calls it for the gradient."""
     (up, down), f = RATES[rate], torch.randn(4, 4, generator=generator)
     x = draw((2, 3, 11, 37), torch.float32, generator)
     y = run(kernels, x, f, up=(up, up), down=(down, down), padding=(2, 1, 3, 2), gain=1.5)

@@ -1,4 +1,4 @@
-"""What the contract tests run over: every op of the registry, on every backend and device that can run here.
+"""The cases of the contract tests: every op of the registry, on every backend and device that can run here.
 
 A new op is tested by being listed. Triton runs on the CPU in its interpreter, which must be chosen before triton is
 imported: `TRITON_INTERPRET=1 pytest tests/ops` is that run, and tests the Triton backend only.

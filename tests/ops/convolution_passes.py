@@ -1,4 +1,4 @@
-"""Which passes of convolutions run: PyTorch's, or those of conv1x1, conv3x3 and conv_stride2."""
+"""A record of the passes of convolutions that run: PyTorch's, or those of conv1x1, conv3x3 and conv_stride2."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode

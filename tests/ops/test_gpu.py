@@ -1,4 +1,4 @@
-"""What only a GPU can show: CUDA graphs, streams, devices and the caching allocator. All marked gpu."""
+"""Tests that need a GPU: CUDA graphs, streams, devices and the caching allocator. All marked gpu."""
 
 import pytest
 import torch

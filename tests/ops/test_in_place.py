@@ -1,4 +1,4 @@
-"""What an op returns may be changed in place, as PyTorch's own results may: in every memory order that it takes.
+"""Results of ops may be changed in place, as PyTorch's own results may: in every memory order that it takes.
 
 One that was saved for the backward pass may not, as that of PyTorch's tanh; then autograd says that it was modified.
 """

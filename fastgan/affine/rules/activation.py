@@ -4,7 +4,6 @@ At a kink the slope is PyTorch's: that of the negative side.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,38 +15,29 @@ from fastgan.affine.tape import Bias, Node, Scales, Slot, Value
 from fastgan.ops._common.activations import ACTIVATIONS
 from fastgan.ops._common.layout import along
 from fastgan.ops.bias_act.autograd import BiasAct
-from fastgan.ops.frozen_bias_act.passes import FrozenPasses
+from fastgan.ops.frozen_bias_act.passes import BiasActArguments, FrozenPasses
 
 aten = torch.ops.aten
 
 FUNCTIONS = frozenset({BiasAct})
 
 
-@dataclass(frozen=True)
-class Shape:
-    """y = clamp(gain * act(x + b), -clamp, clamp), the bias along dimension `dim`."""
-
-    act: str
-    alpha: float | None
-    gain: float
-    clamp: float | None = None
-    dim: int = 1
-
-
 class FusedActivation(Node):
     """The activation by fused kernels; it may take over the bias of the convolution before it (`Tape.finish`)."""
 
-    def __init__(self, x: Value, b: Tensor | None, passes: FrozenPasses, shape: Shape, slot: Slot | None) -> None:
+    def __init__(
+        self, x: Value, b: Tensor | None, passes: FrozenPasses, arguments: BiasActArguments, slot: Slot | None
+    ) -> None:
         super().__init__([x], (), (slot,))
         self.b = None if b is None else b.detach()
-        self.passes, self.shape = passes, shape
+        self.passes, self.arguments = passes, arguments
 
     def take_bias(self, bias: Bias) -> None:
         self.b, self.constants = bias.tensor, (bias.slot,)
 
     @property
     def takes_bias(self) -> bool:  # type: ignore[override]
-        return self.b is None and self.shape.dim == 1
+        return self.b is None and self.arguments.dim == 1
 
     pulls_new = pushes_new = True
 
@@ -66,7 +56,7 @@ class FusedActivation(Node):
         u, s, b = us[0], scales.s, self.b
         if s is None:  # every constant is multiplied by zero
             b = None
-            s = u.new_zeros(1) if self.shape.clamp is not None else None
+            s = u.new_zeros(1) if self.arguments.clamp is not None else None
         return self.passes.push(u, b, s, overwrite)
 
     def push_over(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
@@ -76,18 +66,20 @@ class FusedActivation(Node):
 class PlainActivation(Node):
     """The same in torch's operations: for a compiler to fuse, and where the batch dimension is not the first."""
 
-    def __init__(self, x: Value, b: Tensor | None, pre: Tensor, y: Tensor, shape: Shape, slot: Slot | None) -> None:
+    def __init__(
+        self, x: Value, b: Tensor | None, pre: Tensor, y: Tensor, arguments: BiasActArguments, slot: Slot | None
+    ) -> None:
         super().__init__([x], (), (slot,))
         self.b = None if b is None else b.detach()
-        self.shape = shape
+        self.arguments = arguments
         self.positive = pre > 0
-        self.negative_slope = {"linear": 1.0, "relu": 0.0, "lrelu": shape.alpha or 0.0}[shape.act]
-        self.reached = None if shape.clamp is None else y.abs() >= torch.full((), shape.clamp, dtype=y.dtype)
+        self.negative_slope = {"linear": 1.0, "relu": 0.0, "lrelu": arguments.alpha or 0.0}[arguments.act]
+        self.reached = None if arguments.clamp is None else y.abs() >= torch.full((), arguments.clamp, dtype=y.dtype)
         self.bounds = None if self.reached is None else torch.where(self.reached, y, 0)
 
     def _slope(self, x: Tensor) -> Tensor:
         y = torch.where(self.positive, x, x * self.negative_slope if self.negative_slope else 0)
-        y = y if self.shape.gain == 1 else y * self.shape.gain
+        y = y if self.arguments.gain == 1 else y * self.arguments.gain
         return y if self.reached is None else torch.where(self.reached, 0, y)
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
@@ -96,44 +88,52 @@ class PlainActivation(Node):
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)
         assert s is not None
-        return ((self._slope(delta) * s).sum([d for d in range(delta.ndim) if d != self.shape.dim]),)
+        return ((self._slope(delta) * s).sum([d for d in range(delta.ndim) if d != self.arguments.dim]),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
         u, s = us[0], scales.along(self.output)
         if s is not None and self.b is not None:
-            u = u + s * along(self.b.to(u.dtype), self.shape.dim, u.ndim)
+            u = u + s * along(self.b.to(u.dtype), self.arguments.dim, u.ndim)
         y = self._slope(u)
         return y if s is None or self.bounds is None else y + s * self.bounds
 
 
 def _record(
-    recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, b: Tensor | None, shape: Shape, in_place: bool = False
+    recorder: RuleRecorder,
+    func: Any,
+    args: tuple,
+    kwargs: dict,
+    b: Tensor | None,
+    arguments: BiasActArguments,
+    in_place: bool = False,
 ) -> Tensor:
     x = args[0]
     value, slot = recorder.value(x), None if b is None else recorder.slot(b)
-    if value.batch.dim == shape.dim and b is not None:
+    if value.batch.dim == arguments.dim and b is not None:
         raise NotAffineError("the bias of an activation runs along the samples")
-    if recorder.plain or value.batch.dim != 0 or (shape.alpha or 0) < 0:
+    if recorder.plain or value.batch.dim != 0 or (arguments.alpha or 0) < 0:
         pre = x.detach()
         if b is not None:
-            pre = pre + along(b.detach().to(x.dtype), shape.dim, x.ndim)
+            pre = pre + along(b.detach().to(x.dtype), arguments.dim, x.ndim)
         positive = pre.clone() if in_place else pre
         y = func(*args, **kwargs)
-        plain = PlainActivation(value, b, positive, y.detach(), shape, slot)
+        plain = PlainActivation(value, b, positive, y.detach(), arguments, slot)
         return recorder.add(plain, y, value.batch, changed=in_place)
     with torch.no_grad():
-        passes = FrozenPasses(x, b, shape.dim, shape.act, shape.alpha, shape.gain, shape.clamp, in_place)
-    node = FusedActivation(value, b, passes, shape, slot)
+        passes = FrozenPasses(x, b, arguments, in_place)
+    node = FusedActivation(value, b, passes, arguments, slot)
     return recorder.add(node, passes.take_result(), value.batch, changed=in_place)
 
 
 def leaky_relu(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     slope = args[1] if len(args) > 1 else kwargs.get("negative_slope", 0.01)
-    return _record(recorder, func, args, kwargs, None, Shape("lrelu", slope, 1.0), func is aten.leaky_relu_.default)
+    return _record(
+        recorder, func, args, kwargs, None, BiasActArguments("lrelu", slope, 1.0), func is aten.leaky_relu_.default
+    )
 
 
 def relu(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    return _record(recorder, func, args, kwargs, None, Shape("relu", None, 1.0), func is aten.relu_.default)
+    return _record(recorder, func, args, kwargs, None, BiasActArguments("relu", None, 1.0), func is aten.relu_.default)
 
 
 def bias_act(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -142,8 +142,8 @@ def bias_act(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Te
         raise NotAffineError(f"bias_act with the activation {act} is not piecewise linear")
     if recorder.find(x) is None or (b is not None and recorder.find(b) is not None):
         raise NotAffineError("the bias of bias_act depends on the input")
-    shape = Shape(act, alpha if act == "lrelu" else None, gain, clamp, dim)
-    return _record(recorder, func, args, kwargs, b, shape)
+    arguments = BiasActArguments(act, alpha if act == "lrelu" else None, gain, clamp, dim)
+    return _record(recorder, func, args, kwargs, b, arguments)
 
 
 RULES: dict[Any, Rule] = {

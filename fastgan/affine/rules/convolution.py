@@ -45,7 +45,7 @@ class Convolution(Node):
             return (F.fold(columns, self.shape[2:], self.weight.shape[2:], padding=padding, stride=stride),)
         # The input gives only its shape and memory order; uninitialised memory costs nothing to make.
         x = torch.empty(self.shape, dtype=delta.dtype, device=delta.device, memory_format=_memory_format(delta))
-        (dx, _, _) = passes.gradients(delta, x, self.weight, self.config, True, False, False)
+        (dx, _, _) = passes.gradients(delta, x, self.weight, self.config, (True, False, False))
         assert dx is not None
         return (dx,)
 
@@ -61,7 +61,7 @@ class Convolution(Node):
         return y if self.bias is None or s is None else add_scaled_bias(y, s, self.bias)
 
     def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
-        return passes.gradients(delta, us[0], self.weight, self.config, False, True, False)[1:2]
+        return passes.gradients(delta, us[0], self.weight, self.config, (False, True, False))[1:2]
 
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
         s = scales.along(self.output)

@@ -1,4 +1,4 @@
-"""What every op and layer asks of its arguments."""
+"""Checks of arguments that ops, layers and losses share; messages name the owner and the argument."""
 
 import math
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 def check_floating(op: str, name: str, value: Any, expected: str = "a floating-point tensor") -> None:
-    """Raises for an argument that is not a floating-point tensor.
+    """Raises unless `value` is a floating-point tensor.
 
     Raises:
-        TypeError: it is not; the message names the op, the argument and what came.
+        TypeError: it is none; the message names the op, the argument and what came.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point():
         what = str(value.dtype) if isinstance(value, Tensor) else type(value).__name__
@@ -21,17 +21,17 @@ def check_floating(op: str, name: str, value: Any, expected: str = "a floating-p
 
 
 def check_count(owner: str, name: str, value: Any) -> None:
-    """Raises ValueError for what is no integer of at least 1."""
+    """Raises ValueError unless `value` is an integer of at least 1."""
     if not isinstance(value, Integral) or value < 1:
         raise ValueError(f"{owner}: {name} is {value!r}, expected an integer of at least 1")
 
 
 def check_labels(owner: str, name: str, value: Any, size: int) -> None:
-    """Raises for what is not one class for each of `size` samples.
+    """Raises unless `value` is a tensor of integer class labels, [size].
 
     Raises:
-        TypeError: it is no tensor of integers.
-        ValueError: its shape is another.
+        TypeError: it is no tensor of int32 or int64.
+        ValueError: it has another shape.
     """
     if not isinstance(value, Tensor) or value.dtype not in (torch.int64, torch.int32):
         what = value.dtype if isinstance(value, Tensor) else type(value).__name__
@@ -41,18 +41,18 @@ def check_labels(owner: str, name: str, value: Any, size: int) -> None:
 
 
 def check_number(owner: str, name: str, value: Any, least: float = 0.0, above: bool = False) -> None:
-    """Raises ValueError for what is no finite number >= `least`, or > `least` if `above`."""
+    """Raises ValueError unless `value` is a finite number >= `least`, or > `least` if `above`."""
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < least or (above and value == least):
         raise ValueError(f"{owner}: {name} is {value!r}, expected a finite number {'>' if above else '>='} {least:g}")
 
 
 def check_shape(owner: str, name: str, value: Any, expected: Sequence[int | str]) -> None:
-    """Raises for what is no floating-point tensor of a shape, of which names stand for sizes that do not matter.
+    """Raises unless `value` is floating point with this shape; a string matches any size.
 
     Raises:
-        TypeError: it is none.
-        ValueError: its shape is another.
+        TypeError: it is no floating-point tensor.
+        ValueError: it has another shape.
     """
     check_floating(owner, name, value)
     sizes = value.shape

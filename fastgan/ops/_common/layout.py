@@ -1,4 +1,4 @@
-"""Memory order: how the kernels see a tensor, without a copy where that is possible; and that of PyTorch's results."""
+"""The order of a tensor's elements in memory: what the kernels take without a copy, and what PyTorch's results have."""
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ def suggests_channels_last(x: Tensor) -> bool:
     return True  # decided: to torch.compile a comparison of sizes may be a symbol
 
 
-def like(x: Tensor, order: Tensor) -> Tensor:
+def in_order_of(x: Tensor, order: Tensor) -> Tensor:
     """x in the memory order of the dense tensor `order`, which has its shape."""
     return x if x.stride() == order.stride() else allocation.empty_like(order).copy_(x)
 

@@ -1,9 +1,9 @@
-"""The type of the arithmetic."""
+"""The dtype of the arithmetic."""
 
 import torch
 from torch import Tensor
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which the kernels calculate with x: float32 for everything but float64."""
+    """The dtype in which the kernels compute with x: float64 for float64, otherwise float32."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32

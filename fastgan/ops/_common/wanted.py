@@ -1,4 +1,4 @@
-"""Which gradients somebody wants: what autograd's engine knows and does not tell a Python `Function`.
+"""The gradients that a backward pass will use; autograd's engine knows, but does not tell a Python `Function`.
 
 `ctx.needs_input_grad` says which inputs required a gradient in the forward pass. `torch.autograd.grad(y, [x])` through
 a layer wants only that of x, PyTorch's own layers compute only that, but a Function is told that the weight needs its

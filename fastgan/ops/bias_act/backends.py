@@ -11,7 +11,7 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.ops._common.kernels import kernels_for
-from fastgan.ops._common.layout import filled, like, outer_channels_inner
+from fastgan.ops._common.layout import filled, in_order_of, outer_channels_inner
 from fastgan.ops._common.precision import compute_dtype
 
 
@@ -64,7 +64,7 @@ def _grad(
     dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str, bias_grad: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     order = filled(dy if saved is None else saved)
-    dy, saved = like(dy, order), None if saved is None else order
+    dy, saved = in_order_of(dy, order), None if saved is None else order
     dx = allocation.empty_like(order)
     db = allocation.empty((dy.shape[dim] if bias_grad else 0,), like=dy, dtype=compute_dtype(dy))
     args = KernelArgs(outer_channels_inner(order, dim), act, alpha, gain, clamp)
@@ -77,7 +77,7 @@ def _grad2(
     dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str,
 ) -> Tensor:  # fmt: skip
     saved = filled(saved)
-    u, dy = like(u, saved), like(dy, saved)
+    u, dy = in_order_of(u, saved), in_order_of(dy, saved)
     t = allocation.empty_like(saved)
     args = KernelArgs(outer_channels_inner(saved, dim), act, alpha, gain, clamp)
     kernels_for("bias_act", backend).grad2(u, dy, saved, b, t, args)

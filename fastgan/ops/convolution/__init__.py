@@ -8,7 +8,7 @@ its time there.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -59,10 +59,10 @@ def convolution(
     if n not in (1, 2, 3):
         raise ValueError(f"convolution: weight has shape {list(weight.shape)}, expected three to five dimensions")
     if transposed:
-        return _transposed(n, x, weight, bias, stride, padding, output_padding, groups, dilation)
+        return _transposed(n, x, weight, bias, Given(stride, padding, dilation, output_padding, groups))
     if any(output_padding if isinstance(output_padding, Sequence) else (output_padding,)):
         raise ValueError(f"convolution: output_padding is {output_padding}, expected 0 where transposed is False")
-    return _ordinary(n, x, weight, bias, stride, padding, dilation, groups)
+    return _ordinary(n, x, weight, bias, Given(stride, padding, dilation, 0, groups))
 
 
 def conv1d(
@@ -70,7 +70,7 @@ def conv1d(
     dilation: Sizes = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """`torch.nn.functional.conv1d` as a `convolution`."""
-    return _ordinary(1, input, weight, bias, stride, padding, dilation, groups)
+    return _ordinary(1, input, weight, bias, Given(stride, padding, dilation, 0, groups))
 
 
 def conv2d(
@@ -78,7 +78,7 @@ def conv2d(
     dilation: Sizes = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """`torch.nn.functional.conv2d` as a `convolution`."""
-    return _ordinary(2, input, weight, bias, stride, padding, dilation, groups)
+    return _ordinary(2, input, weight, bias, Given(stride, padding, dilation, 0, groups))
 
 
 def conv3d(
@@ -86,7 +86,7 @@ def conv3d(
     dilation: Sizes = 1, groups: int = 1,
 ) -> Tensor:  # fmt: skip
     """`torch.nn.functional.conv3d` as a `convolution`."""
-    return _ordinary(3, input, weight, bias, stride, padding, dilation, groups)
+    return _ordinary(3, input, weight, bias, Given(stride, padding, dilation, 0, groups))
 
 
 def conv_transpose1d(
@@ -94,7 +94,7 @@ def conv_transpose1d(
     output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1,
 ) -> Tensor:  # fmt: skip
     """`torch.nn.functional.conv_transpose1d` as a `convolution`."""
-    return _transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _transposed(1, input, weight, bias, Given(stride, padding, dilation, output_padding, groups))
 
 
 def conv_transpose2d(
@@ -102,7 +102,7 @@ def conv_transpose2d(
     output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1,
 ) -> Tensor:  # fmt: skip
     """`torch.nn.functional.conv_transpose2d` as a `convolution`."""
-    return _transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _transposed(2, input, weight, bias, Given(stride, padding, dilation, output_padding, groups))
 
 
 def conv_transpose3d(
@@ -110,7 +110,7 @@ def conv_transpose3d(
     output_padding: Sizes = 0, groups: int = 1, dilation: Sizes = 1,
 ) -> Tensor:  # fmt: skip
     """`torch.nn.functional.conv_transpose3d` as a `convolution`."""
-    return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
+    return _transposed(3, input, weight, bias, Given(stride, padding, dilation, output_padding, groups))
 
 
 def _torch_convolution(
@@ -134,10 +134,18 @@ BY_TORCH_FUNCTION: dict[Callable[..., Tensor], Callable[..., Tensor]] = {
 """PyTorch's function -> the one here that takes the same arguments; F.conv2d and torch.conv2d are one object."""
 
 
-def _ordinary(
-    n: int, x: Tensor, weight: Tensor, bias: Tensor | None,
-    stride: Sizes, padding: Sizes | str, dilation: Sizes, groups: int,
-) -> Tensor:  # fmt: skip
+class Given(NamedTuple):
+    """The arguments of a convolution that are not tensors, as they are given."""
+
+    stride: Sizes
+    padding: Sizes | str
+    dilation: Sizes
+    output_padding: Sizes
+    groups: int
+
+
+def _ordinary(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, given: Given) -> Tensor:
+    stride, padding, dilation, _, groups = given
     strides, dilations = _each(stride, n), _each(dilation, n)
     ends: tuple[int, ...] = ()  # what "same" adds after the image where it cannot add the same on both sides
     if padding == "same" and strides == (1,) * n and dilations is not None and weight.ndim == n + 2:
@@ -157,10 +165,8 @@ def _ordinary(
     return (F.conv1d, F.conv2d, F.conv3d)[n - 1](x, weight, bias, stride, padding, dilation, groups)
 
 
-def _transposed(
-    n: int, x: Tensor, weight: Tensor, bias: Tensor | None,
-    stride: Sizes, padding: Sizes | str, output_padding: Sizes, groups: int, dilation: Sizes,
-) -> Tensor:  # fmt: skip
+def _transposed(n: int, x: Tensor, weight: Tensor, bias: Tensor | None, given: Given) -> Tensor:
+    stride, padding, dilation, output_padding, groups = given
     strides, dilations, ends = _each(stride, n), _each(dilation, n), _each(output_padding, n)
     paddings = None if isinstance(padding, str) else _each(padding, n)
     if strides is not None and paddings is not None and dilations is not None and ends is not None:

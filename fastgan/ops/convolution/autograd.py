@@ -41,7 +41,7 @@ class Convolution(torch.autograd.Function):
         x, w = ctx.saved_tensors
         needs_x, needs_w, needs_bias = (wanted(ctx, i) for i in range(3))
         if not torch.is_grad_enabled():  # nobody will differentiate the gradients: one call for all of them
-            return *passes.gradients(dy, x, w, ctx.config, needs_x, needs_w, needs_bias), None
+            return *passes.gradients(dy, x, w, ctx.config, (needs_x, needs_w, needs_bias)), None
         dx = _dgrad(dy, w, x, ctx.config) if needs_x else None
         dw = _wgrad(x, dy, w, ctx.config) if needs_w else None
         db = dy.sum([i for i in range(dy.ndim) if i != 1]) if needs_bias else None
@@ -95,10 +95,10 @@ def _conv(x: Tensor, w: Tensor, config: ConvolutionConfig) -> Tensor:
 def _dgrad(dy: Tensor, w: Tensor, x: Tensor, config: ConvolutionConfig) -> Tensor | None:
     if torch.is_grad_enabled():
         return Dgrad.apply(dy, w, x.detach(), config)
-    return passes.gradients(dy, x, w, config, True, False, False)[0]
+    return passes.gradients(dy, x, w, config, (True, False, False))[0]
 
 
 def _wgrad(x: Tensor, dy: Tensor, w: Tensor, config: ConvolutionConfig) -> Tensor | None:
     if torch.is_grad_enabled():
         return Wgrad.apply(x, dy, w.detach(), config)
-    return passes.gradients(dy, x, w, config, False, True, False)[1]
+    return passes.gradients(dy, x, w, config, (False, True, False))[1]

@@ -1,5 +1,4 @@
-"""What the convolutions by minimal filtering have in common: their checks, when the kernels can be taken and when they
-pay, and what they are tested with."""
+"""Shared by the convolutions by minimal filtering: argument checks, when a kernel fits and when it pays, samples."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ LEAST_TILES = 32
 
 
 def check(op: str, x: Any, weight: Any, bias: Any, *sides: int) -> None:
-    """Raises TypeError or ValueError unless it is a convolution of images by square filters with one of these sides."""
+    """Raises TypeError or ValueError unless x are images and weight square filters of one of these widths."""
     for name, tensor in (("x", x), ("weight", weight), ("bias", bias)):
         if name != "bias" or tensor is not None:
             check_floating(op, name, tensor)
@@ -37,12 +36,13 @@ def check(op: str, x: Any, weight: Any, bias: Any, *sides: int) -> None:
 
 
 def check_size(op: str, x: Tensor, padding: int, output: Pair) -> None:
+    """Raises ValueError if the result would have no pixel."""
     if min(output) < 1:
         raise ValueError(f"{op}: x has shape {list(x.shape)}, smaller than the filters with padding {padding}")
 
 
 def available(x: Tensor) -> bool:
-    """Whether the choice is free to fall on a kernel of the CPU for x; never where another backend is forced."""
+    """Whether a kernel of the CPU may run on x: the extension is loaded, and no other backend is forced."""
     return backends.wanted() in ("auto", "cpu") and native.reason_missing is None and x.device.type == "cpu"
 
 

@@ -71,18 +71,18 @@ def _minimal_forward(x: Tensor, w: Tensor, bias: Tensor | None, config: Convolut
 
 
 def gradients(
-    dy: Tensor, x: Tensor, w: Tensor, config: ConvolutionConfig, needs_x: bool, needs_w: bool, needs_bias: bool
+    dy: Tensor, x: Tensor, w: Tensor, config: ConvolutionConfig, needs: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """The gradients to x, w and the bias, of which those that are not needed are None.
+    """The gradients to x, w and the bias, in that order in `needs` as well; None where none is needed.
 
     The gradient to x reads no element of x, that to w none of w: only their shapes and memory formats.
     """
-    mask = [needs_x, needs_w, needs_bias]
-    if not any(mask):
+    if not any(needs):
         return None, None, None
+    needs_x, needs_w, needs_bias = needs
     if config.by == "torch":
         bias_sizes = [dy.shape[1]] if needs_bias else None
-        return torch.ops.aten.convolution_backward.default(dy, x, w, bias_sizes, *config[:6], mask)
+        return torch.ops.aten.convolution_backward.default(dy, x, w, bias_sizes, *config[:6], list(needs))
     dx = dw = None
     if config.by == "matmul":
         dx = conv1x1.conv1x1(dy, w, None, True) if needs_x else None

@@ -51,16 +51,18 @@ _FORWARD = "Tensor? b, int dim, str act, float alpha, float gain, float? clamp, 
 def fill(
     x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str
 ) -> tuple[Tensor, Tensor]:
+    """y = bias_act(x, b) and the bits of its mask."""
     x = by_sample(x)
     y = allocation.empty_like(x)
-    return y, _fill(x, b, y, dim, act, alpha, gain, clamp, backend)
+    return y, _fill(x, b, y, KernelArgs(outer_channels_inner(x, dim), act, alpha, gain, clamp), backend)
 
 
 def fill_in_place(
     x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str
 ) -> Tensor:
+    """The bits of the mask; x becomes y."""
     y = by_sample(x)
-    bits = _fill(y, b, y, dim, act, alpha, gain, clamp, backend)
+    bits = _fill(y, b, y, KernelArgs(outer_channels_inner(y, dim), act, alpha, gain, clamp), backend)
     if y is not x:
         x.copy_(y)
     elif not x.is_inference():  # autograd must see that what it may have saved is overwritten
@@ -68,12 +70,8 @@ def fill_in_place(
     return bits
 
 
-def _fill(
-    x: Tensor, b: Tensor | None, y: Tensor,
-    dim: int, act: str, alpha: float, gain: float, clamp: float | None, backend: str,
-) -> Tensor:  # fmt: skip
-    bits = _empty_bits(x, clamp, allocation.empty)
-    args = KernelArgs(outer_channels_inner(x, dim), act, alpha, gain, clamp)
+def _fill(x: Tensor, b: Tensor | None, y: Tensor, args: KernelArgs, backend: str) -> Tensor:
+    bits = _empty_bits(x, args.clamp, allocation.empty)
     kernels_for("frozen_bias_act", backend).forward(x, b, y, bits, args)
     return bits
 

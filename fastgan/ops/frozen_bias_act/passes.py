@@ -4,13 +4,15 @@ A penalised step visits every activation three times, each time after a convolut
 Python needs: a call that checks its arguments and goes through the dispatcher again costs as much there as the kernel.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from fastgan import allocation
 from fastgan.backends import select
 from fastgan.ops._common.kernels import kernels_for
-from fastgan.ops._common.layout import by_sample, like, memory_order, sizes_in
+from fastgan.ops._common.layout import by_sample, in_order_of, memory_order, sizes_in
 from fastgan.ops._common.precision import compute_dtype
 from fastgan.ops.frozen_bias_act import backends as operators
 from fastgan.ops.frozen_bias_act import bias_act_with_mask, bias_act_with_mask_, frozen_bias_act, frozen_bias_act_grad
@@ -19,21 +21,30 @@ from fastgan.ops.frozen_bias_act.mask import ActivationMask, from_memory
 from fastgan.ops.frozen_bias_act.reference import slope_and_gain
 
 
+@dataclass(frozen=True)
+class BiasActArguments:
+    """y = clamp(gain * act(x + b), -clamp, clamp), the bias along dimension `dim`; as for `fastgan.ops.bias_act`."""
+
+    act: str
+    alpha: float | None
+    gain: float
+    clamp: float | None = None
+    dim: int = 1
+
+
 class FrozenPasses:
     """y = bias_act(x, b) with its mask, and what the mask makes of other inputs; without autograd.
 
     Args:
         x: of any memory order.
         b: [channels], along dimension `dim`, or None.
-        dim, act, alpha, gain, clamp: as for `fastgan.ops.bias_act_with_mask`, which says what is raised.
+        arguments: as for `fastgan.ops.bias_act_with_mask`, whose docstring lists the errors.
         in_place: y takes the memory of x.
     """
 
-    def __init__(
-        self, x: Tensor, b: Tensor | None, dim: int, act: str, alpha: float | None, gain: float | None,
-        clamp: float | None, in_place: bool,
-    ) -> None:  # fmt: skip
-        self.given = (dim, act, alpha, gain)
+    def __init__(self, x: Tensor, b: Tensor | None, arguments: BiasActArguments, in_place: bool) -> None:
+        act, clamp = arguments.act, arguments.clamp
+        self.given = (arguments.dim, act, arguments.alpha, arguments.gain)
         self.clamp = clamp
         self.backend = select("frozen_bias_act", x)
         self.y: Tensor | None
@@ -43,10 +54,10 @@ class FrozenPasses:
                 self.y, self.mask = x, bias_act_with_mask_(x, b, *self.given, clamp)
             else:
                 y, self.mask = bias_act_with_mask(x, b, *self.given, clamp)
-                self.y = like(y, torch.empty_like(x))
+                self.y = in_order_of(y, torch.empty_like(x))
             return
-        slope, gain = slope_and_gain(act, alpha, gain)
-        self.dim = dim % x.ndim
+        slope, gain = slope_and_gain(act, arguments.alpha, arguments.gain)
+        self.dim = arguments.dim % x.ndim
         constants = (self.dim, act, slope, gain, clamp, self.backend)
         arranged = by_sample(x)
         order = memory_order(arranged)
@@ -54,7 +65,7 @@ class FrozenPasses:
             self.y, bits = x, operators.fill_in_place(x, b, *constants)
         else:
             y, bits = operators.fill(arranged, b, *constants)
-            self.y = y if arranged is x else like(y, torch.empty_like(x))  # strided as PyTorch's result would be
+            self.y = y if arranged is x else in_order_of(y, torch.empty_like(x))  # strided as PyTorch's result would be
         self.mask = ActivationMask(bits, order, clamp is not None)
         self.args = FrozenArgs(sizes_in(order, x, self.dim), slope, gain, clamp, constant=True)
         self.contiguous = order == tuple(range(x.ndim))

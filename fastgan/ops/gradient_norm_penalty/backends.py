@@ -11,7 +11,7 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.ops._common.kernels import kernels_for
-from fastgan.ops._common.layout import dense, like
+from fastgan.ops._common.layout import dense, in_order_of
 from fastgan.ops._common.precision import compute_dtype
 
 
@@ -59,7 +59,7 @@ def _penalised_input(
     weight: float, target: float | None, one_sided: bool, scale: float, grad_scale: float, backend: str,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     x = dense(x)
-    g = like(g, x)
+    g = in_order_of(g, x)
     s = None if s is None else s.to(compute_dtype(x)).contiguous()
     u, penalty, norm = allocation.empty_like(x), _per_sample(x), _per_sample(x)
     args = KernelArgs(weight, target, one_sided, scale, grad_scale)

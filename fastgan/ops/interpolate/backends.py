@@ -9,12 +9,12 @@ from torch import Tensor
 from fastgan import allocation
 from fastgan.library import define
 from fastgan.ops._common.kernels import kernels_for
-from fastgan.ops._common.layout import dense, like
+from fastgan.ops._common.layout import dense, in_order_of
 
 
 def _forward(x: Tensor, y: Tensor, seed: Tensor, backend: str) -> Tensor:
     x = dense(x)  # whichever dense order that is, the samples are outermost
-    y = like(y, x)
+    y = in_order_of(y, x)
     o = allocation.empty_like(x)
     kernels_for("interpolate", backend).forward(x, y, seed, o)
     return o

@@ -129,7 +129,7 @@ class LayerActivation(NamedTuple):
 def _layer(
     op: str, tensors: LayerTensors, resampling: Resampling, demodulate: bool, activation: LayerActivation
 ) -> Tensor:
-    """`styled_conv2d` by the name under which it was called, `op`."""
+    """`styled_conv2d` of its arguments in groups; `op` is the public function that was called, for the messages."""
     check(op, tensors)
     x, weight, styles, noise, noise_strength, bias, resample_filter = tensors
     size = result_size(op, x, weight, resampling.up, resampling.down, resampling.padding)

@@ -12,7 +12,7 @@ from fastgan import allocation
 from fastgan.library import define
 from fastgan.ops._common.activations import Activated
 from fastgan.ops._common.kernels import kernels_for
-from fastgan.ops._common.layout import dense, like
+from fastgan.ops._common.layout import dense, in_order_of
 from fastgan.ops._common.precision import compute_dtype
 
 
@@ -55,7 +55,7 @@ def _grad(
     act: str, alpha: float, gain: float, clamp: float | None, backend: str, unscaled: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     x = _ordered(x, backend)
-    dy = like(dy, x)
+    dy = in_order_of(dy, x)
     dx = allocation.empty_like(x)
     sums = allocation.empty((*x.shape[:2], 3), like=x, dtype=torch.float64)
     coefficients, activation = _contiguous(scale, noise, strength, b), Activated(act, alpha, gain, clamp)
