@@ -40,7 +40,7 @@ def test_sdist_then_wheel_works_from_any_directory(source, tmp_path):
     assert build.returncode == 0, build.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
-    assert sdist.stat().st_size < 500_000
+    assert sdist.stat().st_size < 600_000, "more than sources: they are 511 kB, what is built from them several MB"
     site = tmp_path / "site"
     install = run([sys.executable, "-m", "pip", "install", "--no-deps", "--target", site, wheel], tmp_path)
     assert install.returncode == 0, install.stderr
