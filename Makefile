@@ -6,11 +6,15 @@
 #   make fuzz    20,000 random critics against a textbook double backward; CRITICS and SEED choose others
 #   make lint    ruff, mypy, clang-format
 #   make bench   measure ops and gradient penalties against PyTorch, write benchmarks/results/ and the README's tables
+#   make compat  make test with another Python and PyTorch, in .compat: make compat PYTHON=python3.12 TORCH=2.11.0
 #   make gpu     on a GPU machine with PyTorch: build, test on the GPU, benchmark (uses PYTHON as it is, no venv)
 #   make format  rewrite the sources as lint wants them
 
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+EXTRAS ?= test,lint,triton
+COMPAT = .compat/$(notdir $(PYTHON))-torch$(TORCH)
 BIN := $(VENV)/bin
 CXX_FILES := $(wildcard csrc/*.cpp csrc/*.cu csrc/*.h csrc/*.cuh tests/emulator/*.h tests/emulator/*.cpp)
 DEMO := runs/demo
@@ -18,14 +22,14 @@ DEMO_STEPS ?= 5000
 OPS_LOG := $(VENV)/test-ops.log
 CRITICS ?= 20000
 
-.PHONY: setup demo test test-ops test-all fuzz lint format bench gpu clean
+.PHONY: setup demo test test-ops test-all fuzz lint format bench compat gpu clean
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/*)
+$(VENV)/installed: pyproject.toml setup.py $(CONSTRAINTS) $(wildcard csrc/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,triton]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) torch numpy
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: setup
@@ -73,6 +77,19 @@ bench: setup
 	$(BIN)/python -m benchmarks.accelerate
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.readme
+
+# Only torch is pinned: pip resolves the rest to what that torch and that Python go with, and versions.txt records it.
+compat: compat-setup
+	$(MAKE) --no-print-directory test VENV=$(COMPAT) CONSTRAINTS=$(COMPAT)/constraints.txt EXTRAS=test,triton
+
+compat-setup: $(COMPAT)/constraints.txt
+	$(MAKE) --no-print-directory setup VENV=$(COMPAT) CONSTRAINTS=$(COMPAT)/constraints.txt EXTRAS=test,triton
+	$(COMPAT)/bin/python -m pip freeze --exclude-editable > $(COMPAT)/versions.txt
+
+$(COMPAT)/constraints.txt:
+	@test -n "$(TORCH)" || { echo "make compat: TORCH is not set: expected e.g. TORCH=2.11.0" >&2; exit 2; }
+	mkdir -p $(@D)
+	echo "torch==$(TORCH)" > $@
 
 gpu:
 	FASTGAN_CUDA=1 $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
