@@ -7,7 +7,7 @@
 #   make lint    ruff, mypy, clang-format
 #   make bench   measure ops and gradient penalties against PyTorch, write benchmarks/results/ and the README's tables
 #   make compat  make test with another Python and PyTorch, in .compat: make compat PYTHON=python3.12 TORCH=2.11.0
-#   make gpu     on a GPU machine with PyTorch: build, test on the GPU, benchmark (uses PYTHON as it is, no venv)
+#   make gpu     on a GPU machine with PyTorch: build, test and measure within BUDGET=480 seconds (PYTHON as it is, no venv)
 #   make format  rewrite the sources as lint wants them
 
 PYTHON ?= python3
@@ -21,8 +21,9 @@ DEMO := runs/demo
 DEMO_STEPS ?= 5000
 OPS_LOG := $(VENV)/test-ops.log
 CRITICS ?= 20000
+BUDGET ?= 480
 
-.PHONY: setup demo test test-ops test-all fuzz lint format bench compat gpu clean
+.PHONY: setup demo test test-ops test-all fuzz lint format bench compat compat-setup gpu clean
 
 setup: $(VENV)/installed
 
@@ -92,14 +93,7 @@ $(COMPAT)/constraints.txt:
 	echo "torch==$(TORCH)" > $@
 
 gpu:
-	FASTGAN_CUDA=1 $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
-	$(PYTHON) -m fastgan info --cuda
-	$(PYTHON) -m pytest -m gpu tests
-	$(PYTHON) -m benchmarks --device cuda
-	$(PYTHON) -m benchmarks.penalties --device cuda
-	$(PYTHON) -m benchmarks.spectral_norm --device cuda
-	$(PYTHON) -m benchmarks.styled_conv2d --device cuda --dtype bfloat16
-	$(PYTHON) -m benchmarks.penalties --device cuda --dtype bfloat16 --channels-last
+	$(PYTHON) -m benchmarks.gpu --budget $(BUDGET)
 
 clean:
 	rm -rf build dist *.egg-info fastgan/_C.*.so $(VENV)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,13 @@ def main(find: Find, argv: list[str] | None = None) -> int:
     failed = False
     with arguments.rows.open("a") as file:
         for row in find(arguments.name, torch.device(arguments.device)):
-            known = {key: value for key, value in row.items() if value is not None}
+            known = {key: value for key, value in row.items() if _is_known(value)}
             print(json.dumps(known), file=file, flush=True)
             print(known, flush=True)
             failed |= row.get("status") in (WRONG, ERROR)
     return int(failed)
+
+
+def _is_known(value: Any) -> bool:
+    """Infinity and NaN are not numbers of JSON; a row with one is wrong and its message says so."""
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))

@@ -58,4 +58,9 @@ def is_quiet(module: nn.Module) -> bool:
 
 
 def hooks_on_every_module() -> bool:
-    return bool(torch_module._has_any_global_hook())
+    return bool(
+        torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    )

@@ -94,10 +94,9 @@ def check(x: Any, scale: Any, noise: Any, strength: Any, b: Any) -> Tensor | Non
         check_floating("scaled_bias_act", name, tensor)
         if tensor.device != x.device:
             raise ValueError(f"scaled_bias_act: {name} is on {tensor.device}, expected {x.device} like x")
-    B, *image = x.shape
-    if len(image) < 2:
+    if x.ndim < 3:
         raise ValueError(f"scaled_bias_act: x has shape {list(x.shape)}, expected [batch, channels, ...]")
-    C = image.pop(0)
+    B, C, image = x.shape[0], x.shape[1], list(x.shape[2:])
     if scale.shape != (B, C):
         raise ValueError(f"scaled_bias_act: scale has shape {list(scale.shape)}, expected {[B, C]}")
     if b is not None and b.shape != (C,):
