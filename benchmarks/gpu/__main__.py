@@ -42,11 +42,12 @@ def main(argv: list[str] | None = None) -> int:
     record = Record(folder, device=device.name, architecture=device.architecture, budget_s=arguments.budget)
     with stop_on_signals():
         run(chosen, record, arguments.budget - (time.monotonic() - began))
-    failed = record.failed()
-    for stage, result in failed:
-        print(f"FAILED {stage}: {result.name}: {result.status}")
-    print(f"{len(failed)} tasks failed; results and failures.log are in {folder}")
-    return int(bool(failed))
+    incomplete = record.incomplete()
+    for stage, result in incomplete:
+        print(f"{stage}: {result.name}: {result.status}")
+    failed = sum(result.failed for _, result in incomplete)
+    print(f"{failed} tasks failed; results.json and failures.log are in {folder}")
+    return int(failed > 0)
 
 
 def look() -> Device:

@@ -10,6 +10,7 @@ from typing import Any
 SUITE = "gpu"
 OK = "ok"
 NOT_RUN = "not run: the stage's time was used up"
+CUT_SHORT = "cut short: the stage's time was used up"
 LOG_LINES = 60  # of a failed task's output
 
 
@@ -29,7 +30,7 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        return self.status not in (OK, NOT_RUN)
+        return self.status not in (OK, NOT_RUN, CUT_SHORT)
 
 
 def _complete_rows(path: Path) -> list[dict[str, Any]]:
@@ -72,8 +73,9 @@ class Record:
         """Whether the stage was run and nothing in it failed."""
         return all(result.status == OK for result in self.stages[stage])
 
-    def failed(self) -> list[tuple[str, Result]]:
-        return [(stage, result) for stage, results in self.stages.items() for result in results if result.failed]
+    def incomplete(self) -> list[tuple[str, Result]]:
+        """Every task that failed or for which the time was too short, with its stage."""
+        return [(stage, each) for stage, results in self.stages.items() for each in results if each.status != OK]
 
     def _seconds(self) -> float:
         return time.monotonic() - self.began

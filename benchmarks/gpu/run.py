@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.gpu.record import NOT_RUN, OK, Record, Result
+from benchmarks.gpu.record import CUT_SHORT, NOT_RUN, OK, Record, Result
 
 POLL_S = 0.05
 REAP_S = 5.0
@@ -117,7 +117,7 @@ class _Running:
         elif time.monotonic() >= self.box_end:
             self.kill(f"timed out after {self.task.box_s:g} s")
         elif time.monotonic() >= self.stage_end:
-            self.kill("cut short: the stage's time was used up")
+            self.kill(CUT_SHORT)
         return self.status is not None
 
     def kill(self, status: str) -> None:

@@ -30,10 +30,10 @@ def stages(device: Device) -> list[Stage]:
         Stage("build", 180, lambda record: [_build(device, with_cuda=True)]),
         Stage("build without CUDA C++", 90, partial(_second_build, device=device)),
         Stage("machine", 40, lambda record: [_ours("machine", name, device, 40) for name in ("names", "ceiling")], 2),
-        Stage("accuracy", 120, partial(_accuracy, device=device, dtypes=("float32", "bfloat16")), 4),
-        Stage("critic_loss", 60, partial(_each, key="critic", module="critic_loss", device=device, box_s=45), 3),
+        Stage("accuracy", 150, partial(_accuracy, device=device, dtypes=("float32", "bfloat16")), 8),
+        Stage("critic_loss", 60, partial(_each, key="critic", module="critic_loss", device=device, box_s=45), 6),
         Stage("CUDA graphs", 60, lambda record: [] if device.type == "cpu" else _graphs(), 3),
-        Stage("bandwidth", 100, partial(_each, key="op", module="bandwidth", device=device, box_s=30)),
+        Stage("bandwidth", 120, partial(_each, key="op", module="bandwidth", device=device, box_s=30)),
         Stage("penalties", 100, partial(_each, key="critic", module="penalties", device=device, box_s=40)),
         Stage("spectral norm", 60, partial(_each, key="network", module="networks", device=device, box_s=30)),
         Stage("rest", 3600, partial(_rest, device=device)),
@@ -82,14 +82,14 @@ def _accuracy(record: Record, device: Device, dtypes: Sequence[str]) -> list[Tas
         for backend in row.get("backends", ()):
             case = f"{row['op']}-{backend}-{device.type}"
             tests = [f"{ACCURACY}[{case}-{dtype}]" for dtype in dtypes]
-            tasks.append(_tests(case, 60, *tests))
+            tasks.append(_tests(case, 100, *tests))
     return tasks
 
 
 def _graphs() -> list[Task]:
     """A penalised step first."""
     selected = ("-m", "gpu", "-k", "graph or waits")
-    return [_tests(path, 60, *selected, path) for path in ("tests/penalties", "tests/nn", "tests/ops/test_gpu.py")]
+    return [_tests(folder, 60, *selected, f"tests/{folder}/test_gpu.py") for folder in ("penalties", "nn", "ops")]
 
 
 def _rest(record: Record, device: Device) -> list[Task]:
@@ -97,15 +97,15 @@ def _rest(record: Record, device: Device) -> list[Task]:
         return []
     ops = ("derivatives", "kinks", "integration", "in_place", "interpolate", "convolution", "modulated_conv2d_triton")
     tested = (
-        "tests/penalties",
-        "tests/nn",
-        "tests/ops/test_gpu.py",
-        *(f"tests/ops/test_{name}.py" for name in ops),
-        "tests/games",
+        "penalties/test_gpu",
+        "nn/test_gpu",
+        "ops/test_gpu",
+        *(f"ops/test_{op}" for op in ops),
+        "games/test_replay",
     )
     return [
         *_accuracy(record, device, ("float16", "float64")),
-        *(_tests(path, 120, "-m", "gpu", path) for path in tested),
+        *(_tests(path, 120, "-m", "gpu", f"tests/{path}.py") for path in tested),
         _ours("networks", "styled_conv2d", device, 90),
         *(_ours("penalties", f"{critic} compiled", device, 150) for critic in _names(record, "critic")),
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.record import NOT_RUN, Record
+from benchmarks.gpu.record import CUT_SHORT, NOT_RUN, Record
 from benchmarks.gpu.run import Stage, Task, run
 
 LONG = 60.0
@@ -71,7 +71,8 @@ def test_a_task_that_fails_crashes_or_hangs_stops_no_other_and_keeps_its_rows(tm
     log = (tmp_path / "failures.log").read_text()
     assert log.count("=== ") == 3
     assert "=== all: fails: exit status 3\nthe reason\n" in log
-    assert [result.name for _, result in record.failed()] == ["fails", "crashes", "hangs"]
+    assert [result.name for _, result in record.incomplete()] == ["fails", "crashes", "hangs"]
+    assert all(result.failed for _, result in record.incomplete())
 
 
 def test_what_a_task_leaves_behind_is_ended_with_it(tmp_path):
@@ -88,8 +89,8 @@ def test_a_stage_ends_at_its_box_and_leaves_the_budget_to_the_next(tmp_path):
     stages = [stage("slow", task("cut", slow), task("never", slow), box_s=1.0), stage("next", task("after", ROW % 1))]
     record = Record(tmp_path)
     run(stages, record, LONG)
-    assert statuses(tmp_path) == {"cut": "cut short: the stage's time was used up", "never": NOT_RUN, "after": "ok"}
-    assert [result.name for _, result in record.failed()] == ["cut"]
+    assert statuses(tmp_path) == {"cut": CUT_SHORT, "never": NOT_RUN, "after": "ok"}
+    assert [result.failed for _, result in record.incomplete()] == [False, False]
 
 
 def test_the_budget_ends_all_stages(tmp_path):
@@ -97,7 +98,7 @@ def test_the_budget_ends_all_stages(tmp_path):
     began = time.monotonic()
     run([stage("slow", task("cut", slow)), stage("next", task("never", ROW % 1))], Record(tmp_path), 1.0)
     assert time.monotonic() - began < LONG / 2
-    assert statuses(tmp_path) == {"cut": "cut short: the stage's time was used up", "never": NOT_RUN}
+    assert statuses(tmp_path) == {"cut": CUT_SHORT, "never": NOT_RUN}
 
 
 def test_tasks_of_a_stage_run_beside_each_other_where_it_says_so(tmp_path):
@@ -119,7 +120,7 @@ def test_a_stage_that_cannot_say_its_tasks_is_a_failure_of_its_own(tmp_path):
     record = Record(tmp_path)
     run([Stage("ops", LONG, unknown), stage("next", task("after", ROW % 1))], record, LONG)
     assert statuses(tmp_path) == {"ops": "no tasks: LookupError: stage machine has found no op", "after": "ok"}
-    assert len(record.failed()) == 1
+    assert [result.failed for _, result in record.incomplete()] == [True]
 
 
 RUNNER = """
