@@ -76,9 +76,10 @@ def _run_stage(stage: Stage, tasks: list[Task], record: Record, end: float, scra
         while waiting or running:
             while waiting and len(running) < stage.at_once and time.monotonic() < end:
                 running.append(_Running(waiting.popleft(), end, scratch))
-            for each in [each for each in running if each.has_ended()]:
-                running.remove(each)
-                record.add(each.result())
+            for each in list(running):
+                if (status := each.ending()) is not None:
+                    running.remove(each)
+                    record.add(each.end(status))
             if time.monotonic() >= end and not running:
                 for task in waiting:
                     record.add(Result(task.name, NOT_RUN, 0.0))
@@ -86,8 +87,7 @@ def _run_stage(stage: Stage, tasks: list[Task], record: Record, end: float, scra
             time.sleep(POLL_S)
     finally:  # interrupted: keep what the running tasks have found
         for each in running:
-            each.kill("interrupted")
-            record.add(each.result())
+            record.add(each.end("interrupted"))
 
 
 class _Running:
@@ -109,29 +109,23 @@ class _Running:
                 env={**os.environ, **task.environment},
                 start_new_session=True,
             )
-        self.status: str | None = None
 
-    def has_ended(self) -> bool:
+    def ending(self) -> str | None:
+        """How it has ended, or must end now; None while it may go on."""
         if self.process.poll() is not None:
-            self.kill(_ending(self.process.returncode))
-        elif time.monotonic() >= self.box_end:
-            self.kill(f"timed out after {self.task.box_s:g} s")
-        elif time.monotonic() >= self.stage_end:
-            self.kill(CUT_SHORT)
-        return self.status is not None
+            return _ending(self.process.returncode)
+        if time.monotonic() >= self.box_end:
+            return f"timed out after {self.task.box_s:g} s"
+        return CUT_SHORT if time.monotonic() >= self.stage_end else None
 
-    def kill(self, status: str) -> None:
-        """Ends the whole group: what a process that has ended left behind as well."""
-        self.status = status
-        self.seconds = time.monotonic() - self.began
+    def end(self, status: str) -> Result:
+        """Kills the whole group: what a process that has ended left behind as well."""
+        seconds = time.monotonic() - self.began
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(REAP_S)
-
-    def result(self) -> Result:
-        assert self.status is not None
-        return Result.of_files(self.task.name, self.status, self.seconds, self.rows, self.log)
+        return Result.of_files(self.task.name, status, seconds, self.rows, self.log)
 
 
 def _ending(returncode: int) -> str:
