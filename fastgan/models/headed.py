@@ -1,6 +1,6 @@
 """Critics whose last step is a head over one vector of features for each image: what further heads share with it."""
 
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast
 
 from torch import Tensor, nn
 
@@ -28,7 +28,6 @@ class BodyAndHead(nn.Module):
         return self.head(self.penultimate(images))
 
 
-@runtime_checkable
 class HeadedCritic(Protocol):
     """A critic whose head judges one vector for each image.
 
@@ -51,12 +50,14 @@ def headed(owner: str, critic: nn.Module) -> HeadedCritic:
     Raises:
         TypeError: its last features cannot be had.
     """
-    if not isinstance(critic, nn.Module) or not isinstance(critic, HeadedCritic):
+    # Not isinstance with a runtime_checkable protocol: from Python 3.12 on that does not see a module's submodules.
+    parts = ("penultimate", "head", "num_features")
+    if not isinstance(critic, nn.Module) or not all(hasattr(critic, part) for part in parts):
         raise TypeError(
             f"{owner}: critic is {type(critic).__name__}, expected a module with `penultimate`, `head` and "
             "`num_features`, as DCGANCritic and ResNetCritic have"
         )
-    return critic
+    return cast(HeadedCritic, critic)
 
 
 def features_and_logits(owner: str, critic: HeadedCritic, images: Tensor) -> tuple[Tensor, Tensor]:
