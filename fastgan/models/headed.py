@@ -1,6 +1,6 @@
 """Critics whose last step is a head over one vector of features for each image: what further heads share with it."""
 
-from typing import Protocol, cast
+from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor, nn
 
@@ -44,20 +44,24 @@ class HeadedCritic(Protocol):
         ...
 
 
+def is_headed(critic: Any) -> TypeGuard[HeadedCritic]:
+    """Whether this is such a module. (isinstance with a protocol sees no submodules from Python 3.12 on.)"""
+    parts = ("penultimate", "head", "num_features")
+    return isinstance(critic, nn.Module) and all(hasattr(critic, part) for part in parts)
+
+
 def headed(owner: str, critic: nn.Module) -> HeadedCritic:
     """The critic itself.
 
     Raises:
         TypeError: its last features cannot be had.
     """
-    # Not isinstance with a runtime_checkable protocol: from Python 3.12 on that does not see a module's submodules.
-    parts = ("penultimate", "head", "num_features")
-    if not isinstance(critic, nn.Module) or not all(hasattr(critic, part) for part in parts):
+    if not is_headed(critic):
         raise TypeError(
             f"{owner}: critic is {type(critic).__name__}, expected a module with `penultimate`, `head` and "
             "`num_features`, as DCGANCritic and ResNetCritic have"
         )
-    return cast(HeadedCritic, critic)
+    return critic
 
 
 def features_and_logits(owner: str, critic: HeadedCritic, images: Tensor) -> tuple[Tensor, Tensor]:
