@@ -7,26 +7,31 @@
 #   make lint    ruff, mypy, clang-format; what README.md and docs/benchmarks.md generate is up to date
 #   make bench   measure everything against PyTorch, write benchmarks/results/, docs/benchmarks.md and the README's
 #                chart and table of ops                                         (about half an hour on a quiet machine)
-#   make gpu     on a GPU machine with PyTorch: build, test on the GPU, benchmark (uses PYTHON as it is, no venv)
+#   make compat  make test with another Python and PyTorch, in .compat: make compat PYTHON=python3.12 TORCH=2.11.0
+#   make gpu     on a GPU machine with PyTorch: build, test and measure within BUDGET=480 seconds (PYTHON as it is, no venv)
 #   make format  rewrite the sources as lint wants them
 
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+EXTRAS ?= test,lint,triton
+COMPAT = .compat/$(notdir $(PYTHON))-torch$(TORCH)
 BIN := $(VENV)/bin
 CXX_FILES := $(wildcard csrc/bindings/* csrc/*.cpp csrc/*.cu csrc/*.h csrc/*.cuh tests/emulator/*.h tests/emulator/*.cpp)
 DEMO := runs/demo
 DEMO_STEPS ?= 5000
 OPS_LOG := $(VENV)/test-ops.log
 CRITICS ?= 20000
+BUDGET ?= 480
 
-.PHONY: setup demo test test-ops test-all fuzz lint format bench gpu clean
+.PHONY: setup demo test test-ops test-all fuzz lint format bench compat compat-setup gpu clean
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: pyproject.toml setup.py constraints.txt $(wildcard csrc/* csrc/bindings/*)
+$(VENV)/installed: pyproject.toml setup.py $(CONSTRAINTS) $(wildcard csrc/* csrc/bindings/*)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,triton]'
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) torch numpy
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: setup
@@ -75,15 +80,21 @@ bench: setup
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.readme
 
+# Only torch is pinned: pip resolves the rest to what that torch and that Python go with, and versions.txt records it.
+compat: compat-setup
+	$(MAKE) --no-print-directory test VENV=$(COMPAT) CONSTRAINTS=$(COMPAT)/constraints.txt EXTRAS=test,triton
+
+compat-setup: $(COMPAT)/constraints.txt
+	$(MAKE) --no-print-directory setup VENV=$(COMPAT) CONSTRAINTS=$(COMPAT)/constraints.txt EXTRAS=test,triton
+	$(COMPAT)/bin/python -m pip freeze --exclude-editable > $(COMPAT)/versions.txt
+
+$(COMPAT)/constraints.txt:
+	@test -n "$(TORCH)" || { echo "make compat: TORCH is not set: expected e.g. TORCH=2.11.0" >&2; exit 2; }
+	mkdir -p $(@D)
+	echo "torch==$(TORCH)" > $@
+
 gpu:
-	FASTGAN_CUDA=1 $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps --editable .
-	$(PYTHON) -m fastgan info --cuda
-	$(PYTHON) -m pytest -m gpu tests
-	$(PYTHON) -m benchmarks --device cuda
-	$(PYTHON) -m benchmarks.penalties --device cuda
-	$(PYTHON) -m benchmarks.spectral_norm --device cuda
-	$(PYTHON) -m benchmarks.styled_conv2d --device cuda --dtype bfloat16
-	$(PYTHON) -m benchmarks.penalties --device cuda --dtype bfloat16 --channels-last
+	$(PYTHON) -m benchmarks.gpu --budget $(BUDGET)
 
 clean:
 	rm -rf build dist *.egg-info fastgan/_C.*.so $(VENV)

@@ -6,13 +6,16 @@ works in pip's isolated build environment, and no torch upgrade can break a symb
 Environment: FASTGAN_CUDA=auto|0|1, CUDA_HOME, TORCH_CUDA_ARCH_LIST (e.g. "8.0;9.0+PTX"), MAX_JOBS, CXX.
 """
 
+import importlib.util
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import setuptools
 from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
@@ -32,17 +35,41 @@ ISA_FLAGS = {
     "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512",
 }
 DEFAULT_CUDA_ARCHITECTURES = "8.0;9.0+PTX"
+LEAST_SETUPTOOLS = 77  # the first that reads pyproject.toml's `license = "MIT"`
+LAUNCHERS = ("ccache", "sccache", "distcc", "icecc")
+
+
+def check_build_tools():
+    """pip installs them unless told not to (--no-build-isolation): then one sentence says which is missing."""
+    if int(setuptools.__version__.split(".")[0]) < LEAST_SETUPTOOLS:
+        sys.exit(
+            f"fastgan: setuptools {setuptools.__version__} is too old: expected {LEAST_SETUPTOOLS} or newer: "
+            f"pip install 'setuptools>={LEAST_SETUPTOOLS}', or build without --no-build-isolation."
+        )
+
+
+def require(module):
+    """Stops with one sentence where a build tool is not installed."""
+    if importlib.util.find_spec(module) is None:
+        sys.exit(f"fastgan: {module} was not found: pip install {module}, or build without --no-build-isolation.")
 
 
 def find_cxx():
     """The C++ compiler, or one sentence that says what to install."""
     for candidate in (os.environ.get("CXX"), "g++", "clang++", "c++"):
-        if candidate and shutil.which(candidate.split()[0]):
+        if candidate and shutil.which(shlex.split(candidate)[0]) and shutil.which(compiler_of(candidate)):
             return candidate
     sys.exit(
         "fastgan: no C++ compiler found: install one (Debian/Ubuntu: apt-get install g++, "
         "Fedora: dnf install gcc-c++, macOS: xcode-select --install) or set CXX to its path."
     )
+
+
+def compiler_of(cxx):
+    """The compiler of a CXX that may begin with a launcher and end with options: g++ of "ccache g++ -m64"."""
+    words = shlex.split(cxx)
+    launched = Path(words[0]).name in LAUNCHERS and len(words) > 1
+    return words[1] if launched else words[0]
 
 
 def find_nvcc():
@@ -87,6 +114,10 @@ class NinjaBuild(build_ext):
     """Compiles all sources of the extension in parallel with ninja."""
 
     def build_extension(self, ext):
+        require("pybind11")
+        ninja = shutil.which("ninja")
+        if ninja is None:
+            require("ninja")
         import pybind11
 
         output = Path(self.get_ext_fullpath(ext.name)).resolve()
@@ -95,7 +126,6 @@ class NinjaBuild(build_ext):
         folder.mkdir(parents=True, exist_ok=True)
         include = f"-I{CSRC} -I{pybind11.get_include()} -I{self.python_include()}"
         (folder / "build.ninja").write_text(ninja_file(output, include, find_cxx(), find_nvcc()))
-        ninja = shutil.which("ninja")
         command = [ninja] if ninja else [sys.executable, "-m", "ninja"]
         if os.environ.get("MAX_JOBS"):
             command += ["-j", os.environ["MAX_JOBS"]]
@@ -143,7 +173,7 @@ def ninja_file(output, include, cxx, nvcc):
             f"nvcc = {nvcc}",
             "rule nvcc",
             f"  command = $nvcc -O3 -std=c++17 {gencode_flags()} -Xcompiler -fPIC,-fvisibility=hidden"
-            f" -ccbin {cxx.split()[0]} -I{CSRC} -MD -MF $out.d -c $in -o $out",
+            f" -ccbin {compiler_of(cxx)} -I{CSRC} -MD -MF $out.d -c $in -o $out",
             "  depfile = $out.d",
             "  deps = gcc",
             "  description = nvcc $in",
@@ -153,7 +183,7 @@ def ninja_file(output, include, cxx, nvcc):
             lines.append(f"build {objects[-1]}: nvcc {source}")
         # nvcc as the linker finds its own static runtime.
         link_flags = " ".join(flag.replace("-Wl,", "-Xlinker ") for flag in LINK_FLAGS)
-        link = f"$nvcc -shared -cudart static -ccbin {cxx.split()[0]} $in -o $out {link_flags}"
+        link = f"$nvcc -shared -cudart static -ccbin {compiler_of(cxx)} $in -o $out {link_flags}"
     else:
         link = f"$cxx -shared $in -o $out {' '.join(LINK_FLAGS)}"
     lines += [
@@ -166,6 +196,7 @@ def ninja_file(output, include, cxx, nvcc):
     return "\n".join(lines)
 
 
+check_build_tools()
 setup(
     packages=[*find_packages(include=["fastgan", "fastgan.*"]), "fastgan.kernels"],  # the latter from kernels/
     ext_modules=[Extension("fastgan._C", sources=[])],

@@ -11,11 +11,9 @@ import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 from torch.nn.utils import spectral_norm as hook_norm
@@ -25,6 +23,9 @@ from benchmarks import environment, measure
 from benchmarks.comparisons import Comparison, add_json_option
 from fastgan.nn import spectral_norm_
 from fastgan.ops.spectral_norm.spec import BIGGAN_128, DCGAN_SN, SNGAN_32
+
+if TYPE_CHECKING:  # imported where they are used: `make gpu` measures without rich
+    from rich.console import Console
 
 SUITE = "spectral_norm"
 NETWORKS = {"SNGAN-32": SNGAN_32, "DCGAN-SN": DCGAN_SN, "BigGAN-128": BIGGAN_128}
@@ -129,7 +130,9 @@ def measure_network(name: str, device: torch.device, budget_s: float) -> dict[st
     return found
 
 
-def print_table(rows: list[dict[str, Any]], targets: dict[str, float], console: Console) -> None:
+def print_table(rows: list[dict[str, Any]], targets: dict[str, float], console: "Console") -> None:
+    from rich.table import Table
+
     table = Table()
     for column in (
         "network",
@@ -153,6 +156,8 @@ def print_table(rows: list[dict[str, Any]], targets: dict[str, float], console: 
 
 
 def main(argv: list[str] | None = None) -> int:
+    from rich.console import Console
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks.spectral_norm", description=__doc__.splitlines()[0])
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))

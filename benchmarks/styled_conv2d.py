@@ -12,16 +12,17 @@ import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from benchmarks import environment, measure
 from fastgan.ops.modulated_conv2d import styled_conv2d
+
+if TYPE_CHECKING:  # imported where they are used: `make gpu` measures without rich
+    from rich.console import Console
 
 EPS = 1e-8
 
@@ -124,7 +125,9 @@ def measure_layer(layer: Layer, device: torch.device, dtype: torch.dtype, budget
     return found
 
 
-def print_table(rows: list[dict[str, Any]], console: Console) -> None:
+def print_table(rows: list[dict[str, Any]], console: "Console") -> None:
+    from rich.table import Table
+
     table = Table("layer", "stage", *KINDS, "vs scaled", "vs the best")
     for row in rows:
         layer = Layer(**row["layer"])
@@ -140,6 +143,8 @@ def print_table(rows: list[dict[str, Any]], console: Console) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    from rich.console import Console
+
     parser = argparse.ArgumentParser(prog="python -m benchmarks.styled_conv2d", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))

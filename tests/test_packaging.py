@@ -33,8 +33,8 @@ def source(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_sdist_then_wheel_works_from_any_directory(source, tmp_path):
-    """Through the sdist, so that a file which MANIFEST.in forgets is missed."""
+def test_sdist_then_wheel_works_from_any_directory_without_a_compiler(source, tmp_path):
+    """Through the sdist, so that a file which MANIFEST.in forgets is missed; no program is found where it is used."""
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", source]
     build = run(command, tmp_path, FASTGAN_CUDA="0")
     assert build.returncode == 0, build.stderr
@@ -42,7 +42,9 @@ def test_sdist_then_wheel_works_from_any_directory(source, tmp_path):
     (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
     assert sdist.stat().st_size < 600_000, "more than sources: they are 511 kB, what is built from them several MB"
     site = tmp_path / "site"
-    install = run([sys.executable, "-m", "pip", "install", "--no-deps", "--target", site, wheel], tmp_path)
+    without_programs = {"PATH": str(tmp_path / "nothing")}
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel]
+    install = run(command, tmp_path, **without_programs)
     assert install.returncode == 0, install.stderr
     code = (
         "import fastgan, fastgan.kernels, torch; from fastgan import native\n"
@@ -50,7 +52,7 @@ def test_sdist_then_wheel_works_from_any_directory(source, tmp_path):
         "with fastgan.backend('cpu'): fastgan.ops.bias_act(torch.ones(2, 3))\n"
         "print(fastgan.__file__, fastgan.kernels.__file__)"
     )
-    result = run([sys.executable, "-c", code], "/", PYTHONPATH=str(site))
+    result = run([sys.executable, "-c", code], "/", PYTHONPATH=str(site), **without_programs)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count(str(site)) == 2, "imported from somewhere else"
 
@@ -85,6 +87,58 @@ def test_cuda_demanded_without_nvcc_is_an_error(source, tmp_path):
     result = run([sys.executable, "-c", code], source, FASTGAN_CUDA="1")
     assert result.returncode != 0
     assert "FASTGAN_CUDA=1 but nvcc was not found: install the CUDA toolkit" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def program(folder, name):
+    """A program of this name in the folder that does nothing, and says so by its exit status."""
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("#!/bin/sh\nexit 1\n")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("cxx", "compiler"), [("g++", "g++"), ("ccache g++", "g++"), ("ccache", "ccache"), ("g++ -m64", "g++")]
+)
+def test_nvcc_is_given_the_compiler_and_not_what_launches_it(source, tmp_path, cxx, compiler):
+    for name in ("g++", "ccache", "nvcc", "ninja"):
+        program(tmp_path / "bin", name)
+    build_extension(source, tmp_path, PATH=str(tmp_path / "bin"), CXX=cxx)
+    lines = (tmp_path / "temp" / "build.ninja").read_text().splitlines()
+    assert f"cxx = {cxx}" in lines
+    by_nvcc = [line for line in lines if "$nvcc" in line]
+    assert len(by_nvcc) == 2
+    assert all(f"-ccbin {compiler} " in line for line in by_nvcc)
+
+
+def test_a_launcher_without_its_compiler_is_no_compiler(source, tmp_path):
+    for name in ("ccache", "ninja"):
+        program(tmp_path / "bin", name)
+    result = build_extension(source, tmp_path, PATH=str(tmp_path / "bin"), CXX="ccache g++")
+    assert "fastgan: no C++ compiler found" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("pretend", "message"),
+    [
+        ("setuptools.__version__ = '68.1.2'", "setuptools 68.1.2 is too old: expected 77 or newer"),
+        ("missing = 'ninja'", "ninja was not found: pip install ninja"),
+        ("missing = 'pybind11'", "pybind11 was not found: pip install pybind11"),
+    ],
+)
+def test_a_build_tool_that_is_missing_or_too_old_is_named(source, tmp_path, pretend, message):
+    code = (
+        "import importlib.util, runpy, shutil, sys, setuptools; missing = None\n"
+        f"{pretend}\n"
+        "find, which = importlib.util.find_spec, shutil.which\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == missing else find(name, *rest)\n"
+        "shutil.which = lambda name, **options: None if name == missing else which(name, **options)\n"
+        f"sys.argv = ['setup.py', 'build_ext', '--build-lib', {str(tmp_path)!r}, '--build-temp', {str(tmp_path)!r}]\n"
+        f"runpy.run_path({str(source / 'setup.py')!r}, run_name='__main__')"
+    )
+    result = run([sys.executable, "-c", code], source, FASTGAN_CUDA="0")
+    assert result.returncode != 0
+    assert f"fastgan: {message}" in result.stderr
     assert "Traceback" not in result.stderr
 
 

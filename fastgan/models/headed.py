@@ -1,6 +1,6 @@
 """The base of critics whose last step is a head over one feature vector per image."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor, nn
 
@@ -28,7 +28,6 @@ class BodyAndHead(nn.Module):
         return self.head(self.penultimate(images))
 
 
-@runtime_checkable
 class HeadedCritic(Protocol):
     """A critic whose head judges one vector for each image.
 
@@ -45,13 +44,19 @@ class HeadedCritic(Protocol):
         ...
 
 
+def is_headed(critic: Any) -> TypeGuard[HeadedCritic]:
+    """Whether this is such a module. (isinstance with a protocol sees no submodules from Python 3.12 on.)"""
+    parts = ("penultimate", "head", "num_features")
+    return isinstance(critic, nn.Module) and all(hasattr(critic, part) for part in parts)
+
+
 def headed(owner: str, critic: nn.Module) -> HeadedCritic:
     """The critic, checked to be a `HeadedCritic`.
 
     Raises:
         TypeError: its last features cannot be had.
     """
-    if not isinstance(critic, nn.Module) or not isinstance(critic, HeadedCritic):
+    if not is_headed(critic):
         raise TypeError(
             f"{owner}: critic is {type(critic).__name__}, expected a module with `penultimate`, `head` and "
             "`num_features`, as DCGANCritic and ResNetCritic have"

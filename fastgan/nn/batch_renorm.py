@@ -11,6 +11,9 @@ from torch.types import Device
 from fastgan.ops._common.checks import check_count, check_floating, check_number
 from fastgan.ops._common.precision import compute_dtype
 
+_LEAST_EPS = torch.finfo(torch.float32).tiny
+"""Lost in the rounding of any variance above 1e-31, in float32 and in float64."""
+
 
 class BatchRenorm2d(nn.Module):
     """Batch norm whose output in training is corrected to that of the moving averages, as far as two limits allow.
@@ -113,8 +116,8 @@ class BatchRenorm2d(nn.Module):
             expected = self._shape.format(self.num_features)
             raise ValueError(f"{type(self).__name__}: x has shape {list(x.shape)}, expected {expected}")
         if not self.training or x.numel() == 0:
-            var = self.running_std.square()  # eps is in it
-            return F.batch_norm(x, self.running_mean, var, self.weight, self.bias, eps=0.0)
+            var = self.running_std.square()  # eps is in it; torch before 2.13 refuses 0, so the least there is
+            return F.batch_norm(x, self.running_mean, var, self.weight, self.bias, eps=_LEAST_EPS)
         mean, std, r, d = self._statistics(x)
         # Constants for each channel: batch norm's own weight and bias take r and d in without another pass over x.
         weight, bias = r, d

@@ -73,6 +73,10 @@ def _attempt(compiled: Callable[..., Any], *args: Any) -> Any:
         ) from None
     except errors.TorchDynamoException as error:
         raise CompilerError(in_short(error)) from error
+    except AssertionError as error:  # Dynamo's own comes as it is; before 2.13 that of a critic that raises
+        if "from user code" not in str(error):
+            raise
+        raise CompilerError(in_short(error)) from error
     except RuntimeError as error:
         if "found no compiled frames" in str(error):
             return None  # raised afterwards: all threads share the counter, which another's torch.compile has reset

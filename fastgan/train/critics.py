@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.errors import UserError
-from fastgan.models.headed import HeadedCritic
+from fastgan.models.headed import is_headed
 from fastgan.nn import spectral_norm_, unpack
 from fastgan.ops._common.checks import check_shape
 from fastgan.train.config import TrainConfig
@@ -75,7 +75,7 @@ class TrainedCritic:
                 f"CHECKPOINT holds a critic of packs of {self.config.pack}, whose features are of whole packs; "
                 "expected a run without --pack"
             )
-        found = next((module for module in self.network.modules() if isinstance(module, HeadedCritic)), None)
+        found = next((module for module in self.network.modules() if is_headed(module)), None)
         if found is None:
             raise UserError(
                 f"CHECKPOINT holds the preset {self.config.preset}, whose critic has no penultimate layer; expected "
