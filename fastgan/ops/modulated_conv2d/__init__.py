@@ -20,7 +20,7 @@ from fastgan.ops._common.precision import compute_dtype
 from fastgan.ops.conv2d_resample import Resampling, resampled, result_size
 from fastgan.ops.modulated_conv2d import autograd as fused
 from fastgan.ops.modulated_conv2d.checks import check, check_noise
-from fastgan.ops.modulated_conv2d.scaling import demodulation, normalised
+from fastgan.ops.modulated_conv2d.filter_norms import demodulation, normalised
 from fastgan.ops.scaled_bias_act import scaled_bias_act
 from fastgan.ops.scaled_bias_act.backends import Coefficients
 from fastgan.ops.upfirdn2d.filter import Padding
