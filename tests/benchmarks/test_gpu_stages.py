@@ -114,7 +114,8 @@ def test_critic_loss_sees_a_wrong_gradient(tmp_path, monkeypatch):
 def test_bandwidth_on_the_cpu(tmp_path, monkeypatch, function, status):
     monkeypatch.setattr(ceiling, "measure", lambda device: ceiling.Ceiling(1 << 20, 1e10, 1e11, 1e11))
     monkeypatch.setattr(bandwidth, "OPTIONS", suite.Options(with_compile=False, with_memory=False, budget_s=0.01))
-    monkeypatch.setattr(bandwidth, "OPS", {"fake": spec(lambda x: (x * x + 1).sqrt()), "off": spec(function)})
+    monkeypatch.setitem(OPS, "fake", spec(lambda x: (x * x + 1).sqrt()))
+    monkeypatch.setitem(OPS, "off", spec(function))
     found = written(bandwidth.find, "fake", tmp_path / "right")
     (row,) = (r for r in found if (r["implementation"], r["stage"], r["dtype"]) == ("cpu", "forward", "torch.float32"))
     assert row["status"] == "ok"
