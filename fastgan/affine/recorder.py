@@ -131,6 +131,8 @@ class Recorder(TorchDispatchMode):
 
     def add(self, node: Node, tensor: Tensor, batch: BatchDim, changed: bool = False) -> Tensor:
         """Appends a node whose output is this tensor; `changed`: it was an input, modified in place."""
+        if tensor.is_complex():  # the derivatives of complex products conjugate, and the nodes do not
+            raise NotAffineError("complex numbers are computed from the input")
         value = Value(tensor, batch)
         value.hidden, value.place = not torch.is_grad_enabled(), self.where()
         node.output = value
@@ -162,6 +164,8 @@ class Recorder(TorchDispatchMode):
 
     def start(self, x: Tensor, buffers: Iterable[Tensor]) -> None:
         """Makes x the input; `buffers` may be changed by the network's next call: copied where T needs them."""
+        if x.is_complex():
+            self.refuse(NotAffineError("the input is complex"))
         self._x, self._given_buffers = x, buffers
         self.tape.input = Value(x, BatchDim(0, 1))
         self._mark(x, self.tape.input, changed=False)
