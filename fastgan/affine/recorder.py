@@ -139,6 +139,8 @@ class Recorder(TorchDispatchMode):
         """Appends a node whose output is this tensor; `changed`: it was an input, modified in place."""
         if tensor.is_complex():  # the derivatives of complex products conjugate, and the nodes do not
             raise NotAffineError("complex numbers are computed from the input")
+        if tensor.ndim and tensor.shape[batch.dim] != self.samples * batch.folded:
+            raise NotAffineError("the only sample is broadcast against several constants")
         value = Value(tensor, batch)
         value.hidden, value.place = not torch.is_grad_enabled(), self.where()
         node.output = value

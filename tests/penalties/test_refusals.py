@@ -252,6 +252,42 @@ def test_what_is_not_penalised_needs_no_verdict():
     assert fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(1.0),)).method == "double_backward"
 
 
+class Noises(nn.Module):
+    """The mean over five constants, against which a batch of one broadcasts."""
+
+    def __init__(self, combine) -> None:
+        super().__init__()
+        self.register_buffer("noise", torch.randn(5, 3, 6, 6).abs() + 1)
+        self.stem, self.head, self.combine = nn.Conv2d(3, 4, 3), nn.Linear(64, 1), combine
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.leaky_relu(self.stem(self.combine(x, self.noise)), 0.2)
+        return self.head(h.flatten(1)).view(1, 5).mean(1)
+
+
+@pytest.mark.parametrize(
+    "combine",
+    [
+        lambda x, noise: x + noise,
+        lambda x, noise: noise - x,
+        lambda x, noise: x * noise,
+        lambda x, noise: x / noise,
+        lambda x, noise: torch.maximum(x, noise),
+        lambda x, noise: torch.where(noise > 1.5, x, noise),
+        lambda x, noise: x.expand(5, -1, -1, -1) + noise,
+        lambda x, noise: x.repeat(5, 1, 1, 1) + noise,
+        lambda x, noise: torch.cat([x + n for n in noise]),
+    ],
+)
+def test_a_batch_of_one_that_broadcasts(combine, generator):
+    critic = Noises(combine).double()
+    real, fake = torch.randn(2, 1, *SHAPE, generator=generator, dtype=torch.float64)
+    truth = gradients(critic, textbook(critic, real, fake, None, loss, r1=4.0, r2=1.0))
+    assert fastgan.explain(critic, real).eligible is False
+    total = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(4.0), R2(1.0)))
+    assert relative_error(gradients(critic, total), truth) <= 1e-10
+
+
 # --- memory that is not the critic's own ------------------------------------------------------------------------------
 
 
