@@ -20,6 +20,7 @@ from fastgan.affine.tape import Node, Slot, Tape, Value
 from fastgan.affine.versions import version_of
 
 _MARK = "_fastgan_value"
+_INPUT = "_fastgan_input"
 _SUPPOSED = "a supposed weight was computed from the input by an operation of unknown derivative"
 
 
@@ -175,6 +176,7 @@ class Recorder(TorchDispatchMode):
         if x.is_complex():
             self.refuse(NotAffineError("the input is complex"))
         self._x, self._given_buffers = x, buffers
+        x.__dict__[_INPUT] = True
         self.saved.keep(x)  # the samples' memory is their owner's: labels may lie in it, of which weights are made
         self.tape.input = Value(x, BatchDim(0, 1))
         self._mark(x, self.tape.input, changed=False)
@@ -303,7 +305,7 @@ class Recorder(TorchDispatchMode):
 
 def was_recorded(leaf: Tensor) -> bool:
     """Whether a leaf of autograd's graph is the input of a recording: what was saved on the way from it was dropped."""
-    return _MARK in leaf.__dict__
+    return _INPUT in leaf.__dict__
 
 
 def _tensors(args: Any, kwargs: dict) -> list[Tensor]:

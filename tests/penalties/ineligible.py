@@ -309,7 +309,20 @@ CONSTANTS = {
     "sign": lambda h: h * h.sign() + torch.sign(h),
     "a Python number": lambda h: h * float(h.detach().abs().max()),
     "argmax": lambda h: h * F.one_hot(h.argmax(3), 4).to(h.dtype),
+    "the gradient at a detached activation": lambda h: h * _gradient_at(h.detach()),
+    "a leaf made under no_grad": lambda h: h + GAIN * _leaf(h),
 }
+
+
+def _gradient_at(leaf: Tensor) -> Tensor:
+    """A weight that autograd knows to depend on a leaf in an activation's memory."""
+    leaf.requires_grad_()
+    return torch.autograd.grad(F.softplus(GAIN * leaf).sum(), leaf, create_graph=True)[0]
+
+
+def _leaf(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        return F.relu(h).requires_grad_()
 
 
 def _scaled(h: Tensor) -> Tensor:
