@@ -74,7 +74,7 @@ def frozen_kernel(
     if HAS_BIAS:
         b_z += b_s * tl.load(p_b + (o // INNER) % CHANNELS, mask=m, other=0.0).to(COMPUTE)
     positive = load_bit(p_bits, o, m)
-    b_y = gain * tl.where(positive, b_z, b_z * slope)
+    b_y = gain * tl.where(positive, b_z, tl.where(slope == 0, 0.0, b_z * slope))  # 0 of infinity too, as relu
     if HAS_CLAMP:
         b_edge = tl.full(b_y.shape, 0.0, COMPUTE)
         if CONSTANT:

@@ -246,6 +246,9 @@ def compiler():
     graph = private.graph_of(lambda x: 2 * x)(torch.ones(3))
     compiled = private.compile_graph("eager", graph, [torch.ones(3)])
     assert torch.equal(compiled(torch.ones(3)), torch.full([3], 2.0))
+    from torch._inductor.scheduler import SchedulerNode  # which `_keep_order_of_writes` mends
+
+    assert all(callable(getattr(SchedulerNode, name)) for name in ("recompute_size_and_body", "set_read_writes"))
 
 
 CHECKS = [
@@ -264,7 +267,7 @@ def test_is_there_and_does_what_it_is_called(check):
 def test_every_private_part_has_a_check():
     source = Path(__file__).read_text()
     names = [name for name in vars(private) if not name.startswith("_") and name not in ("Any", "Callable", "CodeType")]
-    modules = ("torch", "nn", "forward_ad", "checkpoint")
+    modules = ("torch", "nn", "forward_ad", "checkpoint", "functools")
     assert not [name for name in names if name not in modules and f"private.{name}" not in source]
 
 

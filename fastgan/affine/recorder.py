@@ -20,6 +20,7 @@ from fastgan.affine.tape import Node, Slot, Tape, Value
 from fastgan.affine.versions import version_of
 
 _MARK = "_fastgan_value"
+_INPUT = "_fastgan_input"
 _SUPPOSED = "a supposed weight was computed from the input by an operation of unknown derivative"
 
 
@@ -115,6 +116,9 @@ class Recorder(TorchDispatchMode):
 
         There is one from a supposed weight if a custom autograd.Function has hidden it, whose backward may be anything,
         or if the weight was made of the sign or the rounding of an activation, whose derivative is zero.
+
+        Raises:
+            NotAffineError: it leads to the input of an earlier recording, whose activations were not saved.
         """
         seen: set[Any] = set()
         waiting: list[Any] = [tensor.grad_fn]
@@ -122,8 +126,11 @@ class Recorder(TorchDispatchMode):
             node = waiting.pop()
             if node is None or node in self._apart or node in seen:
                 continue
-            if getattr(node, "variable", None) is self._x:
+            leaf = getattr(node, "variable", None)
+            if leaf is self._x:
                 return True
+            if leaf is not None and was_recorded(leaf):
+                raise NotAffineError("a weight is an activation that an earlier call of the critic has kept")
             seen.add(node)
             waiting.extend(parent for parent, _ in node.next_functions)
         self._apart |= seen
@@ -131,6 +138,10 @@ class Recorder(TorchDispatchMode):
 
     def add(self, node: Node, tensor: Tensor, batch: BatchDim, changed: bool = False) -> Tensor:
         """Appends a node whose output is this tensor; `changed`: it was an input, modified in place."""
+        if tensor.is_complex():  # the derivatives of complex products conjugate, and the nodes do not
+            raise NotAffineError("complex numbers are computed from the input")
+        if tensor.ndim and tensor.shape[batch.dim] != self.samples * batch.folded:
+            raise NotAffineError("the only sample is broadcast against several constants")
         value = Value(tensor, batch)
         value.hidden, value.place = not torch.is_grad_enabled(), self.where()
         node.output = value
@@ -162,7 +173,11 @@ class Recorder(TorchDispatchMode):
 
     def start(self, x: Tensor, buffers: Iterable[Tensor]) -> None:
         """Makes x the input; `buffers` may be changed by the network's next call: copied where T needs them."""
+        if x.is_complex():
+            self.refuse(NotAffineError("the input is complex"))
         self._x, self._given_buffers = x, buffers
+        x.__dict__[_INPUT] = True
+        self.saved.keep(x)  # the samples' memory is their owner's: labels may lie in it, of which weights are made
         self.tape.input = Value(x, BatchDim(0, 1))
         self._mark(x, self.tape.input, changed=False)
 
@@ -286,6 +301,11 @@ class Recorder(TorchDispatchMode):
                 value.hidden, value.reason = True, f"{error}{place}"
             self._mark(tensor, value, changed=any(tensor is t for t in args))
         return result
+
+
+def was_recorded(leaf: Tensor) -> bool:
+    """Whether a leaf of autograd's graph is the input of a recording: what was saved on the way from it was dropped."""
+    return _INPUT in leaf.__dict__
 
 
 def _tensors(args: Any, kwargs: dict) -> list[Tensor]:

@@ -340,9 +340,10 @@ def _accumulate(
 
 
 def _before_autocast(weight: Tensor) -> tuple[Tensor, bool]:
-    """The float32 parameter of which autocast made this half-precision copy, or the weight itself.
+    """The float32 parameter of which autocast (or the critic) made this half-precision copy, or the weight itself.
 
-    A gradient in half precision would overflow when it is multiplied by a loss scale.
+    A gradient in half precision would overflow when it is multiplied by a loss scale. Where somebody is to see the
+    gradient of the copy (a hook, retain_grad), it goes through the copy.
 
     Returns:
         The tensor, and whether the weight is the transpose of it (a linear layer's).
@@ -351,6 +352,9 @@ def _before_autocast(weight: Tensor) -> tuple[Tensor, bool]:
     if fn is None or weight.dtype not in (torch.float16, torch.bfloat16):
         return weight, False
     transposed = fn.name() == "TBackward0"
+    copy = weight if weight._base is None else weight._base
+    if any(t._backward_hooks or t.retains_grad for t in (weight, copy)):
+        return weight, False
     if transposed:
         fn = fn.next_functions[0][0]
     if fn is not None and fn.name() == "ToCopyBackward0":

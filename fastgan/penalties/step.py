@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from fastgan.affine import NotAffineError, was_recorded
 from fastgan.nn import statistics_of
 from fastgan.penalties import double_backward, one_pass
 from fastgan.penalties.checks import check_scalar, one_tensor
 from fastgan.penalties.compiled import backend_of, ordinary, recorded_by
 from fastgan.penalties.eligibility import verdicts_of
-from fastgan.penalties.objective import slopes
+from fastgan.penalties.objective import leaves_of, slopes
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.result import CriticLoss, GeneratorSide, loss_with_parts, sum_of_terms
 from fastgan.penalties.witness import Pass, Witness, witness_gradient
@@ -93,6 +94,8 @@ def by_one_pass(step: CriticStep, compile: bool | str) -> CriticLoss:
             else:  # nothing to penalise: three passes, by autograd
                 with torch.enable_grad():
                     outputs[at] = one_tensor(plain(x.detach(), *labels))
+                if any(was_recorded(leaf) for leaf in leaves_of(outputs[at])):
+                    raise NotAffineError("the critic's output depends on activations that an earlier call has kept")
     leaves = [evaluation.recorded.leaf for evaluation in evaluations.values()]
     loss, output_gradients, further = slopes(step.objective, outputs, leaves)
     gradients = {at: evaluation.differentiate(output_gradients[at]) for at, evaluation in evaluations.items()}

@@ -272,4 +272,14 @@ def _early(rng: random.Random, program: Program, growth: Growth) -> tuple[str, .
         statements.append(f"critic.{rng.choice(MODULE_HOOKS)}")
     if rng.random() < 0.05:
         statements.append("critic.eval()")
+    if program.labels == "classes and numbers" and rng.random() < 0.3:
+        statements.append(_ONE_TABLE)
     return tuple(statements)
+
+
+_ONE_TABLE = "\n".join(
+    (
+        "table = torch.cat([real.flatten(1), c], 1)  # whose columns share their memory",
+        "real, c = table[:, :-3].unflatten(1, real.shape[1:]), table[:, -3:]",
+    )
+)

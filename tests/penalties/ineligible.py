@@ -1,6 +1,7 @@
 """Critics that one pass cannot differentiate, each with the reason given; and some with constants that it can."""
 
 import contextlib
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,21 @@ class Around(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.middle(F.leaky_relu(self.stem(x), 0.2)).flatten(1))
+
+
+class ComplexWeights(nn.Module):
+    """A product with complex weights, whose real part goes on."""
+
+    def __init__(self, call) -> None:
+        super().__init__()
+        self.call = call
+        self.v, self.w = (nn.Parameter(torch.randn(4, 1, 1, dtype=torch.complex128)) for _ in range(2))
+        self.m = nn.Parameter(torch.randn(4, 4, dtype=torch.complex128))
+
+    def forward(self, h: Tensor) -> Tensor:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the imaginary part, which is discarded
+            return self.call(self, h).to(torch.float64)
 
 
 class StraightThrough(torch.autograd.Function):
@@ -204,7 +220,20 @@ def functional_gradient(h: Tensor) -> Tensor:
     return h * torch.func.grad(lambda t: t.relu().sum())(h)
 
 
+COMPLEX = {
+    "product": lambda s, h: h * s.v * s.w,
+    "quotient": lambda s, h: (h + s.v) / s.w,
+    "matrix product": lambda s, h: (h.movedim(1, 3).to(torch.complex128) @ s.m).movedim(3, 1),
+    "batched matrix product": lambda s, h: torch.bmm(s.m.expand(len(h), 4, 4), h.flatten(2) + 0j).view(h.shape),
+    "cat": lambda s, h: torch.cat([h[:, :2], s.v[:2].expand(len(h), 2, *h.shape[2:])], 1) * s.w,
+    "parts": lambda s, h: torch.complex(h, h.abs()) * s.w,
+}
+
 INELIGIBLE = {
+    **{
+        f"complex {name}": (lambda call=call: Around(ComplexWeights(call)), "complex")
+        for name, call in COMPLEX.items()
+    },
     "batch norm": (lambda: Around(nn.BatchNorm2d(4)), "batch normalisation in training.*middle: BatchNorm2d"),
     "minibatch stddev": (lambda: Around(stddev, 80), "mixes the samples|reduced|not known"),
     "minibatch stddev, fused": (
@@ -280,7 +309,20 @@ CONSTANTS = {
     "sign": lambda h: h * h.sign() + torch.sign(h),
     "a Python number": lambda h: h * float(h.detach().abs().max()),
     "argmax": lambda h: h * F.one_hot(h.argmax(3), 4).to(h.dtype),
+    "the gradient at a detached activation": lambda h: h * _gradient_at(h.detach()),
+    "a leaf made under no_grad": lambda h: h + GAIN * _leaf(h),
 }
+
+
+def _gradient_at(leaf: Tensor) -> Tensor:
+    """A weight that autograd knows to depend on a leaf in an activation's memory."""
+    leaf.requires_grad_()
+    return torch.autograd.grad(F.softplus(GAIN * leaf).sum(), leaf, create_graph=True)[0]
+
+
+def _leaf(h: Tensor) -> Tensor:
+    with torch.no_grad():
+        return F.relu(h).requires_grad_()
 
 
 def _scaled(h: Tensor) -> Tensor:

@@ -63,6 +63,31 @@ def test_inductor():
     check(critic, *batch(CRITICS["resnet"]), compile=True)
 
 
+CHOOSING = {
+    "max_pool": lambda h: F.max_pool2d(h, 2).flatten(1),
+    "max": lambda h: h.view(-1, 4, 32, 2).max(-1)[0].flatten(1),
+    "index": lambda h: h[:, [0, 1, 1, 3]].flatten(1),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CHOOSING)
+def test_inductor_reads_what_a_scatter_has_filled(kind):
+    """The gradient of a maximum, or of an index, below a convolution: a loop must not be fused before the scatter."""
+    middle = CHOOSING[kind]
+    shape = middle(torch.zeros(1, 4, 8, 8)).shape
+
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(shape[1], 1)
+
+        def forward(self, x):
+            return self.head(middle(F.leaky_relu(self.stem(x), 0.2)))
+
+    check(Critic().double(), *torch.randn(2, 4, 3, 8, 8, dtype=torch.float64), compile=True)
+
+
 # --- memory that several tensors share --------------------------------------------------------------------------------
 
 

@@ -253,6 +253,40 @@ class Island(nn.Module):
             return self.third(F.leaky_relu(self.second(h.to(self.second.weight.dtype)), 0.2))
 
 
+class SeenCopy(nn.Module):
+    """Computes with a half-precision copy of a parameter, whose gradient somebody doubles or keeps."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.seen = how, []
+        self.w, self.b = nn.Parameter(torch.randn(8, 6)), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.w.bfloat16()
+        if w.requires_grad and self.how != "retained":
+            w.register_hook(lambda g: g * 2)
+        elif w.requires_grad:
+            w.retain_grad()
+            self.seen.append(w)
+        product = x.bfloat16() @ w.t() if self.how == "hook, transposed by hand" else F.linear(x.bfloat16(), w)
+        return self.b(F.leaky_relu(product, 0.2).float())
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("how", ["hook", "hook, transposed by hand", "retained"])
+def test_a_half_precision_copy_has_its_own_gradient(how, method, seed):
+    torch.manual_seed(seed)
+    critic, real, fake = SeenCopy(how), torch.randn(64, 6), torch.randn(64, 6)
+    truth = gradients(critic, penalised(critic, real, fake, ()))
+    kept = sum(w.grad.double() for w in critic.seen)
+    critic.seen.clear()
+    total = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=PENALTIES, method=method)
+    assert distance(gradients(critic, total), {name: g.double() for name, g in truth.items()}) <= 0.05
+    if critic.seen:
+        found = sum(w.grad.double() for w in critic.seen if w.grad is not None)
+        assert (found - kept).norm() <= 0.05 * kept.norm()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_layers_without_autocast_inside_autocast(method, dtype):
     torch.manual_seed(0)

@@ -250,3 +250,102 @@ def test_what_is_not_penalised_needs_no_verdict():
     real, fake = torch.randn(3, 6).double(), torch.randn(4, 6).double()
     assert fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R2(1.0),)).method == "one_pass"
     assert fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(1.0),)).method == "double_backward"
+
+
+class Noises(nn.Module):
+    """The mean over five constants, against which a batch of one broadcasts."""
+
+    def __init__(self, combine) -> None:
+        super().__init__()
+        self.register_buffer("noise", torch.randn(5, 3, 6, 6).abs() + 1)
+        self.stem, self.head, self.combine = nn.Conv2d(3, 4, 3), nn.Linear(64, 1), combine
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.leaky_relu(self.stem(self.combine(x, self.noise)), 0.2)
+        return self.head(h.flatten(1)).view(1, 5).mean(1)
+
+
+@pytest.mark.parametrize(
+    "combine",
+    [
+        lambda x, noise: x + noise,
+        lambda x, noise: noise - x,
+        lambda x, noise: x * noise,
+        lambda x, noise: x / noise,
+        lambda x, noise: torch.maximum(x, noise),
+        lambda x, noise: torch.where(noise > 1.5, x, noise),
+        lambda x, noise: x.expand(5, -1, -1, -1) + noise,
+        lambda x, noise: x.repeat(5, 1, 1, 1) + noise,
+        lambda x, noise: torch.cat([x + n for n in noise]),
+    ],
+)
+def test_a_batch_of_one_that_broadcasts(combine, generator):
+    critic = Noises(combine).double()
+    real, fake = torch.randn(2, 1, *SHAPE, generator=generator, dtype=torch.float64)
+    truth = gradients(critic, textbook(critic, real, fake, None, loss, r1=4.0, r2=1.0))
+    assert fastgan.explain(critic, real).eligible is False
+    total = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(4.0), R2(1.0)))
+    assert relative_error(gradients(critic, total), truth) <= 1e-10
+
+
+# --- memory that is not the critic's own ------------------------------------------------------------------------------
+
+
+class Conditioned(nn.Module):
+    """Multiplies by a function of what it is given beside the samples."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 1)
+        self.embed = nn.Sequential(nn.Linear(numbers, 8), nn.Tanh(), nn.Linear(8, 8))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.b(F.leaky_relu(self.a(x), 0.2) * self.embed(y))
+
+
+@pytest.mark.parametrize("where", ["beside the samples", "the samples", "every second column"])
+def test_labels_that_lie_in_the_memory_of_the_samples(where, generator):
+    table, fake = (torch.randn(5, n, generator=generator, dtype=torch.float64) for n in (12, 6))
+    real, labels = {
+        "beside the samples": (table[:, :6], table[:, 6:]),
+        "the samples": (table[:, :6], table[:, :6]),
+        "every second column": (table[:, ::2], table[:, 1::2]),
+    }[where]
+    critic = Conditioned(6).double()
+    truth = gradients(critic, textbook(critic, real, fake, labels, loss, r1=4.0, r2=1.0))
+    total = fastgan.critic_loss(
+        critic, real, fake, labels=labels, loss=loss, penalties=(R1(4.0), R2(1.0)), method="one_pass"
+    )
+    assert relative_error(gradients(critic, total), truth) <= 1e-10
+
+
+class Recurrent(nn.Module):
+    """Keeps an activation with its graph, which the next call uses as a constant or makes a weight of."""
+
+    def __init__(self, use) -> None:
+        super().__init__()
+        self.a, self.b, self.use, self.previous = nn.Linear(6, 8), nn.Linear(8, 1), use, None
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.a(x)
+        previous, self.previous = self.previous, h
+        return self.b(F.leaky_relu(h if previous is None else self.use(h, previous), 0.2))
+
+
+@pytest.mark.parametrize("penalties", [{"r1": 4.0}, {"r2": 1.0}, {"r1": 4.0, "r2": 1.0}, {"wgan_gp": 2.0}])
+@pytest.mark.parametrize(
+    "use", [lambda h, p: h + p, lambda h, p: h * p.mean(0), lambda h, p: torch.cat([h[:, :4], p[:, :4]], 1)]
+)
+def test_an_activation_of_an_earlier_call(use, penalties, generator):
+    critic = Recurrent(use).double()
+    real, fake = torch.randn(2, 5, 6, generator=generator, dtype=torch.float64)
+    other = copy.deepcopy(critic)
+    torch.manual_seed(1)
+    truth = gradients(other, textbook(other, real, fake, None, loss, **penalties))
+    kinds = {"r1": R1, "r2": R2, "wgan_gp": WGANGP}
+    given = tuple(kinds[name](weight) for name, weight in penalties.items())
+    torch.manual_seed(1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "fastgan.critic_loss falls back.*an earlier call")
+        total = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=given)
+    assert relative_error(gradients(critic, total), truth) <= 1e-10

@@ -72,21 +72,23 @@ def max_along(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> A
     return result
 
 
-class Weighted(Node):
-    """y = the sum of weight * input over dimensions: the largest elements, ties sharing as in amax's derivative."""
+class Shared(Node):
+    """y = the mean over dimensions of the chosen elements: the largest, ties sharing as in amax's derivative."""
 
-    def __init__(self, x: Value, weight: Tensor, dims: list[int], keepdim: bool) -> None:
+    def __init__(self, x: Value, chosen: Tensor, dims: list[int], keepdim: bool) -> None:
         super().__init__([x])
-        self.weight, self.dims, self.keepdim = weight, dims, keepdim
+        self.chosen, self.dims, self.keepdim = chosen, dims, keepdim
+        self.number = chosen.sum(dims, keepdim=True).to(x.dtype)
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         if not self.keepdim:
             for d in self.dims:
                 delta = delta.unsqueeze(d)
-        return (delta * self.weight,)
+        return (torch.where(self.chosen, delta / self.number, 0),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        return (us[0] * self.weight).sum(self.dims, self.keepdim)
+        # Selected, not multiplied by 0 or 1: an element that is not chosen may be infinite.
+        return torch.where(self.chosen, us[0] / self.number, 0).sum(self.dims, self.keepdim)
 
 
 def amax(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -102,22 +104,26 @@ def amax(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor
         for d in dims:
             extreme = extreme.unsqueeze(d)
     chosen = args[0].detach() == extreme.detach()
-    weight = chosen.to(value.dtype)
-    return recorder.add(Weighted(value, weight / weight.sum(dims, keepdim=True), dims, keepdim), result, batch)
+    return recorder.add(Shared(value, chosen, dims, keepdim), result, batch)
 
 
 class Choice(Node):
-    """y = share * a + (1 - share) * b elementwise, with a frozen share: where, maximum, minimum."""
+    """y = a where `first`, (a + b) / 2 where `tied`, else b, elementwise, frozen: where, maximum, minimum."""
 
-    def __init__(self, share: Tensor, operands: Sequence[Value | Tensor], slots: Sequence[Slot | None]) -> None:
+    def __init__(
+        self,
+        first: Tensor,
+        operands: Sequence[Value | Tensor],
+        slots: Sequence[Slot | None],
+        tied: Tensor | None,
+    ) -> None:
         super().__init__([o for o in operands if isinstance(o, Value)], (), slots)
-        self.share = share
+        self.first, self.tied = first, tied
         self.constant_operands = [o.detach() if isinstance(o, Tensor) else None for o in operands]
 
     def _parts(self, delta: Tensor) -> list[Tensor]:
-        if self.share.dtype == torch.bool:
-            return [torch.where(self.share, delta, 0), torch.where(self.share, 0, delta)]
-        return [delta * self.share, delta * (1 - self.share)]
+        parts = [torch.where(self.first, delta, 0), torch.where(self.first, 0, delta)]
+        return parts if self.tied is None else [torch.where(self.tied, delta * 0.5, part) for part in parts]
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         parts = [p for p, c in zip(self._parts(delta), self.constant_operands, strict=True) if c is None]
@@ -132,7 +138,10 @@ class Choice(Node):
             else:
                 operands.append(torch.zeros_like(constant) if s is None else s * constant)
         a, b = (o.to(self.output.dtype) for o in operands)
-        y = torch.where(self.share, a, b) if self.share.dtype == torch.bool else b + self.share * (a - b)
+        # Selected, not multiplied by 0 or 1: what is not chosen may be infinite, or so large that b + (a - b) is not a.
+        y = torch.where(self.first, a, b)
+        if self.tied is not None:
+            y = torch.where(self.tied, (a + b) * 0.5, y)
         return y.expand(self.output.shape)
 
     def constant_gradients(self, delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
@@ -142,12 +151,14 @@ class Choice(Node):
         return [part.sum_to_size(constant.shape) for part, constant in parts if constant is not None]
 
 
-def choice(recorder: RuleRecorder, share: Tensor, operands: Sequence[Tensor], result: Tensor) -> Tensor:
-    """Records result = where share: operands[0], else: operands[1]."""
+def choice(
+    recorder: RuleRecorder, first: Tensor, operands: Sequence[Tensor], result: Tensor, tied: Tensor | None = None
+) -> Tensor:
+    """Records result = operands[0] where `first`, the mean of both where `tied`, else operands[1]."""
     values = [recorder.find(o) for o in operands]
     known = [v for v in values if v is not None]
     slots = [recorder.slot(o) for o, v in zip(operands, values, strict=True) if v is None]
-    node = Choice(share, [o if v is None else v for o, v in zip(operands, values, strict=True)], slots)
+    node = Choice(first, [o if v is None else v for o, v in zip(operands, values, strict=True)], slots, tied)
     return recorder.add(node, result, broadcast([v.shape for v in known], [v.batch for v in known], result.ndim))
 
 
@@ -155,8 +166,7 @@ def maximum(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Ten
     a, b = (t.detach() for t in args)
     larger = a > b if func is aten.maximum.default else a < b
     # At a tie PyTorch gives half of the gradient to each.
-    share = larger.to(torch.promote_types(a.dtype, b.dtype)) + 0.5 * (a == b)
-    return choice(recorder, share, args, func(*args, **kwargs))
+    return choice(recorder, larger, args, func(*args, **kwargs), tied=a == b)
 
 
 def where(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:

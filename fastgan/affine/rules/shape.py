@@ -63,9 +63,7 @@ def same_place(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> 
     value = recorder.value(args[0])
     result = func(*args, **kwargs)
     dtype, before = result.dtype, value.dtype
-    if dtype.is_complex:
-        raise NotAffineError("complex numbers")
-    if not dtype.is_floating_point:
+    if not (dtype.is_floating_point or dtype.is_complex):
         return result
     node = Moved(value, lambda u: u.to(dtype), lambda d: d.to(before))
     return recorder.add(node, result, value.batch)

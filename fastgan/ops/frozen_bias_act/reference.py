@@ -53,7 +53,7 @@ def frozen_bias_act_reference(
     if b is not None:
         bias = along(b.to(z.dtype), dim % u.ndim, u.ndim)
         z = z + (bias if scale is None else scale * bias)
-    y = gain * torch.where(positive, z, slope * z)
+    y = gain * torch.where(positive, z, slope * z if slope else 0)  # of infinity too, as relu does
     if is_open is not None:
         edge = torch.full((), math.copysign(1.0, gain) * (clamp or 0.0), dtype=z.dtype, device=z.device)
         bound = torch.where(positive, edge, -edge)

@@ -244,3 +244,33 @@ def product(g: Any, h: Live) -> str:
         f"{h} * {o}.amax()",
         f"{h} / ({o}.square().mean() + 1)",
     )
+
+
+@operation(weight=1)
+def large_constants(g: Any, h: Live) -> str:
+    """Infinite or very large ones, where something else is chosen."""
+    large = g.pick("float('inf')", "1e30", "1e9")
+    mask = f"(torch.arange({h.channels}) % 2 == 1)[(slice(None),) + (None,) * {h.ndim - 2}]"
+    o = g.like(h)
+    return g.pick(
+        f"F.relu({h}.masked_fill({mask}, -{large}))",
+        f"F.relu({h} + torch.where({mask}, -{large}, 0.0))",
+        f"torch.maximum({h}, {o}.masked_fill({mask}, -{large}))",
+        f"torch.minimum({h}, torch.where({mask}, {large}, 0.0))",
+        f"{h}.masked_fill({mask}, {large}).clamp(-0.4, 0.5)",
+        f"torch.stack([{h}, {o}.masked_fill({mask}, -{large})], -1).amax(-1)",
+        f"{h} + F.pad({o}, (1, 1), value=-{large}).amax(-1, keepdim=True)",
+        f"torch.where({mask}, {h}, F.leaky_relu({o}.masked_fill({mask}, -{large}), 0.2))",
+    )
+
+
+@operation("any", eligible=False, weight=0.3)
+def complex_weights(g: Any, h: Live) -> str:
+    """Of which only the real part goes on."""
+    shape = broadcastable(g, h)
+    v, w = (f"torch.complex({g.parameter(*shape)}, {g.parameter(*shape, near_one=True)})" for _ in range(2))
+    return g.pick(
+        f"({h} * {v} * {w}).to({h}.dtype)",
+        f"(({h} + {v}) / {w}).to({h}.dtype)",
+        f"({v} * {h} - {h}).to({h}.dtype)",
+    )
