@@ -5,8 +5,9 @@ functions are bound here without a wrapper, so that a call costs no more than on
 imported by the functions that need it only, since importing it takes seconds.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
@@ -158,24 +159,25 @@ def compile_graph(backend: str, graph: torch.fx.GraphModule, inputs: list[Any]) 
     """A graph compiled by a backend of torch.compile, as the backend is called by it, without TorchDynamo."""
     from torch._dynamo.backends.registry import lookup_backend
 
-    if backend == "inductor":
-        _keep_order_of_writes()
-    return lookup_backend(backend)(graph, inputs)
+    with _writes_in_order() if backend == "inductor" else contextlib.nullcontext():
+        return lookup_backend(backend)(graph, inputs)
 
 
-@functools.cache
-def _keep_order_of_writes() -> None:
-    """Mends inductor's fusion of loops on the CPU (PyTorch 2.13), which may read a buffer before a scatter fills it.
+@contextlib.contextmanager
+def _writes_in_order() -> Iterator[None]:
+    """Inside, inductor's fusion of loops on the CPU (PyTorch 2.13) reads no buffer before a scatter has filled it.
 
     `SchedulerNode.recompute_size_and_body`, which gives a loop the ranges of one that it is fused with, computes anew
     what the loop reads, and loses that a buffer is to be read after an operation that writes to it (scatter, index_put:
-    the gradients of a maximum and of an index). There `rename` says so again, as `refresh_dependencies` does.
+    the gradients of a maximum and of an index). There `rename` says so again, as `refresh_dependencies` does. What
+    others compile is left as it is.
     """
     from torch._inductor import scheduler
 
     node = getattr(scheduler, "SchedulerNode", None)
     recompute = getattr(node, "recompute_size_and_body", None)
     if node is None or recompute is None:
+        yield
         return
 
     @functools.wraps(recompute)
@@ -184,6 +186,10 @@ def _keep_order_of_writes() -> None:
         self.set_read_writes(self.read_writes.rename(self.mutation_renames))
 
     node.recompute_size_and_body = recompute_in_order
+    try:
+        yield
+    finally:
+        node.recompute_size_and_body = recompute
 
 
 def compiler_settings() -> Any:

@@ -246,7 +246,7 @@ def compiler():
     graph = private.graph_of(lambda x: 2 * x)(torch.ones(3))
     compiled = private.compile_graph("eager", graph, [torch.ones(3)])
     assert torch.equal(compiled(torch.ones(3)), torch.full([3], 2.0))
-    from torch._inductor.scheduler import SchedulerNode  # which `_keep_order_of_writes` mends
+    from torch._inductor.scheduler import SchedulerNode  # which `_writes_in_order` mends
 
     assert all(callable(getattr(SchedulerNode, name)) for name in ("recompute_size_and_body", "set_read_writes"))
 
