@@ -5,6 +5,7 @@ functions are bound here without a wrapper, so that a call costs no more than on
 imported by the functions that need it only, since importing it takes seconds.
 """
 
+import sys
 from collections.abc import Callable
 from types import CodeType
 from typing import Any
@@ -133,6 +134,22 @@ foreach_lerp: Callable[..., Any] = _part(torch, "_foreach_lerp")
 foreach_mul: Callable[..., Any] = _part(torch, "_foreach_mul")
 
 # --- torch.compile ----------------------------------------------------------------------------------------------------
+
+
+def is_compiled_module(module: nn.Module) -> bool:
+    """Whether a module is what torch.compile(module) returns, or of a subclass of it."""
+    kind = _class_of_compiled_modules()
+    return kind is not None and isinstance(module, kind)
+
+
+def only_runs_compiled(module: nn.Module) -> bool:
+    """Whether a module is exactly what torch.compile(module) returns, and its forward has not been replaced since."""
+    return type(module) is _class_of_compiled_modules() and hasattr(module.forward, "_torchdynamo_orig_callable")
+
+
+def _class_of_compiled_modules() -> type | None:
+    """None as long as TorchDynamo has not been imported, and there is none."""
+    return getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", None)
 
 
 def compiler_backends() -> list[str]:

@@ -248,11 +248,31 @@ def compiler():
     assert torch.equal(compiled(torch.ones(3)), torch.full([3], 2.0))
 
 
+def compiled_modules():
+    layer = nn.Linear(2, 2)
+    compiled = torch.compile(layer, backend="eager")
+    assert private.is_compiled_module(compiled)
+    assert private.only_runs_compiled(compiled)
+    compiled.forward = layer.forward
+    assert private.is_compiled_module(compiled)
+    assert not private.only_runs_compiled(compiled)
+    assert not private.is_compiled_module(layer)
+
+
 CHECKS = [
     *(current_backward_pass, current_backward_node, saved_tensors_hooks, backward_keeps_graph, checkpoint_frame),
     *(checkpoint_hook_name, in_forward_mode, backward_function, storage_reference, dispatch_modes, function_modes),
     *(functorch, no_torch_function, hooks_on_every_module, call_is_forward),
-    *(module_call, any_convolution, torch_spectral_norm, convolution_forwards, trees, foreach, compiler),
+    *(
+        module_call,
+        any_convolution,
+        torch_spectral_norm,
+        convolution_forwards,
+        trees,
+        foreach,
+        compiler,
+        compiled_modules,
+    ),
 ]
 
 
@@ -263,7 +283,11 @@ def test_is_there_and_does_what_it_is_called(check):
 
 def test_every_private_part_has_a_check():
     source = Path(__file__).read_text()
-    names = [name for name in vars(private) if not name.startswith("_") and name not in ("Any", "Callable", "CodeType")]
+    names = [
+        name
+        for name in vars(private)
+        if not name.startswith("_") and name not in ("Any", "Callable", "CodeType", "sys")
+    ]
     modules = ("torch", "nn", "forward_ad", "checkpoint")
     assert not [name for name in names if name not in modules and f"private.{name}" not in source]
 

@@ -47,7 +47,8 @@ def critic_loss(
     on besides the outputs; never to `real` or `fake`.
 
     Args:
-        critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel.
+        critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel. Wrappers
+            with hooks or a forward of their own are run as a part of the critic.
         real, fake: samples, of any dtype the critic takes.
         loss: a name as `fastgan.losses.parse` reads it, a `Loss`, or a function (real_logits, fake_logits) -> scalar.
             One of several numbers per sample (features, class logits) has the penalties of its witness function's
@@ -77,7 +78,7 @@ def critic_loss(
     check_method("critic_loss", method)
     rest = arguments(labels)
     fake_rest = rest if fake_labels is None else arguments(fake_labels)
-    critic, network, (real, fake) = of_packs("critic_loss", critic, [*rest, *fake_rest], real, fake)
+    distributed, network, (real, fake) = of_packs("critic_loss", critic, [*rest, *fake_rest], real, fake)
 
     step = CriticStep(network, objective, penalised, real, fake, rest, fake_rest)
 
@@ -93,7 +94,7 @@ def critic_loss(
             lambda: by_double_backward(step),
         )
 
-    result = run_in_forward_of(critic, body, real, fake)
+    result = run_in_forward_of(distributed, body, real, fake)
     side = result._generator_side
     if side is not None:
         side.objective = loss
@@ -132,7 +133,7 @@ def gradient_penalty(
     check_method("gradient_penalty", method)
     rest = arguments(labels)
     penalised = named([penalty])
-    critic, network, (x,) = of_packs("gradient_penalty", critic, rest, x)
+    distributed, network, (x,) = of_packs("gradient_penalty", critic, rest, x)
 
     def one() -> CriticLoss:
         with statistics_of(penalty.at, network):
@@ -151,4 +152,4 @@ def gradient_penalty(
     def body(*_: Any) -> CriticLoss:
         return one_pass_or_double_backward("gradient_penalty", method, network, [(x, *rest)], one, double)
 
-    return run_in_forward_of(critic, body, x)
+    return run_in_forward_of(distributed, body, x)

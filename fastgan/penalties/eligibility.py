@@ -73,7 +73,7 @@ def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) 
 
 def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     """Records the network, leaving it as it was, and lists everything that is not affine."""
-    if isinstance(network, nn.DataParallel):  # with devices: `unwrap` opens others
+    if isinstance(network, nn.DataParallel) and network.device_ids:
         return Verdict(("DataParallel runs its replicas in threads of their own",), {}, 0)
     reasons: dict[str, None] = {}
     modules = modules_of(network)
