@@ -60,7 +60,10 @@ def critic_loss(
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
         method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
             the first that can. It runs the critic once more when it first meets a kind of batch, to find out, and puts
-            back what that changes.
+            back what that changes: every tensor; attributes of the critic's modules, and containers, arrays and
+            generators of random numbers in them; the same of closures, of the modules' hooks and of objects that these
+            refer to; the global generators of PyTorch, Python and NumPy. What is printed or written, iterators, other
+            objects of libraries, and globals that are assigned stay as the run leaves them.
         compile: run the passes of one_pass through torch.compile, with inductor or the backend named. The first call
             of a kind takes its time; whatever the critic's code depends on is guarded, so that a change compiles anew.
             Its code must have no graph breaks. Double backward is not compiled, which torch.compile refuses.
