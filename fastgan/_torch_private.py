@@ -70,6 +70,9 @@ dispatch_modes: Callable[[], list[Any]] = _part(_python_dispatch, "_get_current_
 """The active dispatch modes, the innermost last."""
 
 innermost_dispatch_mode: Callable[[], Any] = _part(_python_dispatch, "_get_current_dispatch_mode")
+function_mode_count: Callable[[], int] = _part(torch._C, "_len_torch_function_stack")
+"""The number of active function modes."""
+
 function_modes: Callable[[], list[Any]] = _part(torch.overrides, "_get_current_function_mode_stack")
 functorch_is_active: Callable[[], bool] = _part(torch._C, "_are_functorch_transforms_active")
 """Whether a transform of torch.func is running."""

@@ -123,7 +123,9 @@ def dispatch_modes():
 
 def function_modes():
     assert private.function_modes() == []
+    assert private.function_mode_count() == 0
     with torch.device("cpu"):
+        assert private.function_mode_count() == 1
         (mode,) = private.function_modes()
         assert isinstance(mode, private.DeviceContext)
 
