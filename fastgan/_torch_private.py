@@ -45,6 +45,11 @@ top_saved_tensors_hooks: Callable[[bool], Any] = _part(torch._C._autograd, "_top
 push_saved_tensors_hooks: Callable[..., None] = _part(torch._C._autograd, "_push_saved_tensors_default_hooks")
 pop_saved_tensors_hooks: Callable[[], None] = _part(torch._C._autograd, "_pop_saved_tensors_default_hooks")
 
+why_no_saved_tensors_hooks: Callable[[], str | None] = _part(
+    torch._C._autograd, "_saved_tensors_hooks_get_disabled_error_message"
+)
+"""The message given to `torch.autograd.graph.disable_saved_tensors_hooks`; None where hooks may be set."""
+
 CheckpointFrame: type | None = getattr(checkpoint, "_CheckpointFrame", None)
 """One run of `torch.utils.checkpoint` without re-entry; None where PyTorch has no such class."""
 

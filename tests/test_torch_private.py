@@ -48,6 +48,9 @@ def saved_tensors_hooks():
     assert private.top_saved_tensors_hooks(False) == (pack, unpack)
     private.pop_saved_tensors_hooks()
     assert private.top_saved_tensors_hooks(False) is None
+    assert private.why_no_saved_tensors_hooks() is None
+    with torch.autograd.graph.disable_saved_tensors_hooks("not here"):
+        assert private.why_no_saved_tensors_hooks() == "not here"
 
 
 def backward_keeps_graph():

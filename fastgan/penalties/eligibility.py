@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fastgan._torch_private import module_call_code
 from fastgan.affine import NotAffineError, record
+from fastgan.affine.saved_tensors import why_no_recording
 from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.state import Snapshot, Watch
@@ -129,6 +130,9 @@ def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[
     """
     if not calls:
         return []
+    reason = why_no_recording()
+    if reason is not None:  # here; elsewhere the same network may be recorded
+        return [Verdict((reason,), {}, 0)] * len(calls)
     known, structure = _known(network), _structure(network)
     found = []
     for arguments in calls:
