@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan.penalties.modules import LONGEST, each_module_of, globals_named
+from fastgan.penalties.modules import each_module_of, globals_named
 
 CONTAINERS = frozenset((dict, OrderedDict, defaultdict, Counter, list, set, deque, bytearray))
 """The classes of containers that are looked into; not their subclasses, which may do anything when they are changed."""
+
+LONGEST = 64
+"""Number of elements up to which a container's elements are looked into."""
 
 DEPTH = 3
 """Depth to which references are followed: a hook of a module, the object that it belongs to, a list in its dict."""
@@ -60,7 +63,7 @@ def _add_module(module: nn.Module, found: list[Any], seen: set[int]) -> None:
     if is_lazy(module):  # its first run removes hooks
         found.extend(value for value in attributes.values() if type(value) in CONTAINERS)
     for name in attributes.keys() - _OF_EVERY_MODULE:
-        _add(attributes[name], found, seen, DEPTH)
+        _add(attributes[name], found, seen, DEPTH - 1)
     for hooks in (module._forward_hooks, module._forward_pre_hooks):
         for hook in hooks.values():
             _add(hook, found, seen, DEPTH)
