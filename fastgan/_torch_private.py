@@ -7,6 +7,7 @@ imported by the functions that need it only, since importing it takes seconds.
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
@@ -46,6 +47,11 @@ top_saved_tensors_hooks: Callable[[bool], Any] = _part(torch._C._autograd, "_top
 push_saved_tensors_hooks: Callable[..., None] = _part(torch._C._autograd, "_push_saved_tensors_default_hooks")
 pop_saved_tensors_hooks: Callable[[], None] = _part(torch._C._autograd, "_pop_saved_tensors_default_hooks")
 
+why_no_saved_tensors_hooks: Callable[[], str | None] = _part(
+    torch._C._autograd, "_saved_tensors_hooks_get_disabled_error_message"
+)
+"""The message given to `torch.autograd.graph.disable_saved_tensors_hooks`; None where hooks may be set."""
+
 CheckpointFrame: type | None = getattr(checkpoint, "_CheckpointFrame", None)
 """One run of `torch.utils.checkpoint` without re-entry; None where PyTorch has no such class."""
 
@@ -71,6 +77,9 @@ dispatch_modes: Callable[[], list[Any]] = _part(_python_dispatch, "_get_current_
 """The active dispatch modes, the innermost last."""
 
 innermost_dispatch_mode: Callable[[], Any] = _part(_python_dispatch, "_get_current_dispatch_mode")
+function_mode_count: Callable[[], int] = _part(torch._C, "_len_torch_function_stack")
+"""The number of active function modes."""
+
 function_modes: Callable[[], list[Any]] = _part(torch.overrides, "_get_current_function_mode_stack")
 functorch_is_active: Callable[[], bool] = _part(torch._C, "_are_functorch_transforms_active")
 """Whether a transform of torch.func is running."""
@@ -135,6 +144,22 @@ foreach_lerp: Callable[..., Any] = _part(torch, "_foreach_lerp")
 foreach_mul: Callable[..., Any] = _part(torch, "_foreach_mul")
 
 # --- torch.compile ----------------------------------------------------------------------------------------------------
+
+
+def is_compiled_module(module: nn.Module) -> bool:
+    """Whether a module is what torch.compile(module) returns, or of a subclass of it."""
+    kind = _class_of_compiled_modules()
+    return kind is not None and isinstance(module, kind)
+
+
+def only_runs_compiled(module: nn.Module) -> bool:
+    """Whether a module is exactly what torch.compile(module) returns, and its forward has not been replaced since."""
+    return type(module) is _class_of_compiled_modules() and hasattr(module.forward, "_torchdynamo_orig_callable")
+
+
+def _class_of_compiled_modules() -> type | None:
+    """None as long as TorchDynamo has not been imported, and there is none."""
+    return getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", None)
 
 
 def compiler_backends() -> list[str]:

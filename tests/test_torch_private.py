@@ -48,6 +48,9 @@ def saved_tensors_hooks():
     assert private.top_saved_tensors_hooks(False) == (pack, unpack)
     private.pop_saved_tensors_hooks()
     assert private.top_saved_tensors_hooks(False) is None
+    assert private.why_no_saved_tensors_hooks() is None
+    with torch.autograd.graph.disable_saved_tensors_hooks("not here"):
+        assert private.why_no_saved_tensors_hooks() == "not here"
 
 
 def backward_keeps_graph():
@@ -123,7 +126,9 @@ def dispatch_modes():
 
 def function_modes():
     assert private.function_modes() == []
+    assert private.function_mode_count() == 0
     with torch.device("cpu"):
+        assert private.function_mode_count() == 1
         (mode,) = private.function_modes()
         assert isinstance(mode, private.DeviceContext)
 
@@ -251,11 +256,31 @@ def compiler():
     assert all(callable(getattr(SchedulerNode, name)) for name in ("recompute_size_and_body", "set_read_writes"))
 
 
+def compiled_modules():
+    layer = nn.Linear(2, 2)
+    compiled = torch.compile(layer, backend="eager")
+    assert private.is_compiled_module(compiled)
+    assert private.only_runs_compiled(compiled)
+    compiled.forward = layer.forward
+    assert private.is_compiled_module(compiled)
+    assert not private.only_runs_compiled(compiled)
+    assert not private.is_compiled_module(layer)
+
+
 CHECKS = [
     *(current_backward_pass, current_backward_node, saved_tensors_hooks, backward_keeps_graph, checkpoint_frame),
     *(checkpoint_hook_name, in_forward_mode, backward_function, storage_reference, dispatch_modes, function_modes),
     *(functorch, no_torch_function, hooks_on_every_module, call_is_forward),
-    *(module_call, any_convolution, torch_spectral_norm, convolution_forwards, trees, foreach, compiler),
+    *(
+        module_call,
+        any_convolution,
+        torch_spectral_norm,
+        convolution_forwards,
+        trees,
+        foreach,
+        compiler,
+        compiled_modules,
+    ),
 ]
 
 
@@ -266,8 +291,9 @@ def test_is_there_and_does_what_it_is_called(check):
 
 def test_every_private_part_has_a_check():
     source = Path(__file__).read_text()
-    names = [name for name in vars(private) if not name.startswith("_") and name not in ("Any", "Callable", "CodeType")]
-    modules = ("torch", "nn", "forward_ad", "checkpoint", "functools")
+    borrowed = ("Any", "Callable", "CodeType", "Iterator", "contextlib", "functools", "sys")
+    names = [name for name in vars(private) if not name.startswith("_") and name not in borrowed]
+    modules = ("torch", "nn", "forward_ad", "checkpoint")
     assert not [name for name in names if name not in modules and f"private.{name}" not in source]
 
 

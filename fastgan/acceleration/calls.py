@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from fastgan._torch_private import dispatch_mode_count, dispatch_modes, functorch_is_active, in_forward_mode
 from fastgan.affine.recorder import Recorder
+from fastgan.penalties.lean import mode_wants_torch_functions
 
 
 def recording() -> bool:
@@ -15,10 +16,10 @@ def recording() -> bool:
 
 
 def plain_pass() -> bool:
-    """Whether this pass is traced or transformed by something that must see torch's own operations.
+    """Whether this pass is traced, transformed or watched by something that must see torch's own operations.
 
     torch.compile fuses and differentiates those itself; the transforms of torch.func and forward mode have no rule for
-    our autograd Functions; a tracer would record our private operators.
+    our autograd Functions; a tracer would record our private operators; a function mode may do something else instead.
     """
     return (
         torch.compiler.is_compiling()
@@ -26,6 +27,7 @@ def plain_pass() -> bool:
         or functorch_is_active()
         or in_forward_mode()
         or recording()
+        or mode_wants_torch_functions()
     )
 
 

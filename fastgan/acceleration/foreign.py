@@ -1,10 +1,11 @@
 """Replaces layers of other code bases, after a copy has shown that the replacement computes the same.
 
 Their attributes suggest what they compute. That they do is verified on a copy, in float64, before anything is replaced.
+It is so for these attributes: a layer that has others by the time it is called runs as it did.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,8 +17,58 @@ from fastgan.acceleration.substitute import replaces
 TOLERANCE = 1e-9
 
 
+Settings = tuple[tuple[str, Any], ...]
+"""The names and values of a layer's attributes."""
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_MISSING = object()
+_ANY = None
+"""The value of an attribute in `Settings` that may be any."""
+
+
+def settings_of(module: nn.Module, apart: Collection[str] = ()) -> tuple[Settings, str]:
+    """The layer's attributes, its own and those of its class, at which it is verified; `apart` from some.
+
+    Returns:
+        (the attributes, the reason why the layer is left): one that is no plain data may change inside.
+    """
+    found: dict[str, Any] = {}
+    for kind in reversed(type(module).__mro__):
+        if not kind.__module__.startswith("torch.") and kind is not object:
+            found.update((name, value) for name, value in vars(kind).items() if _is_plain(value))
+    found.update((name, value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE)
+    kept = {name: value for name, value in found.items() if not name.startswith("__")}
+    unknown = next((name for name, value in kept.items() if name not in apart and not _is_plain(value)), None)
+    if unknown is not None:
+        return (), f"has an attribute {unknown} that may change, a {type(kept[unknown]).__name__}"
+    return tuple((name, _ANY if name in apart else _frozen(value)) for name, value in kept.items()), ""
+
+
+def has_settings(module: nn.Module, settings: Settings) -> bool:
+    """Whether a layer's attributes are still those at which it was verified, and there are no others."""
+    if any(value is not _ANY and _frozen(getattr(module, name, _MISSING)) != value for name, value in settings):
+        return False
+    if torch.compiler.is_compiling():  # which reads no __dict__
+        return True
+    return vars(module).keys() - _OF_EVERY_MODULE <= {name for name, _ in settings}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return all(_is_plain(element) for element in value)
+    return isinstance(value, _PLAIN)
+
+
+def _frozen(value: Any) -> Any:
+    """A value that can be hashed, and that is not equal to one of another type."""
+    if isinstance(value, (tuple, list)):
+        return tuple(_frozen(element) for element in value)
+    return type(value), value
+
+
 def subclass(
-    kind: type[nn.Module], mark: str, methods: dict[str, Callable[..., Any]], rebuild: Callable[..., nn.Module],
+    kind: type[nn.Module], mark: str, methods: dict[str, Any], rebuild: Callable[..., nn.Module],
     arguments: tuple,
 ) -> type[nn.Module]:  # fmt: skip
     """A subclass of a foreign layer with other methods, which has `mark` as an attribute.

@@ -5,14 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan.acceleration.foreign import TOLERANCE, copy_of, subclass, verifying
+from fastgan.acceleration.foreign import TOLERANCE, Settings, copy_of, has_settings, settings_of, subclass, verifying
 from fastgan.acceleration.substitute import base_class, substitute
 from fastgan.errors import one_line
 from fastgan.nn.spectral_norm_ahead import Operands, normalised
 from fastgan.nn.spectral_norm_checkpoints import computed_again
 
 _OURS = "_fastgan_spectral_norm"  # marks the classes that are made here
-_MADE: dict[tuple[type, str], type[nn.Module]] = {}
+_SETTINGS = "_fastgan_settings"
+_MADE: dict[tuple[type, str, Settings], type[nn.Module]] = {}
 
 
 class Foreign:
@@ -51,6 +52,10 @@ class Foreign:
             return f"eps is {eps!r}, expected a float"
         return ""
 
+    def checked(self) -> tuple[str, ...]:
+        """The attributes that each call reads or checks anew."""
+        return self.iterations, "eps", "num_svs", "transpose"
+
     def operands(self, layer: Any) -> Operands:
         training = layer.training
         iterations = getattr(layer, self.iterations) if training or self.repeats_in_eval else 1
@@ -79,6 +84,12 @@ def replaced_kind(layer: nn.Module) -> Foreign | None:
     return next((kind for kind in NORM_KINDS if kind.method in methods), None) if _OURS in methods else None
 
 
+def is_ours(layer: nn.Module) -> bool:
+    """Whether a layer has been replaced, and its attributes are still such that the replacement computes the same."""
+    kind = replaced_kind(layer)
+    return kind is not None and not kind.why_not(layer) and has_settings(layer, base_class(layer).__dict__[_SETTINGS])
+
+
 def replacement(layer: nn.Module, kind: Foreign) -> tuple[type[nn.Module] | None, str]:
     """The class that computes the same as the layer, or the reason why there is none."""
     if kind.method in layer.__dict__:
@@ -86,25 +97,29 @@ def replacement(layer: nn.Module, kind: Foreign) -> tuple[type[nn.Module] | None
     reason = kind.why_not(layer)
     if reason:
         return None, reason
-    found = _subclass(base_class(layer), kind.method)
+    settings, reason = settings_of(layer, apart=kind.checked())
+    if reason:
+        return None, reason
+    found = _subclass(base_class(layer), kind.method, settings)
     reason = _difference(layer, found, kind)
     return (None, reason) if reason else (found, "")
 
 
-def _subclass(original: Any, method: str) -> type[nn.Module]:
-    if (original, method) not in _MADE:
+def _subclass(original: Any, method: str, settings: Settings) -> type[nn.Module]:
+    key = original, method, settings
+    if key not in _MADE:
         kind = next(kind for kind in NORM_KINDS if kind.method == method)
 
         def weight(self: nn.Module) -> Tensor:
             # Where settings were changed to what is not ours, the original answers for them.
-            return getattr(original, method)(self) if kind.why_not(self) else kind.weight(self)
+            return kind.weight(self) if is_ours(self) else getattr(original, method)(self)
 
-        _MADE[original, method] = subclass(original, _OURS, {method: weight}, _rebuild, (original, method))
-    return _MADE[original, method]
+        _MADE[key] = subclass(original, _OURS, {method: weight, _SETTINGS: settings}, _rebuild, key)
+    return _MADE[key]
 
 
-def _rebuild(original: type[nn.Module], method: str) -> nn.Module:
-    found = _subclass(original, method)
+def _rebuild(original: type[nn.Module], method: str, settings: Settings) -> nn.Module:
+    found = _subclass(original, method, settings)
     return found.__new__(found)
 
 

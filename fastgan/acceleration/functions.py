@@ -15,7 +15,8 @@ class accelerated(lean_derivatives):  # noqa: N801 (a context manager)
             loss = criterion(critic(x))
 
     The values and first derivatives are torch's, the second derivatives do no needless work. What is differentiated
-    twice outside is so too. For models whose forward is functional; `accelerate` does the modules.
+    twice outside is so too. Another TorchFunctionMode that is active gets torch's functions. For models whose forward
+    is functional; `accelerate` does the modules.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:

@@ -6,7 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.acceleration.calls import takes
-from fastgan.acceleration.foreign import TOLERANCE, copy_of, largest_difference, subclass, verifying
+from fastgan.acceleration.foreign import (
+    TOLERANCE,
+    Settings,
+    copy_of,
+    has_settings,
+    largest_difference,
+    settings_of,
+    subclass,
+    verifying,
+)
 from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import base_class, has_own_forward
 from fastgan.errors import one_line
@@ -16,7 +25,7 @@ from fastgan.ops.minibatch_discrimination import minibatch_discrimination
 _KERNELS = ("out_features", "num_kernels", "n_kernels", "nb_kernels", "B")
 _DIMS = ("kernel_dims", "kernel_dim", "dim_per_kernel", "dims", "C")
 _OURS = "_fastgan_minibatch"  # marks the classes that are made here
-_MADE: dict[tuple[Any, float], type[nn.Module]] = {}
+_MADE: dict[tuple[Any, float, Settings], type[nn.Module]] = {}
 
 
 def _sizes(module: nn.Module) -> tuple[int, int, int] | None:
@@ -48,22 +57,26 @@ def _forward(module: Any, x: Tensor, itself: float) -> Tensor:
     return torch.cat([x, o], 1)
 
 
-def _replacement(kind: Any, itself: float) -> type[nn.Module]:
-    """The subclass of a foreign layer; `itself`: what a sample's similarity to itself, exp(-0) = 1, adds to its sum."""
-    if (kind, itself) in _MADE:
-        return _MADE[kind, itself]
+def _replacement(kind: Any, itself: float, settings: Settings) -> type[nn.Module]:
+    """The subclass of a foreign layer with such attributes; where they have changed since, the original's forward runs.
+
+    `itself` is what a sample's similarity to itself, exp(-0) = 1, adds to its sum.
+    """
+    key = kind, itself, settings
+    if key in _MADE:
+        return _MADE[key]
 
     def forward(self: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         ours = (torch.compiler.is_compiling() or takes(x)) and not autocasts(x.device.type)
-        if args or kwargs or not ours or x.ndim != 2 or x.dtype != self.T.dtype:
+        if args or kwargs or not ours or x.ndim != 2 or x.dtype != self.T.dtype or not has_settings(self, settings):
             return kind.forward(self, x, *args, **kwargs)
         return _forward(self, x, itself)
 
-    return _MADE.setdefault((kind, itself), subclass(kind, _OURS, {"forward": forward}, _rebuild, (kind, itself)))
+    return _MADE.setdefault(key, subclass(kind, _OURS, {"forward": forward}, _rebuild, key))
 
 
-def _rebuild(kind: type[nn.Module], itself: float) -> nn.Module:
-    replacement = _replacement(kind, itself)
+def _rebuild(kind: type[nn.Module], itself: float, settings: Settings) -> nn.Module:
+    replacement = _replacement(kind, itself, settings)
     return replacement.__new__(replacement)
 
 
@@ -74,9 +87,12 @@ def _verified(module: nn.Module) -> tuple[type[nn.Module] | None, str]:
     """The replacement that computes the same as the module, or the reason why there is none."""
     if module._buffers or len(module._parameters) != 1 or module._modules:
         return None, "has more in it than the parameter T"
+    settings, reason = settings_of(module, apart=("mean",) if _mean_is_flag(module) else ())
+    if reason:
+        return None, reason
     errors = []
     for itself in (0.0, 1.0):
-        replacement = _replacement(type(module), itself)
+        replacement = _replacement(type(module), itself, settings)
         try:
             with verifying():
                 error = _difference(module, replacement)
@@ -88,6 +104,11 @@ def _verified(module: nn.Module) -> tuple[type[nn.Module] | None, str]:
     return None, f"looks like minibatch discrimination but computes something else (differs by {min(errors):.1g})"
 
 
+def _mean_is_flag(module: nn.Module) -> bool:
+    """Whether the layer divides by the batch where its attribute `mean` is true; it is verified for both."""
+    return isinstance(getattr(module, "mean", None), bool)
+
+
 def _difference(module: nn.Module, replacement: type[nn.Module]) -> float:
     """The largest difference of output and gradients on copies, over batches, modes and `mean`.
 
@@ -96,7 +117,7 @@ def _difference(module: nn.Module, replacement: type[nn.Module]) -> float:
     A, _, C = _sizes(module)  # type: ignore[misc]
     generator = torch.Generator().manual_seed(0)
     worst = 0.0
-    means = (False, True) if isinstance(getattr(module, "mean", None), bool) else (None,)
+    means = (False, True) if _mean_is_flag(module) else (None,)
     for mean in means:
         for training in (True, False):
             for batch in (2, 5):

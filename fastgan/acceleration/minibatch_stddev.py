@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from fastgan.acceleration.calls import takes
-from fastgan.acceleration.foreign import TOLERANCE, copy_of, largest_difference, subclass, verifying
+from fastgan.acceleration.foreign import (
+    TOLERANCE,
+    Settings,
+    copy_of,
+    has_settings,
+    largest_difference,
+    settings_of,
+    subclass,
+    verifying,
+)
 from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import base_class, has_own_forward
 from fastgan.errors import one_line
@@ -21,7 +30,7 @@ _GROUP = ("group_size", "stddev_group", "group")
 _CHANNELS = ("num_channels", "num_new_features", "stddev_feat")
 _LARGEST = 1024  # group that is verified
 _OURS = "_fastgan_minibatch_stddev"  # marks the classes that are made here
-_MADE: dict[Any, type[nn.Module]] = {}
+_MADE: dict[tuple[Any, Settings], type[nn.Module]] = {}
 
 
 def _suggested(kind: type) -> bool:
@@ -50,23 +59,24 @@ def _named(module: nn.Module) -> bool:
     return all(any(hasattr(module, name) for name in names) for names in (_GROUP, _CHANNELS))
 
 
-def _replacement(kind: Any) -> type[nn.Module]:
-    """The subclass of a foreign layer."""
-    if kind in _MADE:
-        return _MADE[kind]
+def _replacement(kind: Any, settings: Settings) -> type[nn.Module]:
+    """The subclass of a foreign layer with such attributes; where they have changed since, the original runs."""
+    key = kind, settings
+    if key in _MADE:
+        return _MADE[key]
 
     def forward(self: nn.Module, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         ours = (torch.compiler.is_compiling() or takes(x)) and not autocasts(x.device.type)
         sizes = _sizes(self)
-        if args or kwargs or not ours or sizes is None or not _fits(x, *sizes):
+        if args or kwargs or not ours or sizes is None or not _fits(x, *sizes) or not has_settings(self, settings):
             return kind.forward(self, x, *args, **kwargs)
         return minibatch_stddev(x.contiguous(), *sizes)  # as is torch.cat with what was repeated over the pixels
 
-    return _MADE.setdefault(kind, subclass(kind, _OURS, {"forward": forward}, _rebuild, (kind,)))
+    return _MADE.setdefault(key, subclass(kind, _OURS, {"forward": forward}, _rebuild, key))
 
 
-def _rebuild(kind: type[nn.Module]) -> nn.Module:
-    replacement = _replacement(kind)
+def _rebuild(kind: type[nn.Module], settings: Settings) -> nn.Module:
+    replacement = _replacement(kind, settings)
     return replacement.__new__(replacement)
 
 
@@ -89,7 +99,10 @@ def _verified(module: nn.Module) -> tuple[type[nn.Module] | None, str]:
         return None, "its group or number of channels is not an integer of at least 1"
     if sizes[0] is not None and sizes[0] > _LARGEST:
         return None, f"groups of {sizes[0]} are too large to be verified (at most {_LARGEST})"
-    replacement = _replacement(type(module))
+    settings, reason = settings_of(module)
+    if reason:
+        return None, reason
+    replacement = _replacement(type(module), settings)
     try:
         with verifying():
             error = _difference(module, replacement, *sizes)

@@ -22,8 +22,9 @@ def accelerate(model: nn.Module, profile: tuple[Any, ...] | None = None) -> Acce
     one pass. Whatever fastgan does not know is left as it is, and the report says so.
 
     Only the classes of modules change, each to a subclass of its own: parameters, buffers, state_dict, hooks,
-    optimisers, isinstance, deepcopy and pickle notice nothing. torch.compile, torch.func, forward mode and the one-pass
-    penalties see torch's own operations. A second call changes nothing.
+    optimisers, isinstance, deepcopy and pickle notice nothing. torch.compile, torch.func, forward mode, the one-pass
+    penalties and a TorchFunctionMode see torch's own operations (not those of spectral norms). A second call changes
+    nothing.
 
     Args:
         model: any module, also a single layer.

@@ -10,7 +10,7 @@ from torch.nn.utils.spectral_norm import SpectralNorm as TorchHook
 
 from fastgan._torch_private import TorchSpectralNorm
 from fastgan.acceleration.convolutions import CONVOLUTIONS
-from fastgan.acceleration.foreign_spectral_norms import NORM_KINDS, replaced_kind, replacement
+from fastgan.acceleration.foreign_spectral_norms import NORM_KINDS, is_ours, replaced_kind, replacement
 from fastgan.acceleration.report import AccelerationReport, LayerReport
 from fastgan.acceleration.substitute import base_class, substitute, take_back
 from fastgan.nn.spectral_norm_ahead import Operands, normalised
@@ -49,7 +49,7 @@ def find(layer: nn.Module) -> Iterator[Operands]:
         if type(hook) is Hook:
             yield hook.operands(layer, layer.training)
     kind = replaced_kind(layer)
-    if kind is not None and not kind.why_not(layer):
+    if kind is not None and is_ours(layer):
         yield kind.operands(layer)
 
 
@@ -84,10 +84,10 @@ def _swap_parametrizations(path: str, layer: Any, report: AccelerationReport) ->
                 continue
             became: str | None = BECAME
             reason = "already" if type(norm) is Adopted else ""
-            if parametrization.original.ndim < 2:
-                became, reason = None, "a vector's norm is no power iteration"
-            elif len(parametrization) > 1:
+            if len(parametrization) > 1:  # whose tensor may be made of several
                 became, reason = None, "one of several parametrizations"
+            elif parametrization.original.ndim < 2:
+                became, reason = None, "a vector's norm is no power iteration"
             elif not reason:
                 norm.__class__ = Adopted
             inside = ".".join(part for part in (path, "parametrizations", name, str(i)) if part)

@@ -10,6 +10,7 @@ from fastgan import allocation
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.function_mode import BehindAutograd
 from fastgan.affine.recorder import Recorder
+from fastgan.affine.saved_tensors import why_no_recording
 from fastgan.affine.tape import Tape
 from fastgan.affine.versions import version_of
 
@@ -44,6 +45,9 @@ def record(
         allocation.keep_freed_memory()
     if not len(x):
         raise NotAffineError("the batch has no samples")
+    reason = why_no_recording()
+    if reason is not None:
+        raise NotAffineError(reason)
     recorder = Recorder(len(x), where, blame, plain)
     with torch.enable_grad():
         x = x.detach().requires_grad_()

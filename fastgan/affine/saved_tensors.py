@@ -10,9 +10,16 @@ from fastgan._torch_private import (
     pop_saved_tensors_hooks,
     push_saved_tensors_hooks,
     top_saved_tensors_hooks,
+    why_no_saved_tensors_hooks,
 )
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.versions import version_of
+
+
+def why_no_recording() -> str | None:
+    """The reason why no network can be recorded here, where hooks on saved tensors are disabled; None elsewhere."""
+    message = why_no_saved_tensors_hooks()
+    return None if message is None else f"saved_tensors_hooks, which recording needs, are disabled ({message})"
 
 
 class _Dropped:

@@ -116,9 +116,11 @@ def statistics_of(at: str, critic: Callable[..., Any]) -> AbstractContextManager
 
     Args:
         at: `real`, `fake` or `elsewhere`, as a `fastgan.penalties.Penalty` names its points.
-        critic: a module. The layers of another function cannot be found: it may enter `fake_statistics` itself.
+        critic: a module, or a method of one. The layers of another function cannot be found: it may enter
+            `fake_statistics` itself.
     """
-    layers = _layers(critic) if at != "real" and isinstance(critic, nn.Module) else []
+    network = getattr(critic, "__self__", critic)
+    layers = _layers(network) if at != "real" and isinstance(network, nn.Module) else []
     if not layers:
         return nullcontext()
     return _fake(layers) if at == "fake" else _untracked(layers)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from fastgan.affine import NotAffineError
-from fastgan.penalties.eligibility import reconsider, verdicts_of
+from fastgan.penalties.eligibility import Verdict, reconsider, verdicts_of
 from fastgan.penalties.result import CriticLoss
-from fastgan.penalties.state import Footprint
+from fastgan.penalties.state import Snapshot
 
 
 def one_pass_or_double_backward(
@@ -29,14 +29,13 @@ def one_pass_or_double_backward(
         calls: the arguments of its calls that are penalised.
         one, double: what each method runs.
     """
-    reason, footprints = None, []
+    reason, verdicts = None, []
     if method == "auto":
         verdicts = verdicts_of(network, calls)
         reason = next((found.reason for found in verdicts if found.reason), None)
-        footprints = [found.footprint for found in verdicts]
     if method == "one_pass" or (method == "auto" and reason is None):
         # A critic that turns out to have changed runs again from where it was.
-        before = _union(footprints).snapshot(calls[0][0].device if calls else torch.device("cpu"))
+        before = _before(network, calls, verdicts) if method == "auto" else None
         try:
             result = one()
             result.method, result.reason = "one_pass", None
@@ -46,9 +45,16 @@ def one_pass_or_double_backward(
             found = next((found.reason for found in verdicts_of(network, calls) if found.reason), None)
             if found is None and not isinstance(error, NotAffineError):
                 raise
-            if method == "one_pass":
+            if before is None:
                 raise NotAffineError(f"one_pass cannot differentiate this critic: {found or error}") from None
             # It was eligible when it was looked at, and has changed since (a flag, a branch that depends on the data).
+            lost = before.lost()
+            if lost is not None:
+                raise RuntimeError(
+                    f"{owner}: the critic is not affine any more ({error}), and before that was known has changed a "
+                    f"tensor of shape {list(lost.shape)} in place, of which there is no copy; use "
+                    "method='double_backward', and put the critic back to where it was"
+                ) from error
             before.put_back()
             reason = str(error)
             reconsider(network, calls, reason)
@@ -58,8 +64,11 @@ def one_pass_or_double_backward(
     return result
 
 
-def _union(footprints: Sequence[Footprint]) -> Footprint:
-    return Footprint(
-        tuple(block for footprint in footprints for block in footprint.blocks),
-        tuple(dict.fromkeys(module for footprint in footprints for module in footprint.modules)),
-    )
+def _before(network: Callable[..., Tensor], calls: Sequence[tuple], verdicts: Sequence[Verdict]) -> Snapshot:
+    """A snapshot with copies of what an attempt may overwrite: what a trial run has, and all that is small."""
+    snapshot = Snapshot(network, calls[0][0].device if calls else torch.device("cpu"))
+    for found in verdicts:
+        for block in found.overwrites:
+            snapshot.add(block)
+    snapshot.add_small_tensors()
+    return snapshot

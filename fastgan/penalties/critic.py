@@ -47,7 +47,8 @@ def critic_loss(
     on besides the outputs; never to `real` or `fake`.
 
     Args:
-        critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel.
+        critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel. Wrappers
+            with hooks or a forward of their own are run as a part of the critic.
         real, fake: samples, of any dtype the critic takes.
         loss: a name as `fastgan.losses.parse` reads it, a `Loss`, or a function (real_logits, fake_logits) -> scalar.
             One of several numbers per sample (features, class logits) has the penalties of its witness function's
@@ -59,7 +60,10 @@ def critic_loss(
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
         method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
             the first that can. It runs the critic once more when it first meets a kind of batch, to find out, and puts
-            back what that changes.
+            back what that changes: every tensor; attributes of the critic's modules, and containers, arrays and
+            generators of random numbers in them; the same of closures, of the modules' hooks and of objects that these
+            refer to; the global generators of PyTorch, Python and NumPy. What is printed or written, iterators, other
+            objects of libraries, and globals that are assigned stay as the run leaves them.
         compile: run the passes of one_pass through torch.compile, with inductor or the backend named. The first call
             of a kind takes its time; whatever the critic's code depends on is guarded, so that a change compiles anew.
             Its code must have no graph breaks. Double backward is not compiled, which torch.compile refuses.
@@ -77,7 +81,7 @@ def critic_loss(
     check_method("critic_loss", method)
     rest = arguments(labels)
     fake_rest = rest if fake_labels is None else arguments(fake_labels)
-    critic, network, (real, fake) = of_packs("critic_loss", critic, [*rest, *fake_rest], real, fake)
+    distributed, network, (real, fake) = of_packs("critic_loss", critic, [*rest, *fake_rest], real, fake)
 
     step = CriticStep(network, objective, penalised, real, fake, rest, fake_rest)
 
@@ -93,7 +97,7 @@ def critic_loss(
             lambda: by_double_backward(step),
         )
 
-    result = run_in_forward_of(critic, body, real, fake)
+    result = run_in_forward_of(distributed, body, real, fake)
     side = result._generator_side
     if side is not None:
         side.objective = loss
@@ -132,7 +136,7 @@ def gradient_penalty(
     check_method("gradient_penalty", method)
     rest = arguments(labels)
     penalised = named([penalty])
-    critic, network, (x,) = of_packs("gradient_penalty", critic, rest, x)
+    distributed, network, (x,) = of_packs("gradient_penalty", critic, rest, x)
 
     def one() -> CriticLoss:
         with statistics_of(penalty.at, network):
@@ -151,4 +155,4 @@ def gradient_penalty(
     def body(*_: Any) -> CriticLoss:
         return one_pass_or_double_backward("gradient_penalty", method, network, [(x, *rest)], one, double)
 
-    return run_in_forward_of(critic, body, x)
+    return run_in_forward_of(distributed, body, x)

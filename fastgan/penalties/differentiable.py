@@ -7,13 +7,13 @@ from torch import Tensor
 
 from fastgan.backends import backend
 from fastgan.losses import Loss
-from fastgan.nn import PackedCritic, statistics_of
+from fastgan.nn import statistics_of
 from fastgan.penalties.critic import gradient_penalty
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.result import CriticLoss, named, with_parts
 from fastgan.penalties.witness import check_witness
-from fastgan.penalties.wrappers import unwrap
+from fastgan.penalties.wrappers import degree_of_packing
 
 
 def differentiable_critic_loss(
@@ -48,7 +48,7 @@ def differentiable_critic_loss(
     """
     penalised = named(penalties)
     check_witness("differentiable_critic_loss", loss, penalised)
-    if isinstance(unwrap(critic), PackedCritic):
+    if degree_of_packing(critic) > 1:
         given = [of for of in (labels, fake_labels) if of is not None]
         _, critic, (real, fake) = of_packs("differentiable_critic_loss", critic, given, real, fake)
     with torch.enable_grad():

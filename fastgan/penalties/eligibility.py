@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from fastgan._torch_private import module_call_code
 from fastgan.affine import NotAffineError, record
+from fastgan.affine.saved_tensors import why_no_recording
 from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
 from fastgan.penalties.packs import of_packs
-from fastgan.penalties.state import NOTHING, Footprint, Snapshot, Watch
+from fastgan.penalties.state import Snapshot, Watch
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Verdict:
         reasons: what stands in the way, one line for each operation; empty if nothing does.
         operations: how often each kind of recorded operation occurs.
         weights: how many tensors the gradient goes to.
-        footprint: what a run changes besides.
+        overwrites: the memory of tensors that a run overwrites.
     """
 
     reasons: tuple[str, ...]
     operations: dict[str, int]
     weights: int
-    footprint: Footprint = NOTHING
+    overwrites: tuple[torch.UntypedStorage, ...] = ()
 
     @property
     def eligible(self) -> bool:
@@ -54,7 +55,7 @@ class Verdict:
 def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) -> Verdict:
     """Prints which method `critic_loss` takes for a critic on such a batch, and why.
 
-    The critic runs once; whatever it overwrites, the attributes of its modules and the random state are put back.
+    The critic runs once; what that changes is put back as far as `critic_loss` says. A lazy critic stays so.
 
     Args:
         critic: as for `critic_loss`.
@@ -73,7 +74,7 @@ def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) 
 
 def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     """Records the network, leaving it as it was, and lists everything that is not affine."""
-    if isinstance(network, nn.DataParallel):  # with devices: `unwrap` opens others
+    if isinstance(network, nn.DataParallel) and network.device_ids:
         return Verdict(("DataParallel runs its replicas in threads of their own",), {}, 0)
     reasons: dict[str, None] = {}
     modules = modules_of(network)
@@ -85,11 +86,11 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     def blame(error: NotAffineError) -> None:
         reasons.setdefault(str(error) if "(in " in str(error) else f"{error}{where()}")
 
-    snapshot = Snapshot(modules, x.device)
+    snapshot = Snapshot(network, x.device)
     try:
         with Watch(snapshot):
             _, tape = record(network, x, *rest, buffers=buffers_of(network), blame=blame, where=where)
-        footprint = snapshot.footprint()
+        overwrites = snapshot.overwritten()
     except NotAffineError as error:
         blame(error)
     except Exception as error:
@@ -101,7 +102,7 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
         snapshot.put_back()
     if reasons:
         return Verdict(tuple(reasons), {}, 0)
-    return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots), footprint)
+    return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots), overwrites)
 
 
 def _running(names: dict[nn.Module, str]) -> str:
@@ -129,6 +130,9 @@ def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[
     """
     if not calls:
         return []
+    reason = why_no_recording()
+    if reason is not None:  # here; elsewhere the same network may be recorded
+        return [Verdict((reason,), {}, 0)] * len(calls)
     known, structure = _known(network), _structure(network)
     found = []
     for arguments in calls:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from fastgan._torch_private import DeviceContext, function_mode_count, function_modes
 from fastgan.ops import convolution, piecewise_linear
 
 _OURS: dict[Callable[..., Any], Callable[..., Any]] = {
@@ -31,4 +32,13 @@ class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
         # torch's know more keywords, such as `out` and NumPy's names; a subclass of Tensor may mean something else.
         if ours is None or not kwargs.keys() <= _KEYWORDS[ours] or not _PLAIN.issuperset(types):
             return func(*args, **kwargs)
+        if mode_wants_torch_functions():
+            return func(*args, **kwargs)
         return ours(*args, **kwargs)
+
+
+def mode_wants_torch_functions() -> bool:
+    """Whether a function mode is active, besides the default device's and ours, to which torch's functions must go."""
+    if not function_mode_count():
+        return False
+    return any(not isinstance(mode, (DeviceContext, lean_derivatives)) for mode in function_modes())

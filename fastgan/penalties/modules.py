@@ -12,7 +12,8 @@ def modules_of(critic: Callable[..., Any]) -> dict[nn.Module, str]:
     """Every module below a critic with its name, as far as it can be found without calling the critic.
 
     Those of a function are found in its closure, its defaults and the globals that it names, of a method in its object,
-    of a partial in its arguments, of any other object in its attributes.
+    of a partial in its arguments, of an object that is called in its attributes, of any other object in the attributes
+    and methods that the function names.
     """
     if isinstance(critic, nn.Module):
         return {module: name or "the critic" for name, module in critic.named_modules()}
@@ -56,19 +57,30 @@ DEPTH = 3
 """Depth to which references are followed: a lambda around a method of an object that holds the critic."""
 
 
-def _roots(thing: Any, seen: set[int], depth: int = DEPTH) -> Iterator[tuple[str, nn.Module]]:
-    """The modules that a function refers to, by the names that it has for them; each thing is looked into once."""
-    for name, value in _referred(thing):
+LONGEST = 256
+"""Number of elements up to which a container is looked into."""
+
+
+def _roots(
+    thing: Any, seen: set[int], depth: int = DEPTH, names: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that a function refers to, by the names that it has for them; each thing is looked into once.
+
+    `names` are those in the code of the function that the thing was found in.
+    """
+    if isinstance(thing, types.FunctionType):
+        names = _names(thing.__code__)
+    for name, value in _referred(thing, names):
         if id(value) in seen:
             continue
         seen.add(id(value))
         if isinstance(value, nn.Module):
             yield name, value
         elif depth:
-            yield from _roots(value, seen, depth - 1)
+            yield from _roots(value, seen, depth - 1, names)
 
 
-def _referred(thing: Any) -> Iterator[tuple[str, Any]]:
+def _referred(thing: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
     if isinstance(thing, functools.partial):
         yield "func", thing.func
         yield from ((f"argument {i}", value) for i, value in enumerate(thing.args))
@@ -81,11 +93,19 @@ def _referred(thing: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, types.FunctionType):
         yield from _of_function(thing)
     elif isinstance(thing, (list, tuple)):
-        yield from ((f"{i}", value) for i, value in enumerate(thing))
+        if len(thing) <= LONGEST:
+            yield from ((f"{i}", value) for i, value in enumerate(thing))
     elif isinstance(thing, dict):
-        yield from ((str(key), value) for key, value in thing.items())
-    elif callable(thing) and not isinstance(thing, type):
+        if len(thing) <= LONGEST:
+            yield from ((str(key), value) for key, value in thing.items())
+    elif isinstance(thing, (type, types.ModuleType, Tensor, int, float, str, type(None))):
+        return
+    elif callable(thing):
         yield from _attributes(thing)
+    else:  # an object with much else in it, such as a trainer
+        yield from ((name, value) for name, value in _attributes(thing) if name in names)
+        methods = ((name, getattr(type(thing), name, None)) for name in sorted(names))
+        yield from ((name, method) for name, method in methods if isinstance(method, types.FunctionType))
 
 
 def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
@@ -95,6 +115,20 @@ def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
         for name in (slots,) if isinstance(slots, str) else slots:
             if hasattr(thing, name):
                 yield name, getattr(thing, name)
+
+
+def _names(code: types.CodeType) -> frozenset[str]:
+    """The names of attributes and globals in the code of a function, and of functions in it."""
+    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
+    return frozenset(code.co_names).union(*inner)
+
+
+def globals_named(function: types.FunctionType) -> Iterator[Any]:
+    """The globals that a function's code names: data and the functions beside it, not those of libraries."""
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        if getattr(value, "__globals__", function.__globals__) is function.__globals__:
+            yield value
 
 
 def _of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:

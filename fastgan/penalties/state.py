@@ -1,17 +1,20 @@
 """Snapshots of the state that running a critic changes, so that a trial run can be undone.
 
-Running statistics, power iterations, counters, whatever else an operation overwrites, attributes that forward sets, and
-the state of the random numbers.
+Running statistics, power iterations, counters, whatever else an operation overwrites, attributes that forward sets,
+containers that it changes, and the state of the random numbers.
 """
 
-import weakref
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fastgan._torch_private import TorchDispatchMode, is_functorch_wrapped, tree_leaves
+from fastgan.affine.versions import version_of
+from fastgan.penalties.contents import SMALL, RandomNumbers, content, set_content
+from fastgan.penalties.modules import each_module_of
+from fastgan.penalties.reachable import is_lazy, reachable
 
 aten = torch.ops.aten
 
@@ -23,73 +26,76 @@ _UNDECLARED = {
 """The arguments (running statistics) that operations overwrite although their schemas do not say so."""
 
 
-class Footprint(NamedTuple):
-    """The state that one run of a critic changes.
-
-    Attributes:
-        blocks: the memory of tensors that are overwritten.
-        modules: those whose attributes are set, weakly.
-    """
-
-    blocks: tuple[torch.UntypedStorage, ...] = ()
-    modules: tuple["weakref.ref[nn.Module]", ...] = ()
-
-    def snapshot(self, device: torch.device) -> "Snapshot":
-        """A copy of that state, and of the random number generators', as they are now."""
-        modules = [module for module in (reference() for reference in self.modules) if module is not None]
-        snapshot = Snapshot(modules, device)
-        for block in self.blocks:
-            snapshot.add(block)
-        return snapshot
-
-
-NOTHING = Footprint()
-
-
 class Snapshot:
     """State that can be put back.
 
     Args:
-        modules: whose attributes and buffers are kept; those of a lazy module, which its first run makes, are not.
-        device: whose random numbers are kept, beside the CPU's.
+        critic: whose state is kept: the attributes of its modules, and what else `reachable` finds.
+        device: whose random numbers are kept, beside the CPU's and those of Python and NumPy.
     """
 
-    def __init__(self, modules: Iterable[nn.Module], device: torch.device) -> None:
+    def __init__(self, critic: Callable[..., Any], device: torch.device) -> None:
         self._blocks: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
-        self._attributes = [
-            (module, dict(vars(module)), dict(module._buffers)) for module in modules if not _is_special(module)
-        ]
-        self._random = torch.get_rng_state()
-        self._random_cuda = None
-        if device.type == "cuda" and not torch.cuda.is_current_stream_capturing():  # a captured step has been tried
-            self._random_cuda = device, torch.cuda.get_rng_state(device)
+        self._tensors: list[tuple[Tensor, int]] = []
+        self._things: list[tuple[Any, Any]] = []
+        self._lazy = [_Lazy(module) for module in each_module_of(critic) if is_lazy(module)]
+        for thing in reachable(critic):
+            if not isinstance(thing, Tensor):
+                self._things.append((thing, content(thing)))
+            elif not nn.parameter.is_lazy(thing):
+                self._tensors.append((thing, version_of(thing)))
+        self._random = RandomNumbers(device)
 
     def add(self, block: torch.UntypedStorage) -> None:
         """Keeps the memory of a tensor as well."""
         if block._cdata not in self._blocks:
             self._blocks[block._cdata] = block, block.clone()
 
-    def footprint(self) -> Footprint:
-        """The state that has changed since the snapshot."""
-        blocks = tuple(block for block, copy in self._blocks.values() if not torch.equal(_bytes(block), _bytes(copy)))
-        modules = tuple(
-            weakref.ref(module)
-            for module, attributes, buffers in self._attributes
-            if _differ(vars(module), attributes) or _differ(module._buffers, buffers)
-        )
-        return Footprint(blocks, modules)
+    def add_small_tensors(self) -> None:
+        """Keeps the memory of the critic's buffers and other tensors that are no parameters, unless they are large."""
+        for tensor, _ in self._tensors:
+            if type(tensor) is Tensor and _has_memory(tensor) and tensor.untyped_storage().nbytes() <= SMALL:
+                self.add(tensor.untyped_storage())
+
+    def overwritten(self) -> tuple[torch.UntypedStorage, ...]:
+        """The memory that has been overwritten since it was added."""
+        return tuple(block for block, copy in self._blocks.values() if not torch.equal(_bytes(block), _bytes(copy)))
+
+    def lost(self) -> Tensor | None:
+        """A tensor that has been overwritten and cannot be put back, since it was not added."""
+        for tensor, version in self._tensors:
+            if version_of(tensor) != version and not self._has(tensor):
+                return tensor
+        return None
+
+    def _has(self, tensor: Tensor) -> bool:
+        return _has_memory(tensor) and tensor.untyped_storage()._cdata in self._blocks
 
     def put_back(self) -> None:
         for block, copy in self._blocks.values():
             if not torch.equal(_bytes(block), _bytes(copy)):
                 block.copy_(copy)
-        for module, attributes, buffers in self._attributes:
-            _restore(vars(module), attributes)
-            _restore(module._buffers, buffers)
-        torch.set_rng_state(self._random)
-        if self._random_cuda is not None:
-            device, state = self._random_cuda
-            torch.cuda.set_rng_state(state, device)
+        for lazy in self._lazy:
+            lazy.put_back()
+        for thing, before in self._things:
+            set_content(thing, before)
+        self._random.put_back()
+
+
+class _Lazy:
+    """A lazy module before its first run."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.kind = module, type(module)
+        tensors = (*module._parameters.values(), *module._buffers.values())
+        self.tensors = [(t, type(t)) for t in tensors if t is not None and nn.parameter.is_lazy(t)]
+
+    def put_back(self) -> None:
+        self.module.__class__ = self.kind
+        for tensor, kind in self.tensors:
+            if type(tensor) is not kind:
+                tensor.data = tensor.data.new_empty(0)
+                tensor.__class__ = kind
 
 
 class Watch(TorchDispatchMode):
@@ -127,22 +133,6 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 
 def _has_memory(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and not is_functorch_wrapped(tensor)
-
-
-def _is_special(module: nn.Module) -> bool:
-    """Whether it is a lazy module (its first run makes its attributes) or TorchScript (they are not Python's)."""
-    tensors = (*module._parameters.values(), *module._buffers.values())
-    return isinstance(module, torch.jit.ScriptModule) or any(t is not None and nn.parameter.is_lazy(t) for t in tensors)
-
-
-def _differ(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    return now.keys() != before.keys() or any(now[name] is not value for name, value in before.items())
-
-
-def _restore(now: dict[str, Any], before: dict[str, Any]) -> None:
-    for name in now.keys() - before.keys():
-        del now[name]
-    now.update(before)
 
 
 def _bytes(block: torch.UntypedStorage) -> Tensor:

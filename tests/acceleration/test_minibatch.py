@@ -133,3 +133,34 @@ def test_the_kernels_run(generator, monkeypatch):
     calls.clear()
     layer(torch.randn(5, 6, generator=generator))
     assert calls == [(5, 4, 3)]
+
+
+class Faded(MinibatchDiscrimination):
+    """Fades its features in, by an attribute that may be its own, its class's or not there yet."""
+
+    gain = 1.0
+
+    def forward(self, x):
+        y = super().forward(x)
+        return torch.cat([x, y[:, x.shape[1] :] * self.gain * getattr(self, "late", 1.0)], 1)
+
+
+@pytest.mark.parametrize("name", ["gain", "late", "mean"])
+def test_attributes_that_change_after_acceleration(name, generator):
+    layer = Faded(6, 4, 3).double()
+    theirs = copy.deepcopy(layer)
+    (row,) = fastgan.accelerate(layer).rows
+    assert row.became == "minibatch_discrimination"
+    x = torch.randn(5, 6, generator=generator, dtype=torch.float64)
+    for each in (layer, theirs):
+        setattr(each, name, True if name == "mean" else 0.25)
+    torch.testing.assert_close(layer(x), theirs(x))
+    torch.testing.assert_close(pickle.loads(pickle.dumps(layer))(x), theirs(x))
+
+
+def test_a_layer_whose_attributes_may_change_inside_is_left():
+    layer = Faded(6, 4, 3)
+    layer.gains = {"now": 1.0}
+    (row,) = fastgan.accelerate(layer).rows
+    assert row.became is None
+    assert row.reason == "has an attribute gains that may change, a dict"

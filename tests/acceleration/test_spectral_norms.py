@@ -192,6 +192,10 @@ LEFT = {
     "two parametrizations": (
         lambda: parametrizations.orthogonal(parametrizations.spectral_norm(nn.Linear(4, 4))), "one of several"
     ),
+    "on a weight norm": (
+        lambda: parametrizations.spectral_norm(parametrizations.weight_norm(nn.Linear(6, 8))), "one of several"
+    ),
+    "attribute": (lambda: changed(MimicryLinear(3, 4), gain=torch.ones(1)), "attribute gain that may change, a Tensor"),
     "hook on a vector": (lambda: hook_norm(nn.BatchNorm1d(4)), "a vector's norm"),
     "vector": (lambda: parametrizations.spectral_norm(nn.BatchNorm1d(4)), "a vector's norm"),
     "num_svs": (lambda: BigGANConv2d(3, 4, 3, num_svs=2), r"keeps 2 singular vectors \(num_svs\)"),
@@ -203,6 +207,24 @@ LEFT = {
     "sigma": (lambda: changed(MimicryConv2d(3, 4, 3), sn_sigma=None), "has no buffer sn_sigma"),
     "method": (lambda: changed(MimicryLinear(3, 4), sn_weights=lambda: 0), "its instance has a method of its own"),
 }  # fmt: skip
+
+
+class Scaled(BigGANConv2d):
+    """Scales its normalised weight."""
+
+    def W_(self):  # noqa: N802 (BigGAN-PyTorch's name)
+        return super().W_() * getattr(self, "gain", 1.0)
+
+
+def test_attributes_that_change_after_acceleration(generator):
+    layer = Scaled(3, 4, 3)
+    theirs = copy.deepcopy(layer)
+    assert any(row.became == spectral_norms.BECAME for row in fastgan.accelerate(nn.Sequential(layer)).rows)
+    layer.gain = theirs.gain = 0.5
+    x = torch.randn(2, 3, 8, 8, generator=generator)
+    for _ in range(2):
+        torch.testing.assert_close(layer(x), theirs(x))
+        torch.testing.assert_close(layer.u0, theirs.u0)
 
 
 @pytest.mark.parametrize("name", LEFT)

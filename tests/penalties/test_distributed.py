@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import fastgan
@@ -12,7 +12,16 @@ from tests.penalties.critics import CRITICS, build
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-KINDS = ("plain", "spectral norm", "fastgan's spectral norm", "packed", "within a packed one")
+KINDS = (
+    "plain",
+    "spectral norm",
+    "fastgan's spectral norm",
+    "packed",
+    "within a packed one",
+    "hook",
+    "subclass",
+    "compiled",
+)
 
 
 def _critic(kind: str) -> nn.Module:
@@ -29,7 +38,28 @@ def _critic(kind: str) -> nn.Module:
     return critic
 
 
+class _Tripled(nn.parallel.DistributedDataParallel):
+    def forward(self, x: Tensor) -> Tensor:
+        return 3 * super().forward(x)
+
+
+def _alone(kind: str) -> nn.Module:
+    """The critic that one process calls with all samples."""
+    critic = _critic(kind)
+    if kind in ("hook", "subclass"):
+        critic.register_forward_hook(lambda module, inputs, output: 3 * output)
+    return critic
+
+
 def _distributed(kind: str, network: nn.Module) -> nn.Module:
+    if kind == "hook":
+        wrapper = nn.parallel.DistributedDataParallel(network)
+        wrapper.register_forward_hook(lambda module, inputs, output: 3 * output)
+        return wrapper
+    if kind == "subclass":
+        return _Tripled(network)
+    if kind == "compiled":
+        return torch.compile(nn.parallel.DistributedDataParallel(network), backend="eager")
     if kind != "within a packed one":
         return nn.parallel.DistributedDataParallel(network)
     return fastgan.nn.PackedCritic(nn.parallel.DistributedDataParallel(network.critic), network.m)
@@ -70,7 +100,7 @@ def test_distributed_data_parallel_averages_exactly(tmp_path, samples):
     torch.multiprocessing.spawn(_worker, (str(tmp_path),), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for kind in KINDS:
-        network = _critic(kind)
+        network = _alone(kind)
         expected, buffers = _steps(network, network, *samples, "double_backward")
         for method in METHODS:
             for rank in ranks:

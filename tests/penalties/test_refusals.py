@@ -1,6 +1,7 @@
 """Critics that one pass cannot differentiate: refused by name, and right by double backward; and near misses."""
 
 import copy
+import re
 import warnings
 
 import pytest
@@ -13,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 import fastgan
 from fastgan import NotAffineError
 from fastgan.penalties import R1, R2, WGANGP
+from tests.penalties.common import ALL, assert_same, plain
 from tests.penalties.critics import gradients, relative_error, textbook
 from tests.penalties.ineligible import CONSTANTS, INELIGIBLE, SHAPE, Around, Reversal
 
@@ -349,3 +351,24 @@ def test_an_activation_of_an_earlier_call(use, penalties, generator):
         warnings.filterwarnings("ignore", "fastgan.critic_loss falls back.*an earlier call")
         total = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=given)
     assert relative_error(gradients(critic, total), truth) <= 1e-10
+
+
+@pytest.mark.parametrize("compile", [False, "eager"])
+@pytest.mark.parametrize("seen", [False, True])
+def test_where_hooks_on_saved_tensors_are_disabled(seen, compile):
+    """Autograd saves what it likes there: the penalty is differentiated twice, there and only there."""
+    critic = nn.Sequential(nn.Linear(6, 8), nn.LeakyReLU(0.2), nn.Linear(8, 1)).double()
+    real, fake = torch.randn(2, 4, 6).double()
+    truth = gradients(critic, textbook(critic, real, fake, None, plain, r1=2, r2=5))
+    if seen:
+        fastgan.critic_loss(critic, real, fake, penalties=ALL, compile=compile)
+    reason = r"saved_tensors_hooks, which recording needs, are disabled \(not here\)"
+    with torch.autograd.graph.disable_saved_tensors_hooks("not here"):
+        total = fastgan.critic_loss(critic, real, fake, penalties=ALL, compile=compile)
+        assert total.method == "double_backward"
+        assert re.fullmatch(reason, total.reason)
+        assert_same(gradients(critic, total), truth)
+        with pytest.raises(fastgan.NotAffineError, match=reason):
+            fastgan.critic_loss(critic, real, fake, penalties=ALL, method="one_pass")
+        assert re.search(reason, fastgan.explain(critic, real).reason)
+    assert fastgan.critic_loss(critic, real, fake, penalties=ALL, compile=compile).method == "one_pass"
