@@ -171,8 +171,8 @@ void clamp_block(E* y, T clamp, uint8_t* bits, int64_t n) {
   open.pack(bits, n);
 }
 
-// The order of the products is bias_act's: with u = x and s = 1 the results are equal. A slope of 0 makes 0 of
-// infinity too, as relu does.
+// The order of the products is bias_act's: with u = x and s = 1 the results are equal. A slope of 0 makes 0
+// of infinity too, as relu does.
 template <typename T>
 inline T frozen(T z, uint8_t positive, Scalars<T> k) {
   return k.gain * (positive ? z : (k.alpha == T(0) ? T(0) : z * k.alpha));

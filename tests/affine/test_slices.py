@@ -39,3 +39,27 @@ def test_recording_changes_no_bit_of_the_output(kind):
     real, _, labels = batch(CRITICS[kind], dtype=torch.float32)
     rest = () if labels is None else (labels,)
     assert torch.equal(record(critic, real, *rest)[0], critic(real, *rest))
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda x: x,
+        lambda x: x.to(memory_format=torch.channels_last),
+        lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+        lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    ],
+)
+def test_a_pool_has_pytorch_s_strides(arrange, generator):
+    """Noise that is made like it would be other noise."""
+    x = arrange(torch.randn(2, 3, 4, 6, generator=generator))
+    strides = []
+
+    def network(x):
+        y = F.avg_pool2d(x, 2)
+        strides.append(y.stride())
+        return y.sum((1, 2, 3))
+
+    record(network, x)
+    network(x)
+    assert strides[0] == strides[1]

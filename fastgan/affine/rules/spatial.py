@@ -138,6 +138,11 @@ def _by_slices(x: Value) -> bool:
     return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
+def _in_usual_order(x: Tensor) -> bool:
+    """Whether sums of slices have the strides of PyTorch's result, on which random numbers made like it depend."""
+    return x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
+
+
 # The mean of each 2x2 square, by slices: several times as fast as PyTorch's operators on the CPU.
 
 
@@ -221,7 +226,8 @@ def average_pool(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -
     if kwargs:
         return linear(recorder, func, args, kwargs, value.batch)
     node = AveragePool(value, args[1:])
-    y = pooled_by_slices(args[0]) if node.halves and not recorder.plain else func(*args)
+    by_slices = node.halves and not recorder.plain and _in_usual_order(args[0])
+    y = pooled_by_slices(args[0]) if by_slices else func(*args)
     return recorder.add(node, y, value.batch)
 
 
