@@ -71,7 +71,9 @@ CHOOSING = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", CHOOSING)
+@pytest.mark.parametrize(
+    "kind", ["max_pool", *(pytest.param(kind, marks=pytest.mark.every_target) for kind in ("max", "index"))]
+)
 def test_inductor_reads_what_a_scatter_has_filled(kind):
     """The gradient of a maximum, or of an index, below a convolution: a loop must not be fused before the scatter."""
     middle = CHOOSING[kind]
