@@ -19,6 +19,22 @@ from fastgan.affine.saved_tensors import SavedTensors
 from fastgan.affine.tape import Node, Slot, Tape, Value
 from fastgan.affine.versions import version_of
 
+_METADATA = frozenset(
+    (
+        torch.ops.prim.device.default,
+        torch.ops.prim.layout.default,
+        torch.ops.aten.sym_size.default,
+        torch.ops.aten.sym_stride.default,
+        torch.ops.aten.sym_numel.default,
+        torch.ops.aten.sym_storage_offset.default,
+        torch.ops.aten.is_contiguous.default,
+        torch.ops.aten.is_contiguous.memory_format,
+        torch.ops.aten.is_strides_like_format.default,
+        torch.ops.aten.is_non_overlapping_and_dense.default,
+    )
+)
+"""What C++ asks a compiler's tensors without data in the middle of an operation: an exception ends the process."""
+
 _MARK = "_fastgan_value"
 _INPUT = "_fastgan_input"
 _SUPPOSED = "a supposed weight was computed from the input by an operation of unknown derivative"
@@ -195,6 +211,8 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
+        if self.plain and func in _METADATA:
+            return func(*args, **kwargs)
         if not torch.is_grad_enabled():  # in an autograd.Function; `before` has done it for other operations
             self.saved.instead_of_checkpoint()
         marked = [t for t in _tensors(args, kwargs) if self._marked(t)]

@@ -318,3 +318,22 @@ def test_threads(seed):
         thread.join()
     if failures:
         raise failures[0]
+
+
+class InPlaceOnFrozen(nn.Module):
+    """While the tape is traced, C++ asks for the device of an activation that is being changed in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.scale, self.head = nn.Linear(1, 1), nn.Parameter(torch.rand(4, 1) + 0.5), nn.Linear(4, 1)
+        self.stem.weight.requires_grad_(False)
+
+    def forward(self, x):
+        h = self.stem(x)
+        h *= self.scale
+        return self.head(h.flatten(1))
+
+
+@pytest.mark.filterwarnings("ignore:fastgan.critic_loss runs without the compiler")
+def test_a_refusal_in_the_middle_of_an_operation_in_place_does_not_end_the_process(generator):
+    check(InPlaceOnFrozen().double(), *torch.randn(2, 5, 4, 1, generator=generator, dtype=torch.float64))
