@@ -31,7 +31,7 @@ class BehindAutograd(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func in _SPECIAL:
-            if self.recorder.marked(args[0]) and not self._called_by_recorder():
+            if func not in _INSIDE_AUTOGRAD and self.recorder.marked(args[0]) and not self._called_by_recorder():
                 self._special(func, args[0])
         elif torch.is_grad_enabled():
             self.recorder.before(args, kwargs or {})
@@ -61,4 +61,6 @@ _REFUSED: dict[Callable[..., Any], str] = {
     ),
 }
 _DETACH = frozenset({Tensor.detach, torch.detach})
-_SPECIAL = _DETACH | _REFUSED.keys()
+_INSIDE_AUTOGRAD: frozenset[Any] = frozenset({Tensor._backward_hooks.__set__})  # type: ignore[union-attr]
+"""Autograd calls this while it makes a view's node anew and holds its lock: asking for the node would wait forever."""
+_SPECIAL = _DETACH | _REFUSED.keys() | _INSIDE_AUTOGRAD

@@ -229,6 +229,17 @@ COMPLEX = {
     "parts": lambda s, h: torch.complex(h, h.abs()) * s.w,
 }
 
+
+def view_of_what_has_changed(h: Tensor) -> Tensor:
+    """Autograd makes the view's node anew, and holds its lock while it tells Python that it has no hooks."""
+    with torch.no_grad():
+        size = h.abs().mean((1, 2, 3), keepdim=True)
+    h = h * 2
+    view = h[:, :, ::2]
+    h.mul_(size > 0)
+    return h + StraightThrough.apply(view).repeat(1, 1, 2, 1)
+
+
 INELIGIBLE = {
     **{
         f"complex {name}": (lambda call=call: Around(ComplexWeights(call)), "complex")
@@ -292,6 +303,7 @@ INELIGIBLE = {
     "a short-time spectrum": (lambda: Around(short_time_spectrum, 100), "stft|fft|not known"),
     "complex numbers": (lambda: Around(lambda h: h.to(torch.complex128).real), "complex numbers.*critic: Around"),
     "numpy": (lambda: Around(InNumpy.apply), "that recording does not see"),
+    "a function of a view of what has changed in place": (lambda: Around(view_of_what_has_changed), "in place|unknown"),
     "a refusal that is swallowed": (lambda: Around(swallowed), "of unknown derivative"),
     "autograd.grad in forward": (lambda: Around(gradient_inside), "reduced"),
     "torch.func.grad in forward": (lambda: Around(functional_gradient), "cannot be recorded.*torch.func"),
