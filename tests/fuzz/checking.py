@@ -19,6 +19,7 @@ ILL = 1e-5
 rounding, a gradient norm of rounding noise, an amplification above 10,000."""
 
 KEPT_BY_AN_OP = re.compile("which is output 0 of (BiasAct|ScaledBiasAct|_PReLU|_Piecewise), is at version")
+SLOPE_ZERO = re.compile(r"\b(sign|sgn|round|floor|ceil|trunc|heaviside)\(")
 NO_GRADIENT = "does not require grad and does not have a grad_fn"
 CHANGED_IN_PLACE = re.compile("modified in place between|modified by an inplace operation")
 
@@ -92,7 +93,7 @@ def check(program: Program, text: str, only: str | None = None) -> Verdict:
         if compile_:
             programs._PROGRAMS.clear()
             torch._dynamo.reset()
-        failure = _judge(verdict, program, name, found, truth, held_back)
+        failure = _judge(verdict, (program, text), name, found, truth, held_back)
         if (
             failure is not None
             and failure.kind in ("gradient", "value", "state")
@@ -119,8 +120,9 @@ def _methods(program: Program) -> list[tuple[str, Any]]:
 
 
 def _judge(
-    verdict: Verdict, program: Program, name: str, found: Outcome, truth: Outcome, held_back: bool
+    verdict: Verdict, subject: tuple[Program, str], name: str, found: Outcome, truth: Outcome, held_back: bool
 ) -> Failure | None:
+    program, text = subject
     changed = bool(program.around.change) or held_back
     if found.error is not None:
         if NO_GRADIENT in str(found.error) and not any(_has(truth.gradients.get(n)) for n in found.trained):
@@ -135,7 +137,7 @@ def _judge(
         return Failure(name, "declines", f"auto differentiates twice, one_pass does not: {'; '.join(found.reasons)}")
     # What is changed in place stays changed; the numbers are held against those of a run where it was not.
     states = {} if held_back else truth.state
-    different = comparing.difference(found, replace(truth, state=states), _apart(program))
+    different = comparing.difference(found, replace(truth, state=states), _none_for_zeros(program, text))
     if different is None:
         return None
     what, error = different
@@ -145,10 +147,14 @@ def _judge(
     )
 
 
-def _apart(program: Program) -> bool:
-    """Whether penalised samples are in no loss."""
+def _none_for_zeros(program: Program, text: str) -> bool:
+    """Whether a parameter may have None where the textbook has zeros, as documented.
+
+    Penalised samples are in no loss, or a function of slope zero may be a parameter's only way to the outputs.
+    """
     around = program.around
-    return around.flow == "penalty alone" or around.loss == "lambda r, f: f.mean()"
+    apart = around.flow == "penalty alone" or around.loss == "lambda r, f: f.mean()"
+    return apart or SLOPE_ZERO.search(text) is not None
 
 
 def _has(gradient: torch.Tensor | None) -> bool:

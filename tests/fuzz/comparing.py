@@ -12,12 +12,12 @@ FLOOR = 1e-4
 cancel (the weight of one number, divided by its norm)."""
 
 
-def difference(found: Outcome, truth: Outcome, apart: bool) -> tuple[str, float] | None:
+def difference(found: Outcome, truth: Outcome, none_for_zeros: bool) -> tuple[str, float] | None:
     """The first thing that differs, and how much; None if all is equal.
 
     Args:
         found, truth: of runs that raised nothing.
-        apart: whether penalised samples were in no loss, so that biases may have None, as documented.
+        none_for_zeros: whether None may stand for zeros, as documented.
     """
     if len(found.values) != len(truth.values):
         return "the number of values", 1.0
@@ -29,7 +29,7 @@ def difference(found: Outcome, truth: Outcome, apart: bool) -> tuple[str, float]
     for name, b in truth.gradients.items():
         a = found.gradients[name]
         if a is None or b is None:
-            if a is b or (a is None and apart and b is not None and not b.any()):
+            if a is b or (a is None and none_for_zeros and b is not None and not b.any()):
                 continue
             return f"None for {name}" if a is None else f"no None for {name}", 1.0 if a is None and b.any() else 0.0
         error = relative(a, b, least)
