@@ -152,3 +152,14 @@ def test_saves_the_seed_alone():
 def test_bad_arguments_are_named(arguments, error, message):
     with pytest.raises(error, match=message):
         interpolate(**{"x": torch.zeros(2, 3), "y": torch.zeros(2, 3), "seed": 0, **arguments})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda x: x.transpose(0, -1).contiguous().transpose(0, -1), lambda x: x[..., ::2], lambda x: x[:1].expand_as(x)],
+)
+def test_strides_are_those_of_pytorch(change, generator):
+    """A critic with dropout draws its mask in the memory order of the points."""
+    x, y = (change(torch.randn(3, 4, 6, generator=generator)) for _ in range(2))
+    w = torch.rand(3, 1, 1, generator=generator)
+    assert interpolate(x, y, torch.tensor([3])).stride() == (w * x + (1 - w) * y).stride()

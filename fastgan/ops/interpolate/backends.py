@@ -13,11 +13,11 @@ from fastgan.ops._common.layout import dense, in_order_of
 
 
 def _forward(x: Tensor, y: Tensor, seed: Tensor, backend: str) -> Tensor:
-    x = dense(x)  # whichever dense order that is, the samples are outermost
+    given, x = x, dense(x)  # whichever dense order that is, the samples are outermost
     y = in_order_of(y, x)
     o = allocation.empty_like(x)
     kernels_for("interpolate", backend).forward(x, y, seed, o)
-    return o
+    return o if x is given else allocation.empty_like(given).copy_(o)  # in PyTorch's order: what follows may draw in it
 
 
 def _grad(g: Tensor, seed: Tensor, backend: str) -> tuple[Tensor, Tensor]:
@@ -30,7 +30,7 @@ def _grad(g: Tensor, seed: Tensor, backend: str) -> tuple[Tensor, Tensor]:
 interpolate = define(
     "interpolate(Tensor x, Tensor y, Tensor seed, str backend) -> Tensor",
     _forward,
-    lambda x, y, seed, backend: torch.empty_like(dense(x)),
+    lambda x, y, seed, backend: torch.empty_like(x),
 )
 interpolate_grad = define(
     "interpolate_grad(Tensor g, Tensor seed, str backend) -> (Tensor, Tensor)",
