@@ -138,7 +138,10 @@ with stop_on_signals():
 def test_what_was_found_is_on_disk_when_the_run_is_ended(tmp_path, stop):
     pid = tmp_path / "pid"
     code = RUNNER.format(folder=str(tmp_path), pid=str(pid))
-    runner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # A shell's background jobs ignore SIGINT, and what they start does too.
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    quiet = subprocess.DEVNULL
+    runner = subprocess.Popen([sys.executable, "-c", code], stdout=quiet, stderr=quiet, preexec_fn=heed)
     waited = time.monotonic()
     while not (pid.exists() and pid.read_text()):
         assert time.monotonic() - waited < LONG
