@@ -23,14 +23,14 @@ class Memory:
 
     def hold(self, tensor: Tensor, new: bool = False) -> None:
         """Counts one more tensor; `new`: its maker has allocated the memory for this pass alone."""
-        block = _block(tensor)
+        block = block_of(tensor)
         if new and self._in_place and block not in self._held:
             self._ours.add(block)
         self._held[block] = self._held.get(block, 0) + 1
 
     def release(self, tensor: Tensor) -> None:
         """Counts one tensor less."""
-        block = _block(tensor)
+        block = block_of(tensor)
         self._held[block] -= 1
         if not self._held[block]:
             del self._held[block]
@@ -38,10 +38,10 @@ class Memory:
 
     def may_overwrite(self, tensor: Tensor) -> bool:
         """Whether this tensor, which is held, is the only one in its block, and writes no element twice."""
-        block = _block(tensor)
+        block = block_of(tensor)
         return block in self._ours and self._held[block] == 1 and _dense(tensor)
 
 
-def _block(tensor: Tensor) -> int:
-    # The address of a block can only come again once nobody holds it, and then it is not in the tables.
+def block_of(tensor: Tensor) -> int:
+    """A key of the block of memory that a tensor lies in, for as long as somebody holds the block."""
     return tensor.untyped_storage()._cdata

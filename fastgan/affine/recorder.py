@@ -14,6 +14,7 @@ from torch import Tensor
 from fastgan._torch_private import BackwardCFunction, TorchDispatchMode
 from fastgan.affine.batch import BatchDim
 from fastgan.affine.errors import NotAffineError
+from fastgan.affine.memory import block_of
 from fastgan.affine.rules import ADDITIONS, CONSTANT, FUNCTIONS, IN_PLACE, RULES
 from fastgan.affine.saved_tensors import SavedTensors
 from fastgan.affine.tape import Node, Slot, Tape, Value
@@ -97,7 +98,7 @@ class Recorder(TorchDispatchMode):
         if torch.is_grad_enabled() and value.hidden and not isinstance(fn, BackwardCFunction):
             raise _HandedOnError(f"the autograd function {fn.name() if fn else fn} may have any backward{value.place}")
         if version_of(tensor) != version:
-            place = self._changed.get(tensor.untyped_storage()._cdata, "")
+            place = self._changed.get(block_of(tensor), "")
             raise _HandedOnError(f"an activation was modified in place through another view of it{place}")
         return value
 
@@ -203,7 +204,7 @@ class Recorder(TorchDispatchMode):
         self.saved.drop(tensor)
         self._without_grad |= not torch.is_grad_enabled()
         if changed:
-            self._changed[tensor.untyped_storage()._cdata] = self.where()
+            self._changed[block_of(tensor)] = self.where()
 
     def _marked(self, tensor: Tensor) -> bool:
         mark = tensor.__dict__.get(_MARK)
@@ -267,8 +268,8 @@ class Recorder(TorchDispatchMode):
 
     def _is_buffer(self, tensor: Tensor) -> bool:
         if self._buffers is None:
-            self._buffers = {buffer.untyped_storage()._cdata for buffer in self._given_buffers}
-        return tensor.untyped_storage()._cdata in self._buffers
+            self._buffers = {block_of(buffer) for buffer in self._given_buffers}
+        return block_of(tensor) in self._buffers
 
     def _in_place(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
         """Runs the functional form and copies its result over the first argument."""

@@ -26,7 +26,7 @@ class _Dropped:
     """Saved in the place of an activation: the tape has what the passes need."""
 
 
-class _Memory:
+class _Storages:
     """A set of storages, which does not keep them alive."""
 
     def __init__(self) -> None:
@@ -48,13 +48,13 @@ class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
     """Inside, autograd saves no activations; other tensors are saved and checked for in-place changes when used."""
 
     def __init__(self) -> None:
-        activations = _Memory()
+        activations = _Storages()
 
         def pack(tensor: Tensor) -> Any:
             return _Dropped if tensor in activations else (tensor, version_of(tensor))
 
         super().__init__(pack, _unpack)
-        self._activations, self._constants = activations, _Memory()
+        self._activations, self._constants = activations, _Storages()
 
     def drop(self, tensor: Tensor) -> None:
         """Marks the memory of a tensor as an activation's, which is not saved, unless a constant lies in it."""

@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from fastgan._torch_private import compile_graph, compiler_backend, compiler_backends
 from fastgan.affine import NotAffineError
+from fastgan.affine.memory import block_of
 from fastgan.penalties.graphs import Graphs, returned, without_mark
 from fastgan.penalties.modules import buffers_of
 from fastgan.penalties.one_pass import OnTape, Recorded, unscaled
@@ -171,15 +172,15 @@ class _Request:
         self.graphs, self.logits = graphs, outputs[graphs.output].detach()
         self.weights = [t for t, want in zip(inputs, graphs.wants, strict=True) if want]
         # Inductor returns what should be a copy of an input as the input itself, so that the memory is looked at.
-        of_inputs = {_memory(t): j for j, t in enumerate(inputs) if isinstance(t, Tensor)}
-        outputs = [o if i in graphs.views or _memory(o) not in of_inputs else o.clone() for i, o in enumerate(outputs)]
-        of_outputs = {_memory(o): o for o in outputs}
+        of_inputs = {block_of(t): j for j, t in enumerate(inputs) if isinstance(t, Tensor)}
+        outputs = [o if i in graphs.views or block_of(o) not in of_inputs else o.clone() for i, o in enumerate(outputs)]
+        of_outputs = {block_of(o): o for o in outputs}
         self.watched = []
         for i, kept in enumerate(self.kept):
-            j = of_inputs.get(_memory(kept))
+            j = of_inputs.get(block_of(kept))
             if j is None:
-                if _memory(kept) in of_outputs:
-                    self.watched.append(of_outputs[_memory(kept)])
+                if block_of(kept) in of_outputs:
+                    self.watched.append(of_outputs[block_of(kept)])
             elif not graphs.wants[j]:
                 if j in graphs.written or self._is_copied(inputs[j]):
                     self.kept[i] = kept.clone()
@@ -192,16 +193,11 @@ class _Request:
 
     def _is_copied(self, constant: Tensor) -> bool:
         """Whether a constant is copied: samples, buffers, and tensors without a version counter are."""
-        return constant is self.x or constant.is_inference() or _memory(constant) in self._buffers
+        return constant is self.x or constant.is_inference() or block_of(constant) in self._buffers
 
     @cached_property
     def _buffers(self) -> set[int]:
-        return {_memory(b) for b in buffers_of(self.critic)}
-
-
-def _memory(tensor: Tensor) -> int:
-    """A key that is equal for tensors in the same memory."""
-    return tensor.untyped_storage()._cdata
+        return {block_of(b) for b in buffers_of(self.critic)}
 
 
 class _NotDifferentiable(torch.autograd.Function):
@@ -246,7 +242,7 @@ def _graphs_by(backend: str) -> Callable[[fx.GraphModule, Sequence[Any]], Callab
 def _in_same_memory(inputs: Sequence[Any]) -> tuple[int, ...]:
     """The groups of inputs that lie in the same memory, which dynamo does not guard."""
     first: dict[int, int] = {}
-    return tuple(first.setdefault(_memory(t), i) if isinstance(t, Tensor) else -1 for i, t in enumerate(inputs))
+    return tuple(first.setdefault(block_of(t), i) if isinstance(t, Tensor) else -1 for i, t in enumerate(inputs))
 
 
 def _graphs(

@@ -149,7 +149,7 @@ def gradient_penalty(
 
     def double() -> CriticLoss:
         with statistics_of(penalty.at, network):
-            output, g, _ = double_backward.gradient(network, x, rest)
+            output, g = double_backward.gradient(network, x, rest)
         return sum_of_terms(None, output, None, {name: (p, g) for name, p in penalised.items()})
 
     def body(*_: Any) -> CriticLoss:

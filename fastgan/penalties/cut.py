@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from fastgan.affine.memory import block_of
 from fastgan.penalties.programs import CompilerError
 
 aten = torch.ops.aten
@@ -106,4 +107,4 @@ class Cut:
 def _memory(node: Any) -> Any:
     """A key of the memory that a node's tensor lies in; None for what is no tensor."""
     value = node.meta.get("val") if isinstance(node, fx.Node) else None
-    return value.untyped_storage()._cdata if isinstance(value, Tensor) else None
+    return block_of(value) if isinstance(value, Tensor) else None

@@ -14,19 +14,19 @@ from fastgan.penalties.checks import one_tensor
 from fastgan.penalties.lean import lean_derivatives
 
 
-def gradient(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+def gradient(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> tuple[Tensor, Tensor]:
     """D(x) and its gradient with respect to x, sample by sample, both differentiable.
 
     A critic that gives several numbers per sample (a map of patches) has the gradient of their sum.
 
     Returns:
-        (output, gradient [B, ...], the points x as a leaf).
+        (output, gradient [B, ...]).
     """
     with torch.enable_grad(), lean_derivatives():
         x = leaf(x)
         output = one_tensor(critic(x, *rest))
         (g,) = torch.autograd.grad(output.sum(), x, create_graph=True)
-    return output, g, x
+    return output, g
 
 
 def leaf(x: Tensor) -> Tensor:

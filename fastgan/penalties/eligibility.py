@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fastgan._torch_private import module_call_code
 from fastgan.affine import NotAffineError, record
 from fastgan.affine.saved_tensors import why_no_recording
+from fastgan.penalties.checks import arguments
 from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.state import Snapshot, Watch
@@ -65,7 +66,7 @@ def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) 
     Returns:
         The verdict, whose `str` was printed.
     """
-    rest = () if labels is None else labels if isinstance(labels, tuple) else (labels,)
+    rest = arguments(labels)
     _, network, (batch,) = of_packs("explain", critic, rest, example)
     found = examine(network, batch, *rest)
     print(found)
@@ -135,10 +136,10 @@ def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[
         return [Verdict((reason,), {}, 0)] * len(calls)
     known, structure = _known(network), _structure(network)
     found = []
-    for arguments in calls:
-        key = structure, _kinds(arguments)
+    for call in calls:
+        key = structure, _kinds(call)
         if key not in known:
-            known[key] = examine(network, *arguments)
+            known[key] = examine(network, *call)
         found.append(known[key])
     return found
 
@@ -154,7 +155,7 @@ def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: s
     known[_FAILED] = Verdict((reason,), {}, 0)
     if again:
         structure = _structure(network)
-        known.update(((structure, _kinds(arguments)), known[_FAILED]) for arguments in calls)
+        known.update(((structure, _kinds(call)), known[_FAILED]) for call in calls)
 
 
 def _known(network: Callable[..., Tensor]) -> dict[Any, Verdict]:
@@ -168,6 +169,6 @@ def _structure(network: Callable[..., Tensor]) -> Any:
     return code_of(network), tuple((type(module), module.training) for module in each_module_of(network))
 
 
-def _kinds(arguments: tuple) -> Any:
-    autocast = torch.is_autocast_enabled(arguments[0].device.type)
-    return autocast, *((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in arguments)
+def _kinds(call: tuple) -> Any:
+    autocast = torch.is_autocast_enabled(call[0].device.type)
+    return autocast, *((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in call)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from fastgan._torch_private import TorchDispatchMode, is_functorch_wrapped, tree_leaves
+from fastgan.affine.memory import block_of
 from fastgan.affine.versions import version_of
 from fastgan.penalties.contents import SMALL, RandomNumbers, content, set_content
 from fastgan.penalties.modules import each_module_of
@@ -69,7 +70,7 @@ class Snapshot:
         return None
 
     def _has(self, tensor: Tensor) -> bool:
-        return _has_memory(tensor) and tensor.untyped_storage()._cdata in self._blocks
+        return _has_memory(tensor) and block_of(tensor) in self._blocks
 
     def put_back(self) -> None:
         for block, copy in self._blocks.values():
@@ -108,13 +109,13 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        before = {t.untyped_storage()._cdata for t in _tensors((args, kwargs))}
+        before = {block_of(t) for t in _tensors((args, kwargs))}
         for tensor in _overwritten(func, args, kwargs):
             block = tensor.untyped_storage()
             if block._cdata not in self._born:
                 self.snapshot.add(block)
         result = func(*args, **kwargs)
-        self._born.update({t.untyped_storage()._cdata for t in _tensors(result)} - before)
+        self._born.update({block_of(t) for t in _tensors(result)} - before)
         return result
 
 

@@ -130,7 +130,7 @@ def by_double_backward(step: CriticStep) -> CriticLoss:
     for at, x, labels, penalised in step.sides():
         with statistics_of(at, step.network), torch.enable_grad():
             if penalised:
-                outputs[at], gradients[at], _ = double_backward.gradient(step.network, x, labels)
+                outputs[at], gradients[at] = double_backward.gradient(step.network, x, labels)
             else:
                 outputs[at] = one_tensor(step.network(x.detach(), *labels))
     with torch.enable_grad():  # before the critic runs again: the loss may depend on what its last run has saved

@@ -45,7 +45,7 @@ def _all(*faults: AbstractContextManager[Any]) -> Iterator[None]:
 
 def overwritten_under_a_view() -> AbstractContextManager[None]:
     """The passes count tensors instead of the memory that they lie in."""
-    return _instead(memory, "_block", id)
+    return _instead(memory, "block_of", id)
 
 
 def loss_of_outputs_only() -> AbstractContextManager[None]:
