@@ -16,8 +16,12 @@ from typing import Any
 
 import torch
 
-RESOLUTION = {"cpu": 64 << 10, "cuda": 512}
-"""Bytes below which a figure says only "less than this": stacks and page tables, or the allocator's granularity."""
+RESOLUTION = {"cpu": 256 << 10, "cuda": 512}
+"""Bytes below which a figure says only "less than this".
+
+On a GPU, the allocator's granularity. On a CPU, Linux counts a process's pages on each core and adds them to the total
+in batches of 32 (128 kB), so that the total may lack a batch of each of two cores.
+"""
 
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of <malloc.h>
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")

@@ -41,6 +41,9 @@ current_backward_pass: Callable[[], int] = _part(torch._C, "_current_graph_task_
 current_backward_node: Callable[[], Any] = _part(torch._C, "_current_autograd_node")
 """The node of autograd's graph whose backward is running; None outside of one."""
 
+backward_pass_runs: Callable[[Any], bool] = _part(torch._C, "_will_engine_execute_node")
+"""Whether the running backward pass comes to this node; RuntimeError for a leaf whose gradient it returns."""
+
 top_saved_tensors_hooks: Callable[[bool], Any] = _part(torch._C._autograd, "_top_saved_tensors_default_hooks")
 """(pack, unpack) of the innermost `saved_tensors_hooks`, or None. Called with False: not while tracing."""
 
@@ -160,6 +163,11 @@ def only_runs_compiled(module: nn.Module) -> bool:
 def _class_of_compiled_modules() -> type | None:
     """None as long as TorchDynamo has not been imported, and there is none."""
     return getattr(sys.modules.get("torch._dynamo.eval_frame"), "OptimizedModule", None)
+
+
+def break_graph() -> None:
+    """Ends torch.compile's graph here; called where it traces, it says so to TorchDynamo."""
+    torch._dynamo.graph_break()
 
 
 def compiler_backends() -> list[str]:

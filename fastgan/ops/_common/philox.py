@@ -7,6 +7,8 @@ function of the seed and of i alone.
 import torch
 from torch import Tensor
 
+from fastgan import _torch_private
+
 _WORD = 0xFFFFFFFF
 # The largest scale with which 2^31 - 1, rounded to float32, stays below 1.
 _SCALE = 4.6566127342e-10
@@ -15,7 +17,7 @@ _SCALE = 4.6566127342e-10
 def uniform(seed: Tensor, count: int) -> Tensor:  # [1] int64 -> [count] float32
     """The first `count` numbers of U[0, 1) for a seed, bit for bit those of Triton's `tl.rand(seed, i)`."""
     if torch.compiler.is_compiling():  # inductor would multiply these integer expressions out for minutes
-        torch._dynamo.graph_break()
+        _torch_private.break_graph()
     i = torch.arange(count, device=seed.device)
     word = _philox(seed.view(1), i)
     # The word as a signed integer x, of which tl.rand takes x or -x - 1, whichever is not negative.

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
+
+from fastgan import _torch_private
 
 
 def wanted(ctx: Any, i: int) -> bool:
@@ -23,7 +24,7 @@ def wanted(ctx: Any, i: int) -> bool:
     if torch.compiler.is_compiling():  # a trace has no engine to ask
         return True
     try:
-        return torch._C._will_engine_execute_node(ctx.next_functions[i][0])
+        return _torch_private.backward_pass_runs(ctx.next_functions[i][0])
     except Exception:
         # RuntimeError for a leaf whose gradient autograd.grad returns: wanted. Anything else: the private function is
         # not there, or no engine is running, and a gradient too many is never wrong.
@@ -43,6 +44,6 @@ def eager() -> bool:
     """Whether PyTorch runs operators one by one, with no transform of torch.func and no forward mode around them."""
     return (
         not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-        and forward_ad._current_level < 0
+        and not _torch_private.functorch_is_active()
+        and not _torch_private.in_forward_mode()
     )

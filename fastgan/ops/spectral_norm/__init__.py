@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from fastgan import _torch_private
 from fastgan.ops.spectral_norm.autograd import Estimate, divided, estimate
 from fastgan.ops.spectral_norm.checks import checked_dims
 from fastgan.ops.spectral_norm.reference import Settings
@@ -102,6 +103,6 @@ def _apply(
     found = estimate(weights, list(zip(u, v, strict=True)), rows, settings)
     if settings.iterations:
         with torch.no_grad():
-            torch._foreach_copy_([*u, *v], [*(each.u for each in found), *(each.v for each in found)])
+            _torch_private.foreach_copy_([*u, *v], [*(each.u for each in found), *(each.v for each in found)])
     normalised, sigmas = zip(*(divided(weight, each) for weight, each in zip(weights, found, strict=True)), strict=True)
     return list(normalised) if settings.scale else [], torch.stack(sigmas)

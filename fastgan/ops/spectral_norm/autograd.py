@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from fastgan import _torch_private
 from fastgan.backends import select, wanted
 from fastgan.ops._common.precision import compute_dtype
 from fastgan.ops.spectral_norm import backends as operators
@@ -81,7 +81,7 @@ def divided(weight: Tensor, found: Estimate) -> tuple[Any, Tensor]:
 
 def transformed() -> bool:
     """Whether torch.func, forward mode or a tracer is at work, which have no rule for our functions."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0 or torch.jit.is_tracing()
+    return _torch_private.functorch_is_active() or _torch_private.in_forward_mode() or torch.jit.is_tracing()
 
 
 def _inference() -> bool:

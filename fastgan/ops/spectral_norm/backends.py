@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan import allocation
+from fastgan import _torch_private, allocation
 from fastgan.library import define
 from fastgan.native import CPU, DTYPE_CODES, address, extension
 from fastgan.ops._common.precision import compute_dtype
@@ -159,7 +159,7 @@ _grad2_op = define(
 
 def _directly(weights: Sequence[Tensor]) -> bool:
     """Whether nobody wants to see operators, for whose lists the dispatcher takes as long as a small kernel."""
-    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack():
+    if torch.compiler.is_compiling() or _torch_private.dispatch_mode_count():
         return False
     return _PLAIN.issuperset(map(type, weights))
 
