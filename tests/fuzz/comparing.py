@@ -55,6 +55,7 @@ def change(perturbed: Outcome, truth: Outcome) -> float:
         a = perturbed.gradients[name]
         if a is not None and b is not None:
             errors.append(relative(a, b, least))
+    errors += [relative(perturbed.state[name], b, 1.0) for name, b in truth.state.items()]  # what steps have made of it
     return max(errors, default=0.0)
 
 
