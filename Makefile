@@ -1,8 +1,9 @@
 # Everything on a fresh machine with Python and a C++ compiler: `make demo` and `make test`.
 #
 #   make demo    set up, train on the digits, draw samples, evaluate, compare speeds   (about 10 minutes on 2 cores)
-#   make test    set up, run every test that needs no GPU; kernels are compiled for one dtype and one architecture
-#   make test-all   make test, and kernels compiled for every dtype and architecture
+#   make test    set up, test everything that needs no GPU; of long lists of cases some, others for every version of the code
+#   make test-all   every case
+#   make test-share  an eighth of the cases that make test leaves out; continuous integration runs both
 #   make fuzz    20,000 random critics against a textbook double backward; CRITICS and SEED choose others
 #   make lint    ruff, mypy, clang-format; what README.md and docs/benchmarks.md generate is up to date
 #   make bench   measure everything against PyTorch, write benchmarks/results/, docs/benchmarks.md and the README's
@@ -20,11 +21,12 @@ BIN := $(VENV)/bin
 CXX_FILES := $(wildcard csrc/bindings/* csrc/*.cpp csrc/*.cu csrc/*.h csrc/*.cuh tests/emulator/*.h tests/emulator/*.cpp)
 DEMO := runs/demo
 DEMO_STEPS ?= 5000
-OPS_LOG := $(VENV)/test-ops.log
 CRITICS ?= 20000
 BUDGET ?= 480
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
-.PHONY: setup demo test test-ops test-all fuzz lint format bench compat compat-setup gpu clean
+.PHONY: setup demo test test-all test-share fuzz lint format bench compat compat-setup gpu clean
 
 setup: $(VENV)/installed
 
@@ -42,20 +44,16 @@ demo: setup
 	$(BIN)/python -m benchmarks.train_step --json $(DEMO)/train_step.json
 	@echo "Samples: $(DEMO)/samples.png"
 
-# Most tests keep one core busy, so the operations' run beside the others and show what they printed when both are done.
-# Threads that wait for each other sleep: spinning, they would keep the other half from a core.
-test test-ops: export OMP_WAIT_POLICY = passive
-test: setup
-	$(MAKE) --no-print-directory test-ops > $(OPS_LOG) 2>&1 & ops=$$!; trap "kill $$ops" INT TERM; \
-	$(BIN)/python -m pytest tests --ignore=tests/ops; others=$$?; \
-	wait $$ops; ops=$$?; cat $(OPS_LOG); exit $$((others || ops))
-
-test-ops: setup
-	$(BIN)/python -m pytest tests/ops
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops -k triton
-
-test-all: test
-	$(BIN)/python -m pytest tests -m every_target
+# Most tests keep one core busy, so JOBS processes share them; Triton's interpreter needs processes of its own. Threads that
+# wait for each other sleep: spinning, they would keep the other process from a core.
+test test-all test-share: export OMP_WAIT_POLICY = passive
+test: CASES = not thorough
+test-all: CASES = thorough or not thorough
+test-share: CASES = thorough
+test-share: SHARE = --share 8
+test test-all test-share: setup
+	$(PYTEST) tests -m "$(CASES)" $(SHARE); compiled=$$?; \
+	TRITON_INTERPRET=1 $(PYTEST) tests/ops -k triton -m "$(CASES)" $(SHARE); exit $$((compiled || $$?))
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --critics $(CRITICS) $(if $(SEED),--seed $(SEED))

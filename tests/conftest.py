@@ -1,15 +1,21 @@
-"""Fixtures for every test: fresh seeds that a failure prints, poisoned memory; GPU tests need a GPU."""
+"""For every test: fresh seeds that a failure prints, poisoned memory, which tests are run, seconds by folder."""
 
 import os
+from collections import Counter
 
 import pytest
 import torch
 
 from fastgan import allocation
+from tests import rotation
 from tests.interpreter import round_to_nearest
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     round_to_nearest()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--share", type=int, default=1, metavar="N", help="an Nth of the tests; another for every version")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -20,14 +26,33 @@ def pytest_configure(config):
         config.option.hypothesis_seed = given
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Without a CUDA device the tests marked gpu are left out, as `-m "not gpu"` would."""
-    if torch.cuda.is_available():
-        return
-    left_out = [item for item in items if item.get_closest_marker("gpu")]
+    """Leaves out the tests marked gpu where there is no CUDA device, and those outside the `--share`."""
+    share, gpu = config.getoption("--share"), torch.cuda.is_available()
+
+    def is_run(item):
+        return (gpu or not item.get_closest_marker("gpu")) and rotation.in_share(item.nodeid, share)
+
+    left_out = [item for item in items if not is_run(item)]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("gpu")]
+        items[:] = [item for item in items if is_run(item)]
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Seconds by folder, the longest first: CONTRIBUTING.md has such a table."""
+    reports = [r for some in terminalreporter.stats.values() for r in some if hasattr(r, "duration")]
+    seconds, tests = Counter(), Counter()
+    for report in reports:
+        parts = report.nodeid.split("::")[0].split("/")
+        folder = "/".join(parts[:2]) if len(parts) > 2 else parts[0]
+        seconds[folder] += report.duration
+        tests[folder] += report.when == "call"
+    if reports:
+        terminalreporter.section("seconds and tests by folder")
+    for folder, total in seconds.most_common():
+        terminalreporter.write_line(f"{total:7.1f} {tests[folder]:6} {folder}")
 
 
 @pytest.fixture

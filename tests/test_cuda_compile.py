@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.rotation import in_turn
+
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
-ARCHITECTURES = ["90", pytest.param("80", marks=pytest.mark.every_target)]  # the latter by `make test-all`
+SOURCES = sorted(CSRC.glob("*.cu"))
+ARCHITECTURES = ("80", "90")
 # 65,536 registers a multiprocessor: at 128 two blocks of 256 threads still fit, so that one computes while the
 # other waits at a barrier or for memory.
 MAX_REGISTERS = 128
@@ -36,8 +39,11 @@ def parse(text):
     return reports
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("source", sorted(CSRC.glob("*.cu")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    ("source", "architecture"),
+    [case for path in SOURCES for case in in_turn([(path, arch) for arch in ARCHITECTURES], path.name)],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_no_spills_and_two_blocks_per_multiprocessor(source, architecture, tmp_path):
     reports = ptxas_reports(source, tmp_path / "kernel.o", architecture)
     assert reports

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -32,15 +33,26 @@ def source(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
-def test_sdist_then_wheel_works_from_any_directory_without_a_compiler(source, tmp_path):
+def test_sdist_has_every_source_and_nothing_that_was_built(source, tmp_path):
+    command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "--outdir", tmp_path, source]
+    build = run(command, tmp_path, FASTGAN_CUDA="0")
+    assert build.returncode == 0, build.stderr
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    shipped = [path for folder in SHIPPED for path in (source / folder).rglob("*") if path.is_file()]
+    assert len(shipped) > 300
+    assert {str(path.relative_to(source)) for path in shipped} <= inside
+    assert sdist.stat().st_size < 600_000, "more than sources: they are 511 kB, what is built from them several MB"
+
+
+@pytest.mark.thorough  # it compiles everything
+def test_a_wheel_from_the_sdist_works_from_any_directory_without_a_compiler(source, tmp_path):
     """Through the sdist, so that a file which MANIFEST.in forgets is missed; no program is found where it is used."""
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", tmp_path / "dist", source]
     build = run(command, tmp_path, FASTGAN_CUDA="0")
     assert build.returncode == 0, build.stderr
     (wheel,) = (tmp_path / "dist").glob("*.whl")
-    (sdist,) = (tmp_path / "dist").glob("*.tar.gz")
-    assert sdist.stat().st_size < 600_000, "more than sources: they are 511 kB, what is built from them several MB"
     site = tmp_path / "site"
     without_programs = {"PATH": str(tmp_path / "nothing")}
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, wheel]

@@ -1,5 +1,5 @@
 """Compiles every Triton kernel for real GPUs, which needs none: each launch of the contract's samples is compiled, by
-`make test` for one dtype and architecture, by `make test-all` for all.
+`make test` for a dtype and an architecture, by `make test-all` for all.
 
 ptxas reports on the result: no register spills to memory, and few enough registers to keep the GPU busy.
 """
@@ -17,6 +17,7 @@ from fastgan import backend, backends
 from fastgan.ops import penalised_input
 from fastgan.registry import OPS
 from tests.ops.cases import INTERPRETING, Case, derivatives, draw_weights, leaves
+from tests.rotation import in_turn
 
 pytest.importorskip("triton", reason="triton is not installed")
 import triton
@@ -48,11 +49,13 @@ REGISTERS = {
     ("modulated_conv2d", "data_grad_kernel"): 192,
 }
 TRITON_OPS = [spec for spec in OPS.values() if "triton" in spec.backends]
+PRODUCTS = {90: "wgmma.mma_async", 80: "mma.sync", 100: "tcgen05.mma"}
+"""Architecture: its instruction for a product of matrices."""
 
 
-def other(*values):
-    """Another target than that of `make test`, bfloat16 on sm_90: `make test-all` compiles for it."""
-    return pytest.param(*values, marks=pytest.mark.every_target)
+def targets(spec) -> list:
+    """(op, dtype, architecture) for all of them, of which `make test` compiles one."""
+    return in_turn([(spec, dtype, sm) for dtype in (torch.bfloat16, torch.float32) for sm in PRODUCTS], spec.name)
 
 
 def signature_of(value) -> str:
@@ -110,9 +113,11 @@ def ptxas_report(ptx: str, capability: int, folder: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stderr
 
 
-@pytest.mark.parametrize("capability", [90, other(80), other(100)], ids=lambda c: f"sm_{c}")
-@pytest.mark.parametrize("dtype", [torch.bfloat16, other(torch.float32)], ids=["bfloat16", "float32"])
-@pytest.mark.parametrize("spec", TRITON_OPS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    ("spec", "dtype", "capability"),
+    [target for spec in TRITON_OPS for target in targets(spec)],
+    ids=lambda value: getattr(value, "name", str(value)),
+)
 def test_compiles_without_spilling(spec, dtype, capability, monkeypatch, tmp_path):
     launches = launches_of(spec, dtype, monkeypatch)
     assert len(launches) >= 3, "expected forward and its derivatives, in several variants"
@@ -174,10 +179,8 @@ def compile_as_launched(launch: tuple, capability: int):
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
 
 
-@pytest.mark.parametrize(
-    ("capability", "product"), [(90, "wgmma.mma_async"), other(80, "mma.sync"), other(100, "tcgen05.mma")]
-)
-def test_a_training_layer_uses_tensor_cores_and_wide_accesses(capability, product, monkeypatch, tmp_path):
+@pytest.mark.parametrize("capability", in_turn(list(PRODUCTS), "training layer"))
+def test_a_training_layer_uses_tensor_cores_and_wide_accesses(capability, monkeypatch, tmp_path):
     """And neither spills, nor takes more shared memory than a block may have, in bfloat16."""
     launches = training_layer(torch.bfloat16, monkeypatch)
     assert len(launches) == 6
@@ -186,7 +189,7 @@ def test_a_training_layer_uses_tensor_cores_and_wide_accesses(capability, produc
         name, ptx = launch[0].fn.__name__, compiled.asm["ptx"]
         check_registers(op, name, compiled, capability, tmp_path, launch[5])
         if op == "modulated_conv2d":
-            assert product in ptx
+            assert PRODUCTS[capability] in ptx
             assert "cp.async.cg" in ptx, "the loads of the next tiles do not overlap the product"
             assert (
                 compiled.metadata.shared <= 99 << 10

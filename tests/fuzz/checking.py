@@ -22,6 +22,7 @@ KEPT_BY_AN_OP = re.compile("which is output 0 of (BiasAct|ScaledBiasAct|_PReLU|_
 TORCH_NORM = re.compile(r"(parametrizations|nn\.utils)\.spectral_norm\(")
 SLOPE_ZERO = re.compile(r"\b(sign|sgn|round|floor|ceil|trunc|heaviside)\(")
 NO_GRADIENT = "does not require grad and does not have a grad_fn"
+COUNTS_CALLS = re.compile(r"self\.\w+ \+= 1\b")
 CHANGED_IN_PLACE = re.compile("modified in place between|modified by an inplace operation")
 
 
@@ -141,6 +142,9 @@ def _judge(
     if name == "one_pass":
         verdict.one_pass = True
     elif name == "auto" and verdict.one_pass and "double_backward" in found.methods:
+        if COUNTS_CALLS.search(text):
+            verdict.named.append("auto tried a path of the critic that the step does not take")
+            return None
         return Failure(name, "declines", f"auto differentiates twice, one_pass does not: {'; '.join(found.reasons)}")
     # What is changed in place stays changed; the numbers are held against those of a run where it was not.
     states = {} if held_back else truth.state

@@ -72,7 +72,7 @@ CHOOSING = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", ["max_pool", *(pytest.param(kind, marks=pytest.mark.every_target) for kind in ("max", "index"))]
+    "kind", ["max_pool", *(pytest.param(kind, marks=pytest.mark.thorough) for kind in ("max", "index"))]
 )
 def test_inductor_reads_what_a_scatter_has_filled(kind):
     """The gradient of a maximum, or of an index, below a convolution: a loop must not be fused before the scatter."""

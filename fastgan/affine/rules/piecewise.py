@@ -1,7 +1,7 @@
 """Rules for the other piecewise linear functions: each element has a frozen slope or is a frozen constant.
 
-At a kink the slope is PyTorch's: zero for abs, hardtanh and threshold, one for clamp; for prelu that of the negative
-side in the first derivative and of the positive side in the second (docs/kinks.md).
+At a kink the slope is PyTorch's: zero for abs, hardtanh and threshold; for clamp it depends on PyTorch's version; for
+prelu it is that of the negative side in the first derivative and of the positive side in the second (docs/kinks.md).
 """
 
 from collections.abc import Sequence
@@ -67,18 +67,51 @@ def clamp(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tenso
         isinstance(bound, Tensor) and torch.broadcast_shapes(bound.shape, x.shape) != x.shape for bound in (low, high)
     ):
         raise NotAffineError("clamp by a larger tensor")
-    passes = torch.ones_like(x, dtype=torch.bool)
-    passes = passes if low is None else passes & (x >= low)
-    passes = passes if high is None else passes & (x <= high)
-    return _masked(recorder, func, args, kwargs, passes)
+    return _clamped(recorder, func, args, kwargs, low, high)
 
 
 def clamp_min(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    return _masked(recorder, func, args, kwargs, args[0].detach() >= args[1])
+    return _clamped(recorder, func, args, kwargs, args[1], None)
 
 
 def clamp_max(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    return _masked(recorder, func, args, kwargs, args[0].detach() <= args[1])
+    return _clamped(recorder, func, args, kwargs, None, args[1])
+
+
+def _clamped(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, low: Any, high: Any) -> Tensor:
+    """Records an operation that is x between two bounds, of which one may be None, and a bound elsewhere."""
+    x, tensors = args[0].detach(), isinstance(low, Tensor) or isinstance(high, Tensor)
+    slope = _SLOPE_AT_TENSORS if tensors else _SLOPE_AT_NUMBERS
+    closed = _between(x, low, high, torch.ge, torch.le)
+    if slope == 1:
+        return _masked(recorder, func, args, kwargs, closed)
+    inside = _between(x, low, high, torch.gt, torch.lt)
+    if slope == 0:
+        return _masked(recorder, func, args, kwargs, inside)
+    bounds_reached = sum((x == bound).to(x.dtype) for bound in (low, high) if bound is not None)
+    slopes = torch.where(inside, 1, torch.where(closed, slope * bounds_reached, 0))
+    value, result = recorder.value(args[0]), func(*args, **kwargs)
+    constant = torch.where(inside, 0, result.detach() * (1 - slopes))
+    return recorder.add(Masked(value, slopes, constant), result, value.batch)
+
+
+def _between(x: Tensor, low: Any, high: Any, above: Any, below: Any) -> Tensor:
+    passes = torch.ones_like(x, dtype=torch.bool)
+    passes = passes if low is None else passes & above(x, low)
+    return passes if high is None else passes & below(x, high)
+
+
+def _slope_at_a_bound(bound: Any) -> float:
+    """PyTorch's derivative of clamp where x is the bound, 1."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x = torch.ones(1, device="cpu", requires_grad=True)
+        (slope,) = torch.autograd.grad(x.clamp(min=bound), x)
+    return slope.item()
+
+
+# 1 until PyTorch 2.14; PyTorch 2.15 has 0 for numbers and one half for tensors.
+_SLOPE_AT_NUMBERS = _slope_at_a_bound(1.0)
+_SLOPE_AT_TENSORS = _slope_at_a_bound(torch.ones((), device="cpu"))
 
 
 def threshold(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
