@@ -16,6 +16,7 @@ import torch
 import fastgan
 from fastgan import backends, native
 from fastgan.registry import OPS
+from tests.rotation import in_turn
 
 ROOT = Path(__file__).resolve().parent.parent
 NOT_OPS = {"isa"}  # csrc/ files that any op uses
@@ -119,7 +120,7 @@ def test_a_cuda_build_needs_no_cuda_library_to_load():
     assert "libcuda" not in libraries
 
 
-@pytest.mark.parametrize("instruction_set", ["baseline", "avx2"])
+@pytest.mark.parametrize("instruction_set", in_turn(["baseline", "avx2"], "instruction set"))
 def test_older_processors_get_the_same_results(instruction_set):
     """The accuracy tests again, on the kernels compiled for processors without this one's vector instructions."""
     if native.extension().instruction_set == "baseline":

@@ -15,6 +15,7 @@ from benchmarks.gpu.stages import ACCURACY, Device, stages
 from benchmarks.penalties.critics import CRITICS
 from fastgan.registry import OPS
 from tests.benchmarks.fakes import broken, slightly_wrong, spec
+from tests.rotation import in_turn
 
 CPU, H200 = Device("cpu", "a CPU", "9.0"), Device("cuda", "NVIDIA H200", "9.0")
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +111,7 @@ def test_critic_loss_sees_a_wrong_gradient(tmp_path, monkeypatch):
     assert statuses == {("one_pass", "wrong"), ("lean", "ok"), ("simultaneous", "ok")}
 
 
-@pytest.mark.parametrize(("function", "status"), [(slightly_wrong, "wrong"), (broken, "error")])
+@pytest.mark.parametrize(("function", "status"), in_turn([(slightly_wrong, "wrong"), (broken, "error")], "bandwidth"))
 def test_bandwidth_on_the_cpu(tmp_path, monkeypatch, function, status):
     monkeypatch.setattr(ceiling, "measure", lambda device: ceiling.Ceiling(1 << 20, 1e10, 1e11, 1e11))
     monkeypatch.setattr(bandwidth, "OPTIONS", suite.Options(with_compile=False, with_memory=False, budget_s=0.01))

@@ -183,6 +183,7 @@ def test_unknown_critic_is_refused_before_anything_runs(capsys):
     assert "no_such_critic" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_pytest_benchmark_collects_the_steps():
     command_line = ["-m", "pytest", "benchmarks", "-q", "--benchmark-disable", "-p", "no:cacheprovider"]
     done = subprocess.run([sys.executable, *command_line, "-k", "mlp"], cwd=ROOT, capture_output=True, text=True)

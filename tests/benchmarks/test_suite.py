@@ -150,6 +150,7 @@ def test_torch_compile_has_more_room_than_ours_but_not_much():
     assert judged("compile", 1 + 1e-4) is not None
 
 
+@pytest.mark.thorough
 def test_pytest_benchmark_collects_the_same_cases():
     command_line = ["-m", "pytest", "benchmarks", "-q", "--benchmark-disable", "-p", "no:cacheprovider"]
     selected = ["-k", "minibatch_discrimination-64x100x5 and not compile"]

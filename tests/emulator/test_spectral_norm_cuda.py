@@ -2,9 +2,12 @@
 
 import ctypes
 import os
+from itertools import product
 
 import pytest
 import torch
+
+from tests.rotation import in_turn
 
 from .build import EmulatorError, emulate, unavailable
 from .guarded import Guarded
@@ -171,9 +174,11 @@ def check(result, expected, dtype, where, normal_only=False):
         assert excess <= 1, f"{name} errs {excess:.3g} times what rounding can explain ({where})"
 
 
-@pytest.mark.parametrize("iterations", [0, 1, 3])
-@pytest.mark.parametrize("v_first", [False, True], ids=["u_first", "v_first"])
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "v_first", "iterations"),
+    in_turn(list(product(DTYPES, (False, True), (0, 1, 3))), "spectral_norm forward", run=8),
+    ids=str,
+)
 def test_forward_against_float64(kernels, dtype, v_first, iterations, seed):
     kernels.set_order(*ORDERS[0])
     cases = draw(SHAPES if iterations == 1 else SHAPES[2:-1:2], dtype, seed)

@@ -3,6 +3,7 @@
 import ctypes
 import os
 from contextlib import nullcontext
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from fastgan import backends
 from fastgan.ops.upfirdn2d import backends as operators
 from fastgan.ops.upfirdn2d.spec import SPEC
 from tests.ops.cases import Case, derivatives, draw_weights, leaves
+from tests.rotation import in_turn
 
 from .build import EmulatorError, emulate, unavailable
 from .guarded import dies, fenced, sparse
@@ -195,8 +197,9 @@ def test_empty(kernels, dtype, taps, generator):
         assert y.numel() == 0
 
 
-@pytest.mark.parametrize("taps", [(4, 4), (3, 2)], ids=str)
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize(
+    ("rate", "taps"), in_turn(list(product(RATES, [(4, 4), (3, 2)])), "beyond the image", run=2), ids=str
+)
 def test_nothing_beyond_the_image_is_read(kernels, rate, taps, generator):
     """Not even where the result does not depend on it."""
     (up, down), f = RATES[rate], torch.randn(taps, generator=generator)

@@ -9,8 +9,18 @@ from fastgan import BackendError, backend, backends
 from fastgan.native import fills_its_memory
 from fastgan.ops._common.layout import memory_order
 from tests.ops.cases import INTERPRETING, compiled_cases, derivatives, draw_weights, leaves, one_of_each_kind
+from tests.rotation import in_turn
 
 pytestmark = pytest.mark.usefixtures("other_default_dtype")
+
+
+def both_shapes(case) -> list:
+    """The case compiled for fixed and for symbolic sizes."""
+    ids = {False: "static", True: "dynamic"}
+    return in_turn(
+        [pytest.param(*case.values, dynamic, marks=case.marks, id=f"{case.id}-{ids[dynamic]}") for dynamic in ids],
+        case.id,
+    )
 
 
 class Recorder(TorchDispatchMode):
@@ -60,8 +70,7 @@ def checked_once(function, args) -> str:
 
 
 @pytest.mark.skipif(INTERPRETING, reason="the interpreter cannot be traced")
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-@pytest.mark.parametrize("case", compiled_cases())
+@pytest.mark.parametrize(("case", "dynamic"), [shapes for case in compiled_cases() for shapes in both_shapes(case)])
 def test_torch_compile_fullgraph_forward_and_backward(case, dynamic, generator):
     compiled = torch.compile(
         lambda tensors, kwargs: case.spec.function(*tensors, **kwargs),
@@ -82,9 +91,8 @@ def test_torch_compile_fullgraph_forward_and_backward(case, dynamic, generator):
                 torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=atol, msg=sample.label)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(INTERPRETING, reason="the interpreter cannot be traced")
-@pytest.mark.parametrize("case", compiled_cases())
+@pytest.mark.parametrize("case", in_turn(compiled_cases(), "inductor", run=4))
 def test_torch_compile_inductor(case, generator):
     torch._dynamo.reset()
     compiled = torch.compile(lambda tensors, kwargs: case.spec.function(*tensors, **kwargs) * 2, fullgraph=True)

@@ -12,6 +12,7 @@ from fastgan.games import GAMES
 from fastgan.losses import LOSSES
 from fastgan.toys import DIRAC_RECIPES, DiracRecipe, trajectory, verdict
 from fastgan.toys.dirac import quantiles
+from tests.rotation import in_turn
 
 # Mescheder et al. 2018, arXiv:1801.04406, figure 3 and section 4, for gradient descent; the game is locally bilinear,
 # so the optimisers of games have their rates of the bilinear game there. Follow-the-ridge needs a critic whose Hessian
@@ -23,11 +24,12 @@ CONVERGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(CONVERGE))
+@pytest.mark.parametrize("name", in_turn(sorted(CONVERGE), "DiracGAN", run=5))
 def test_who_converges(name):
     assert verdict(trajectory(DIRAC_RECIPES[name])) == "converges"
 
 
+@pytest.mark.thorough
 def test_how_the_others_fail(generator):
     """Simultaneous descent leaves, alternating circles. Stuck are minimax, where it saturates, WGAN-GP at the kink of
     its penalty, and least squares, as D(0) = 0 is all that this critic can say of the data."""
@@ -51,7 +53,7 @@ def test_wgan_by_hand(optimizer):
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("penalty", "weight"), [("r1", 0.4), ("r2", 0.4), ("r1", 2.0)])
+@pytest.mark.parametrize(("penalty", "weight"), in_turn([("r1", 0.4), ("r2", 0.4), ("r1", 2.0)], "DiracGAN's rate"))
 def test_the_rate_with_r1_is_the_eigenvalue_s(penalty, weight):
     """Near 0: psi' = psi - lr (theta / 2 + weight psi), theta' = theta + lr psi' / 2."""
     lr = 0.1

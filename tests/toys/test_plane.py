@@ -3,6 +3,7 @@
 import copy
 import itertools
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from fastgan.toys import plane
 from fastgan.toys.mixtures import ring
 from fastgan.toys.plane import PlaneGAN, PlaneRecipe
 from fastgan.toys.plane_recipes import DEFAULT, PLANE_RECIPES
+from tests.rotation import in_turn
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -125,8 +127,9 @@ def test_the_unrolled_critic_steps_by_sgd_where_the_players_do():
     torch.testing.assert_close(found.detach(), gan.loss.generator(critic(fake), None).detach())
 
 
-@pytest.mark.parametrize("optimizer", [*GAMES, "runge-kutta:2:1"])
-@pytest.mark.parametrize("name", PLANE_RECIPES)
+@pytest.mark.parametrize(
+    ("name", "optimizer"), in_turn(list(product(PLANE_RECIPES, [*GAMES, "runge-kutta:2:1"])), "plane: games", run=50)
+)
 def test_every_method_under_every_optimiser(name, optimizer, monkeypatch):
     """Plays, or is refused before; as it is, without penalties and with them."""
     monkeypatch.setattr(plane, "SNAPSHOT_BATCHES", 1)
@@ -169,6 +172,7 @@ def test_the_average_is_what_is_judged():
         torch.testing.assert_close(average.detach(), (first + new.detach()) / 2)
 
 
+@pytest.mark.thorough
 def test_a_shorter_run_of_the_default_finds_every_mode_of_the_ring():
     gan = PlaneGAN(ring(), replace(DEFAULT, steps=3000, ema=0.99), seed=0)
     gan.train(3000)

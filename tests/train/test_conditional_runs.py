@@ -15,6 +15,7 @@ from fastgan.train.conditioning import CONDITIONINGS, parse
 from fastgan.train.config import CHANGEABLE
 from fastgan.train.grid import image_grid
 from fastgan.train.networks import build_critic
+from tests.rotation import in_turn
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ RUNS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("changes", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("changes", in_turn(list(RUNS.values()), "resumed with classes", run=3), ids=RUNS)
 def test_a_resumed_run_goes_on_bit_for_bit(changes, tiny, pets):
     chosen = {"data": pets, "batch_size": 8, **changes}
     whole = train(tiny("whole", steps=4, **chosen), quiet=True)

@@ -14,6 +14,7 @@ from fastgan.train.closures import Closures, critic_objective
 from fastgan.train.regularisation import NO_REGULARISATION
 from fastgan.train.state import TrainState
 from fastgan.train.step import train_step
+from tests.rotation import in_turn
 
 SMALL = {"preset": "digits-resnet", "batch_size": 8, "save_every": 100}
 # The step that each is tried with; those of SGD need larger ones than Adam's 4e-4 to be seen to move.
@@ -32,7 +33,7 @@ def tensors(run):
     return read_checkpoint(find_checkpoint(run, "--out"))[0]
 
 
-@pytest.mark.parametrize("name", GAMES)
+@pytest.mark.parametrize("name", in_turn(list(GAMES), "resumed games", run=4))
 def test_a_resumed_run_goes_on_bit_for_bit(name, tiny):
     chosen = {**SMALL, "optimizer": SETTINGS.get(name, name), "penalty": "r1:1"}
     whole = train(tiny("whole", steps=5, **chosen), quiet=True)

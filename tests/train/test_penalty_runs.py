@@ -1,6 +1,7 @@
 """Runs with gradient penalties: logged, said once how, resumed with the same ones, and refused otherwise."""
 
 import json
+from itertools import product
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from fastgan.penalties import R1, R2, WGANGP
 from fastgan.train import load_generator, resume, train
 from fastgan.train.checkpoint import read_checkpoint, write_checkpoint
 from fastgan.train.step import Step
+from tests.rotation import in_turn
 
 
 def log_of(result):
@@ -19,9 +21,12 @@ def log_of(result):
     return lines
 
 
-@pytest.mark.parametrize("preset", ["digits-dcgan", "digits-resnet"])
-@pytest.mark.parametrize("penalty", ["none", "r1:1,r2:1", "wgan-gp:10"])
-@pytest.mark.parametrize("loss", LOSSES)
+PRESETS, PENALTIES = ("digits-dcgan", "digits-resnet"), ("none", "r1:1,r2:1", "wgan-gp:10")
+
+
+@pytest.mark.parametrize(
+    ("loss", "penalty", "preset"), in_turn(list(product(LOSSES, PENALTIES, PRESETS)), "objectives train", run=36)
+)
 def test_every_objective_trains(tiny, loss, penalty, preset):
     result = train(tiny(preset=preset, loss=loss, penalty=penalty, steps=2), quiet=True)
     names = [part.split(":")[0] for part in penalty.split(",") if part != "none"]
@@ -56,8 +61,9 @@ def test_figures_are_read_at_log_steps_alone(tiny, monkeypatch):
     assert len(read) == 2  # steps 3 and 6
 
 
-@pytest.mark.parametrize("loss", ["wasserstein", "mmd"])
-@pytest.mark.parametrize("preset", ["digits-dcgan", "digits-resnet"])
+@pytest.mark.parametrize(
+    ("loss", "preset"), in_turn(list(product(("wasserstein", "mmd"), PRESETS)), "resumed with penalties")
+)
 def test_resumed_run_has_the_same_penalties_and_numbers(tiny, preset, loss):
     """The points between data and samples come from the run's own random stream."""
     changes = {"preset": preset, "loss": loss, "penalty": "wgan-gp:10,r1:0.5"}

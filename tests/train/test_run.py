@@ -13,6 +13,7 @@ from fastgan.errors import UserError
 from fastgan.train import TrainConfig, load_generator, resume, train, training_images
 from fastgan.train.checkpoint import read_checkpoint
 from fastgan.train.step import train_step
+from tests.rotation import in_turn
 
 
 def log_of(out):
@@ -28,7 +29,7 @@ def same_tensors(one, other):
     return [name for name in first if first[name].numpy().tobytes() != second[name].numpy().tobytes()]
 
 
-@pytest.mark.parametrize(("half", "batch_size", "threads"), [(5, 16, 2), (4, 500, 1)])
+@pytest.mark.parametrize(("half", "batch_size", "threads"), in_turn([(5, 16, 2), (4, 500, 1)], "resumed"))
 def test_resumed_run_is_bitwise_the_uninterrupted_one(tiny, half, batch_size, threads):
     """Batches of 500 make an epoch of three steps, so that the second half starts inside the second epoch."""
     torch.set_num_threads(threads)

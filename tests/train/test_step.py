@@ -1,6 +1,7 @@
 """One step's gradients, with every objective, against the textbook written out with autograd."""
 
 import copy
+from itertools import product
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from fastgan.penalties import parse
 from fastgan.train.closures import critic_objective, generator_objective
 from fastgan.train.labels import Batch
 from fastgan.train.step import train_step
+from tests.rotation import in_turn
 
 PENALTIES = ["none", "r1:1,r2:3", "wgan-gp:10"]
 METHODS = {"digits-dcgan": "double backward, because ", "digits-resnet": "one pass"}
@@ -50,10 +52,11 @@ def textbook_penalty(critic, name, weight, real, fake):
     return weight * (norms - 1).square().mean() if name == "wgan-gp" else weight / 2 * norms.square().mean()
 
 
-@pytest.mark.parametrize("penalty", PENALTIES)
-@pytest.mark.parametrize("preset", METHODS)
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+@pytest.mark.parametrize(
+    ("loss", "preset", "penalty"), in_turn(list(product(LOSSES, METHODS, PENALTIES)), "critic gradients", run=48)
+)
 def test_critic_gradients_are_the_textbook_s(state, loss, preset, penalty):
+    loss = LOSSES[loss]
     ours, textbook = state(preset), state(preset)
     images = ours.next_batch().images
     torch.manual_seed(3)  # of the interpolation weights
