@@ -51,6 +51,22 @@ class Addmm(Node):
         self.bias, self.constants = None, ()
 
 
+class Addmv(Addmm):
+    """y = x w + b for a vector w, with the samples in the rows of x; b is one number, or one for each row."""
+
+    def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
+        return (torch.outer(delta, self.weight),)
+
+    def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
+        s = scales.along(self.output)
+        if self.bias is None or s is None:
+            return us[0] @ self.weight
+        return torch.addmv(s * self.bias.to(s.dtype), us[0], self.weight)
+
+    def weight_gradients(self, us: Sequence[Tensor], delta: Tensor, scales: Scales) -> Sequence[Tensor | None]:
+        return (us[0].t() @ delta,)
+
+
 def addmm(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     bias, x, weight = args
     value = recorder.find(x)
@@ -106,4 +122,23 @@ def mv(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return linear(recorder, func, args, kwargs, BatchDim(0, a.batch.folded))
 
 
-RULES: dict[Any, Rule] = {aten.addmm.default: addmm, aten.mm.default: mm, aten.bmm.default: bmm, aten.mv.default: mv}
+def addmv(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
+    """b + x w for x with the samples in its rows: a linear layer with one output."""
+    bias, x, weight = args
+    if any(factor != 1 for factor in kwargs.values()):
+        raise NotAffineError("addmv with factors")
+    value = recorder.find(x)
+    if value is None or recorder.find(weight) is not None or recorder.find(bias) is not None:
+        raise NotAffineError("the weight or the bias of a matrix-vector product depends on the input")
+    _rows(value)
+    node = Addmv(value, weight, bias, (recorder.slot(weight), recorder.slot(bias)))
+    return recorder.add(node, func(*args, **kwargs), BatchDim(0, value.batch.folded))
+
+
+RULES: dict[Any, Rule] = {
+    aten.addmm.default: addmm,
+    aten.mm.default: mm,
+    aten.bmm.default: bmm,
+    aten.mv.default: mv,
+    aten.addmv.default: addmv,
+}

@@ -104,17 +104,6 @@ def whole_slice(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) ->
     return along_a_dim(recorder, func, args, kwargs)
 
 
-def index(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
-    """x[:, index]: the samples' dimension must be a plain slice before every index, and the indices side by side."""
-    value = recorder.value(args[0])
-    given = [d for d, i in enumerate(args[1]) if i is not None]
-    if value.batch.dim >= given[0] or any(recorder.find(i) is not None for i in args[1]):
-        raise NotAffineError("indexing along the samples")
-    if given != list(range(given[0], given[-1] + 1)):
-        raise NotAffineError("indices with a slice between them move the samples' dimension")
-    return linear(recorder, func, args, kwargs, value.batch)
-
-
 def squeeze(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     return reshape(recorder, func, args, kwargs)
 
@@ -214,9 +203,23 @@ def concatenation(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) 
     return recorder.add(node, result, batch)
 
 
-_DROPS_A_DIM = {aten.select.int}
+_DROPS_A_DIM = {aten.select.int, aten.select_copy.int}
+
+# What torch.func and torch.export call in place of views: (operation, its rule).
+_COPIES = {
+    **dict.fromkeys((aten.view_copy.default, aten.unsqueeze_copy.default), reshape),
+    **dict.fromkeys((aten.squeeze_copy.default, aten.squeeze_copy.dim, aten.squeeze_copy.dims), squeeze),
+    aten.permute_copy.default: permute,
+    aten.transpose_copy.int: transpose,
+    aten.t_copy.default: transpose,
+    aten.alias_copy.default: same_place,
+    aten.expand_copy.default: expand,
+    aten.slice_copy.Tensor: whole_slice,
+    aten.select_copy.int: along_a_dim,
+}
 
 RULES: dict[Any, Rule] = {
+    **_COPIES,
     **dict.fromkeys(
         (aten.view.default, aten._unsafe_view.default, aten.reshape.default, aten.unsqueeze.default), reshape
     ),
@@ -231,7 +234,6 @@ RULES: dict[Any, Rule] = {
     aten.slice.Tensor: whole_slice,
     **dict.fromkeys((aten.select.int, aten.index_select.default, aten.flip.default, aten.roll.default), along_a_dim),
     aten.cumsum.default: along_a_dim,
-    aten.index.Tensor: index,
     **dict.fromkeys((aten.split.Tensor, aten.split_with_sizes.default), split),
     aten.unbind.int: unbind,
     **dict.fromkeys((aten.cat.default, aten.stack.default), concatenation),
