@@ -163,17 +163,43 @@ def taken_twice(g: Any, h: Live) -> Out:
     return Out(f"{outer}, {first}", (f"{first} = {inner}",), names=2)
 
 
-@operation("any", eligible=False, weight=0.3)
+@operation("any", eligible=False, weight=0.2)
 def unusual_view(g: Any, h: Live) -> str | None:
     if not h.plain:
         return None
     return g.pick(
         f"{h}.as_strided({h}.shape, {h}.stride())",
-        f"{h}.unfold(1, 1, 1).sum(-1)",
-        f"{h}.repeat(1, 2{', 1' * (h.ndim - 2)})",
-        f"{h}.tril() if {h}.ndim > 2 else {h}.sort(1).values",
-        f"{h}.gather(1, {h}.argmax(1, keepdim=True))",
-        f"{h}.view_as_real() if {h}.is_complex() else {h}.rot90(2, (1, {h.ndim - 1}))",
-        f"torch.view_copy({h}, [{sizes((-1, *h.shape[1:]))}])",
-        f"{h}.diagonal(0, 1, {h.ndim - 1}).flatten(1)",
+        f"{h}.sort(1).values",
+        f"{h}.flip(0).gather(0, {h}.argmax(0, keepdim=True))",
     )
+
+
+@operation("any", weight=1)
+def by_position(g: Any, h: Live) -> str | None:
+    """Elements of each sample by their positions, which may be its label."""
+    if not h.plain:
+        return None
+    ones = ", 1" * (h.ndim - 2)
+    choices = [
+        f"{h}.unfold(1, 1, 1).sum(-1)",
+        f"{h}.repeat(1, 2{ones})",
+        f"{h}.gather(1, {h}.argmax(1, keepdim=True))",
+        f"torch.view_copy({h}, [{sizes((-1, *h.shape[1:]))}])",
+        f"{h}[torch.arange(len({h})), {h}.detach().flatten(1).argmax(1) % {h.channels}].unsqueeze(1)",
+    ]
+    if g.labelled():
+        label = f"(y % {h.channels})"
+        choices += [
+            f"{h}[torch.arange(len({h})), {label}].unsqueeze(1)",
+            f"{h}[torch.arange(len({h}))[:, None], torch.stack([{label}, 0 * y], 1)]",
+            f"torch.take_along_dim({h}, {label}.view(-1, 1{ones}), 1)",
+        ]
+    if h.ndim > 2:
+        last = h.ndim - 1
+        choices += [
+            f"{h}.tril()",
+            f"{h}.triu(1)",
+            f"{h}.rot90(2, (1, {last}))",
+            f"{h}.diagonal(0, 1, {last}).flatten(1)",
+        ]
+    return g.pick(*choices)
