@@ -8,6 +8,7 @@ their formulas.
 from collections.abc import Callable
 
 from fastgan.losses import auxiliary_classifier, learned_moments
+from fastgan.losses.adaptive_weighting import adaptive_weight
 from fastgan.losses.began_loss import began
 from fastgan.losses.divergences import DIVERGENCES, PARAMETRIC
 from fastgan.losses.ebgan_loss import ebgan, pulling_away
@@ -112,8 +113,8 @@ def _number(text: str, part: str, example: str) -> float:
 
 
 __all__ = [
-    "DIVERGENCES", "LOSSES", "Loss", "Players", "auxiliary_classifier", "began", "ebgan", "feature_matching",
-    "feature_matching_with", "fgan", "hinge", "label_smoothing", "learned_moments", "least_squares",
+    "DIVERGENCES", "LOSSES", "Loss", "Players", "adaptive_weight", "auxiliary_classifier", "began", "ebgan",
+    "feature_matching", "feature_matching_with", "fgan", "hinge", "label_smoothing", "learned_moments", "least_squares",
     "maximum_likelihood", "maximum_mean_discrepancy", "minimax", "mmd", "mmd_with", "nonsaturating", "parse",
     "plain_maximum_likelihood", "pulling_away", "relativistic_pairing", "semi_supervised", "sliced_wasserstein",
     "squared_sliced_wasserstein", "supervised", "wasserstein", "witness_function",

@@ -11,6 +11,7 @@ from typing import Any
 from fastgan.losses import (
     DIVERGENCES,
     LOSSES,
+    adaptive_weight,
     auxiliary_classifier,
     feature_matching,
     feature_matching_with,
@@ -163,6 +164,7 @@ def modifier_rows() -> Iterable[tuple[str, ...]]:
         "auxiliary_classifier.critic": auxiliary_classifier.critic,
         "auxiliary_classifier.generator": auxiliary_classifier.generator,
         "pulling_away(features)": pulling_away,
+        "adaptive_weight(reconstruction, adversarial, weight)": adaptive_weight,
         "learned_moments.critic": learned_moments.critic,
         "learned_moments.generator": learned_moments.generator,
     }
