@@ -49,11 +49,12 @@ demo: setup
 test test-all test-share: export OMP_WAIT_POLICY = passive
 test: CASES = not thorough
 test-all: CASES = thorough or not thorough
-test-share: CASES = thorough
-test-share: SHARE = --share 8
-test test-all test-share: setup
-	$(PYTEST) tests -m "$(CASES)" $(SHARE); compiled=$$?; \
-	TRITON_INTERPRET=1 $(PYTEST) tests/ops -k triton -m "$(CASES)" $(SHARE); exit $$((compiled || $$?))
+test test-all: setup
+	$(PYTEST) tests -m "$(CASES)"
+	TRITON_INTERPRET=1 $(PYTEST) tests/ops -k triton
+
+test-share: setup
+	$(PYTEST) tests -m thorough --share 8
 
 fuzz: setup
 	$(BIN)/python -m tests.fuzz --critics $(CRITICS) $(if $(SEED),--seed $(SEED))

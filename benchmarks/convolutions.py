@@ -4,6 +4,7 @@ The passes as a step takes them: forward, the gradient to the image, that to the
 one process; medians. A ratio is printed where our result is as near to float64 as twice PyTorch's.
 """
 
+import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -102,6 +103,7 @@ def add_rows(table: Table, shape: Shape) -> bool:
 
 def main() -> None:
     """Prints the table; exit status 1 if a pass is wrong."""
+    argparse.ArgumentParser(prog="python -m benchmarks.convolutions", description=__doc__).parse_args()
     torch.manual_seed(0)
     table = Table("convolution", "pass", "PyTorch", "fastgan", "ratio")
     with fastgan.backend("auto"):

@@ -138,13 +138,13 @@ void grad2_row(const E* u, const E* dy, const E* s, const T* each, T shared, E* 
 
 // The tensor as rows of neighbours: a row is one channel's run of `inner` elements, or, with inner == 1, one
 // element of every channel. Rows are cut into blocks of about kBlock elements; the cut depends on the shape
-// alone.
+// alone. Without channels or positions there are rows of no elements.
 struct Blocks {
   int64_t rows, row_length, rows_per_block, count;
   explicit Blocks(const BiasActArgs& a)
       : rows(a.inner == 1 ? a.outer : a.outer * a.channels),
         row_length(a.inner == 1 ? a.channels : a.inner),
-        rows_per_block(row_length >= kBlock ? 1 : kBlock / row_length),
+        rows_per_block(row_length >= kBlock ? 1 : kBlock / (row_length > 0 ? row_length : 1)),
         count((rows + rows_per_block - 1) / rows_per_block) {}
 };
 

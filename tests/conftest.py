@@ -22,7 +22,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     """FASTGAN_TEST_SEED repeats what hypothesis draws as well, which reads its option after this."""
     given = os.environ.get("FASTGAN_TEST_SEED")
-    if given is not None and config.getoption("--hypothesis-seed") is None:
+    if given is not None and config.getoption("--hypothesis-seed", given) is None:
         config.option.hypothesis_seed = given
 
 
@@ -30,6 +30,8 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Leaves out the tests marked gpu where there is no CUDA device, and those outside the `--share`."""
     share, gpu = config.getoption("--share"), torch.cuda.is_available()
+    if share < 1:
+        raise pytest.UsageError(f"--share is {share}, expected a number of at least 1")
 
     def is_run(item):
         return (gpu or not item.get_closest_marker("gpu")) and rotation.in_share(item.nodeid, share)

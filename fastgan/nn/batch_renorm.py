@@ -26,6 +26,8 @@ class BatchRenorm2d(nn.Module):
     before this batch. Without limits y = (x - m) / s · weight + bias, what evaluation computes, so that small batches,
     or batches of data and samples apart, do no harm; the gradient is still that of the batch's statistics. At r_max = 1
     and d_max = 0 it is batch norm. Half precision is computed in float32; derivatives of any order are autograd's.
+    r and d are those of the moving averages at the call: a region of `torch.utils.checkpoint`, which computes a second
+    time after they have moved, has another gradient, and moves them twice.
 
     Ioffe 2017, arXiv:1702.03275, algorithm 1. As there, the standard deviation is averaged and not the variance, so
     that the buffers are not batch norm's; the defaults of momentum and the schedule are those of its section 4.
@@ -116,8 +118,7 @@ class BatchRenorm2d(nn.Module):
             expected = self._shape.format(self.num_features)
             raise ValueError(f"{type(self).__name__}: x has shape {list(x.shape)}, expected {expected}")
         if not self.training or x.numel() == 0:
-            var = self.running_std.square()  # eps is in it; torch before 2.13 refuses 0, so the least there is
-            return F.batch_norm(x, self.running_mean, var, self.weight, self.bias, eps=_LEAST_EPS)
+            return self._evaluated(x)
         mean, std, r, d = self._statistics(x)
         # Constants for each channel: batch norm's own weight and bias take r and d in without another pass over x.
         weight, bias = r, d
@@ -126,6 +127,17 @@ class BatchRenorm2d(nn.Module):
         y = F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
         self._track(mean, std)
         return y
+
+    def _evaluated(self, x: Tensor) -> Tensor:
+        kept = self.running_std.dtype
+        wide = compute_dtype(self.running_std)  # the square of 256 is no number of float16
+        mean, std, weight, bias = (
+            None if t is None else t.to(wide) for t in (self.running_mean, self.running_std, self.weight, self.bias)
+        )
+        assert std is not None
+        # eps is in std; torch before 2.13 refuses 0, so the least there is.
+        y = F.batch_norm(x if kept == wide else x.to(wide), mean, std.square(), weight, bias, eps=_LEAST_EPS)
+        return y.to(x.dtype)
 
     @torch.no_grad()
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -71,8 +71,8 @@ class MappingNetwork(nn.Module):
         w = self.layers((z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()).to(self.w_avg.dtype))
         if self.training and len(w) > 0:
             with torch.no_grad():
-                self.w_avg.lerp_(w.detach().mean(0), 1 - self.w_avg_decay)
-        return w if psi == 1 else torch.lerp(self.w_avg, w, psi)
+                self.w_avg.lerp_(w.detach().to(self.w_avg.dtype).mean(0), 1 - self.w_avg_decay)
+        return w if psi == 1 else torch.lerp(self.w_avg.to(w.dtype), w, psi)  # w is in half precision under autocast
 
     def extra_repr(self) -> str:
         return f"{self.z_dim}, {self.w_avg.numel()}, num_layers={len(self.layers)}, w_avg_decay={self.w_avg_decay}"

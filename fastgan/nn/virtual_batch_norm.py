@@ -149,6 +149,10 @@ class VirtualBatchNorm(nn.Module):
         shape = (*scale.shape, *[1] * (x.ndim - 2))
         return torch.addcmul(shift.view(shape), exact, scale.view(shape)).to(x.dtype)
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._known = False  # what was loaded may be of a layer without a reference batch
+
     def __getstate__(self) -> dict[str, Any]:
         """State without the graph of the statistics, which cannot be copied: a copy is outside of `reference_batch`."""
         return {**vars(self), "_measuring": False, "_live": None}

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastgan
+from fastgan.affine.rules import piecewise
 from fastgan.ops import bias_act
 from fastgan.penalties import R1, R2
 from tests.penalties.critics import gradients, relative_error, textbook
@@ -94,4 +95,34 @@ def test_a_penalised_step_is_pytorchs_double_backward(name, method, generator):
     found = gradients(critic, total)
     critic.act = plain
     truth = gradients(critic, textbook(critic, real, fake, None, loss, 3.0, 2.0))
+    assert relative_error(found, truth) < 1e-12
+
+
+LOW, HIGH = tensor(-0.5), tensor(1.0)
+# PyTorch 2.15's clamp, and functions with its slopes at the bounds: 0 for numbers, one half for tensors.
+NEWER = {
+    "numbers": (lambda h, p: h.clamp(-0.5, 1.0), lambda h, p: F.hardtanh(h, -0.5, 1.0)),
+    "tensors": (lambda h, p: h.clamp(LOW, HIGH), lambda h, p: torch.minimum(torch.maximum(h, LOW), HIGH)),
+    "below": (lambda h, p: h.clamp(min=LOW), lambda h, p: torch.maximum(h, LOW)),
+    "above": (lambda h, p: h.clamp(max=HIGH), lambda h, p: torch.minimum(h, HIGH)),
+    "infinite": (
+        lambda h, p: h.where(h < 0.5, float("inf")).clamp(LOW, HIGH),
+        lambda h, p: torch.minimum(torch.maximum(h, LOW), HIGH).where(h < 0.5, HIGH),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_clamp_of_a_newer_pytorch(name, generator, monkeypatch):
+    monkeypatch.setattr(piecewise, "_SLOPE_AT_NUMBERS", 0.0)
+    monkeypatch.setattr(piecewise, "_SLOPE_AT_TENSORS", 0.5)
+    act, alike = NEWER[name]
+    critic = Critic(act, generator)
+    points = torch.stack([Z.roll(i) for i in range(len(Z))])
+    total = fastgan.critic_loss(
+        critic, points, points.flip(0), loss=loss, penalties=(R1(3.0), R2(2.0)), method="one_pass"
+    )
+    found = gradients(critic, total)
+    critic.act = alike
+    truth = gradients(critic, textbook(critic, points, points.flip(0), None, loss, 3.0, 2.0))
     assert relative_error(found, truth) < 1e-12

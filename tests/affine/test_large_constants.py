@@ -36,6 +36,7 @@ KINDS = {
     "masked_fill, relu elsewhere": lambda h: F.relu(h.t().masked_fill(DEAD[:, None], -INFINITY)).t(),
     "masked_fill, hardtanh": lambda h: F.hardtanh(h.masked_fill(DEAD, -INFINITY)),
     "masked_fill, clamp": lambda h: h.masked_fill(DEAD, INFINITY).clamp(-0.3, 0.4),
+    "masked_fill, clamp by tensors": lambda h: h.masked_fill(DEAD, INFINITY).clamp(*torch.tensor([-0.3, 0.4]).double()),
     "masked_fill, leaky_relu, amax": lambda h: (
         F.leaky_relu(h.masked_fill(DEAD, -INFINITY)).unflatten(1, (2, 4)).amax(2)
     ),

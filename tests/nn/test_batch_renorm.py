@@ -173,6 +173,20 @@ def test_half_precision_is_computed_in_float32(dtype, generator):
     assert layer(x).dtype == dtype
 
 
+@pytest.mark.parametrize("std", [300.0, 1e-3])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_evaluation_of_a_layer_in_half_precision(dtype, std, generator):
+    """The square of 256 is no number of float16."""
+    layer = BatchRenorm2d(3).eval()
+    layer.running_std.fill_(std)
+    layer.running_mean.fill_(2.0 * std)
+    x = (std * torch.randn(4, 3, 5, 5, generator=generator)).to(dtype)
+    y = copy.deepcopy(layer).to(dtype)(x)
+    exact = layer.to(dtype).float()(x.float())
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.float(), exact, rtol=torch.finfo(dtype).eps, atol=1e-6)
+
+
 def test_without_weight_and_bias(generator):
     layer = BatchRenorm1d(3, affine=False).double()
     x = torch.randn(6, 3, dtype=torch.float64)

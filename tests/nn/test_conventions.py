@@ -191,6 +191,26 @@ def test_repr_says_how_it_was_built(name):
     assert built(name).extra_repr()
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", LAYERS)
+def test_under_autocast(name, training):
+    """Runs, with numbers near those of float32."""
+    module = built(name).train(training)
+    if name == "VirtualBatchNorm":
+        set_reference_batch(module, *inputs_of(name, torch.float32))
+    x = inputs_of(name, torch.float32)
+    states = [copy.deepcopy(module.state_dict()) for _ in range(2)]
+    outputs = []
+    for state, enabled in zip(states, (False, True), strict=True):
+        module.load_state_dict(state)
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            outputs.append(module(*x))
+    outputs[1].float().sum().backward() if outputs[1].requires_grad else None
+    scale = outputs[0].abs().max().item()
+    torch.testing.assert_close(outputs[1].float(), outputs[0], rtol=0, atol=0.05 * max(scale, 1))
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_copy_before_and_after_a_forward_pass(name):
     """What a module keeps of a call holds no graph, which could not be copied."""

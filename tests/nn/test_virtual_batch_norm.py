@@ -222,6 +222,15 @@ def test_no_reference_batch():
         layer(torch.zeros(2, 3))
 
 
+def test_a_state_without_a_reference_batch_is_loaded(generator):
+    layer = VirtualBatchNorm(3)
+    set_reference_batch(layer, torch.randn(4, 3))
+    layer(torch.zeros(2, 3))
+    layer.load_state_dict(VirtualBatchNorm(3).state_dict())
+    with pytest.raises(RuntimeError, match="there is no reference batch"):
+        layer(torch.zeros(2, 3))
+
+
 def test_a_layer_that_is_called_twice_is_refused():
     layer = VirtualBatchNorm(3)
     with pytest.raises(RuntimeError, match="the reference batch came twice"):

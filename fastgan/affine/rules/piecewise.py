@@ -42,6 +42,13 @@ class Masked(Node):
         return y if s is None or self.constant is None else torch.addcmul(y, s, self.constant)
 
 
+class Halved(Masked):
+    """One whose slope may be one half; what has the slope 0 is left out, be it infinite."""
+
+    def _apply(self, x: Tensor) -> Tensor:
+        return torch.where(self.slope == 0, 0, x * self.slope)
+
+
 def _masked(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, passes: Tensor) -> Tensor:
     """Records an operation that is x where `passes` and a constant elsewhere."""
     value = recorder.value(args[0])
@@ -91,8 +98,8 @@ def _clamped(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, low: 
     bounds_reached = sum((x == bound).to(x.dtype) for bound in (low, high) if bound is not None)
     slopes = torch.where(inside, 1, torch.where(closed, slope * bounds_reached, 0))
     value, result = recorder.value(args[0]), func(*args, **kwargs)
-    constant = torch.where(inside, 0, result.detach() * (1 - slopes))
-    return recorder.add(Masked(value, slopes, constant), result, value.batch)
+    constant = torch.where(slopes == 1, 0, result.detach() * (1 - slopes))
+    return recorder.add(Halved(value, slopes, constant), result, value.batch)
 
 
 def _between(x: Tensor, low: Any, high: Any, above: Any, below: Any) -> Tensor:

@@ -39,6 +39,8 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample((6,), "one-dim", dim=0, act="sigmoid")
     yield sample((3, 6, 37, 41), "several-blocks", act="selu")
     yield sample((0, 6, 4), "empty-batch", act="lrelu")
+    yield sample((2, 6, 0), "no-positions", act="elu")
+    yield sample((2, 0), "no-channels", with_bias=False, act="lrelu", clamp=1.0)
     yield sample((2, 6, 4, 3), "channels-last", act="softplus", clamp=1.0).map(
         lambda x: x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
     )

@@ -46,6 +46,7 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample((40, 3, 7, 7), "short-rows", samples=20, act="lrelu", clamp=0.7)
     yield sample((700, 13), "features", samples=700, act="lrelu")
     yield sample((0, 6, 4), "empty-batch", samples=0, act="lrelu", clamp=1.0)
+    yield sample((3, 6, 0), "no-positions", samples=3, act="lrelu", clamp=1.0)
     yield sample((2, 6, 4, 3), "strided-u", samples=2, arrange=channels_last, act="lrelu").map(
         lambda u: u.transpose(0, 3).contiguous().transpose(0, 3) if u.ndim == 4 else u
     )

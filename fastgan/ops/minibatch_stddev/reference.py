@@ -27,7 +27,7 @@ def minibatch_stddev_reference(x: Tensor, group_size: int | None = 4, num_channe
     if N % n == 0:
         y = _statistic(wide.reshape(N // n, n, num_channels, C // num_channels * H * W))
     else:
-        groups = [wide[j::n].reshape(-1, 1, num_channels, C // num_channels * H * W) for j in range(n)]
+        groups = [wide[j::n].reshape(len(range(j, N, n)), 1, num_channels, C // num_channels * H * W) for j in range(n)]
         y = torch.cat([_statistic(group) for group in groups])
     of_sample = y.to(x.dtype).repeat(-(-N // n), 1)[:N]
     return torch.cat([x, of_sample[:, :, None, None].expand(N, num_channels, H, W)], 1)

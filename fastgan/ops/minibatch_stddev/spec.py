@@ -34,6 +34,7 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample((1, 2, 3, 3), "one-sample", 4)
     yield sample((3, 2, 2, 2), "groups-of-one", 1)
     yield sample((0, 4, 3, 3), "empty-batch", 4)
+    yield sample((7, 4, 3, 0), "no-positions", 4)
     yield sample((3, 4, 0, 3), "no-pixels", 4)
 
 

@@ -48,6 +48,7 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample((2, 2, 70, 67), "several-tasks", noise=(70, 67), act="lrelu", clamp=2.0)
     yield sample((3, 40, 4, 4), "small-planes", noise=(3, 1, 4, 4), act="lrelu")
     yield sample((0, 4, 3, 3), "empty-batch", noise=(3, 3), act="lrelu")
+    yield sample((2, 4, 0, 3), "no-positions", noise=(0, 3), act="lrelu")
     yield sample((2, 4, 3, 5), "channels-last", noise=(3, 5), strength=True, act="lrelu").map(
         lambda t: t.to(memory_format=torch.channels_last) if t.ndim == 4 else t
     )
