@@ -30,7 +30,7 @@ class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
         kwargs = kwargs or {}
         ours = _OURS.get(func)
         # torch's know more keywords, such as `out` and NumPy's names; a subclass of Tensor may mean something else.
-        if ours is None or not kwargs.keys() <= _KEYWORDS[ours] or not _PLAIN.issuperset(types):
+        if ours is None or not _KEYWORDS[ours].issuperset(kwargs) or not _PLAIN.issuperset(types):
             return func(*args, **kwargs)
         if mode_wants_torch_functions():
             return func(*args, **kwargs)
