@@ -14,7 +14,7 @@ _OURS: dict[Callable[..., Any], Callable[..., Any]] = {
     **convolution.BY_TORCH_FUNCTION,
     **piecewise_linear.BY_TORCH_FUNCTION,
 }
-_KEYWORDS = {ours: inspect.signature(ours).parameters.keys() for ours in _OURS.values()}
+_KEYWORDS = {ours: frozenset(inspect.signature(ours).parameters) for ours in _OURS.values()}
 
 _PLAIN = {torch.Tensor, torch.nn.Parameter}
 
