@@ -14,7 +14,7 @@ from torch.types import Device
 
 from fastgan.nn.exact_filter import ExactFilter
 from fastgan.ops._common.activations import ACTIVATIONS, resolved
-from fastgan.ops._common.checks import check_count, check_floating, check_shape
+from fastgan.ops._common.checks import check_count, check_floating, check_number, check_shape
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.upfirdn2d.filter import filter_of
@@ -54,8 +54,7 @@ class EqualizedLinear(nn.Module):
         check_count("EqualizedLinear", "in_features", in_features)
         check_count("EqualizedLinear", "out_features", out_features)
         resolved("EqualizedLinear", act, None, None, None)
-        if not lr_multiplier > 0:
-            raise ValueError(f"EqualizedLinear: lr_multiplier is {lr_multiplier}, expected a number above 0")
+        check_number("EqualizedLinear", "lr_multiplier", lr_multiplier, above=True)
         self.in_features, self.act, self.lr_multiplier = in_features, act, lr_multiplier
         self.bias_init = float(bias_init)
         self.weight = nn.Parameter(torch.empty(out_features, in_features, device=device, dtype=dtype))

@@ -1,12 +1,10 @@
 """Instance noise: the critic sees data and samples through the same Gaussian noise."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.types import Device
 
-from fastgan.ops._common.checks import check_count, check_floating
+from fastgan.ops._common.checks import check_count, check_floating, check_number
 
 
 class InstanceNoise(nn.Module):
@@ -43,7 +41,7 @@ class InstanceNoise(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _check_std(std)
+        check_number("InstanceNoise", "std", std)
         if steps is not None:
             check_count("InstanceNoise", "steps", steps)
         self.initial_std, self.steps = float(std), steps
@@ -65,7 +63,7 @@ class InstanceNoise(nn.Module):
         Raises:
             ValueError: it is below 0 or not finite.
         """
-        _check_std(std)
+        check_number("InstanceNoise", "std", std)
         self.std.fill_(std)
 
     def anneal(self, step: int) -> None:
@@ -85,8 +83,3 @@ class InstanceNoise(nn.Module):
 
     def extra_repr(self) -> str:
         return f"std={self.initial_std}, steps={self.steps}"
-
-
-def _check_std(std: float) -> None:
-    if not 0 <= std < math.inf:
-        raise ValueError(f"InstanceNoise: std is {std!r}, expected a number of at least 0")

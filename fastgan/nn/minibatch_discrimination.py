@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.types import Device
 
+from fastgan.ops._common.checks import check_count, check_shape
 from fastgan.ops.minibatch_discrimination import minibatch_discrimination
 
 
@@ -36,8 +37,7 @@ class MinibatchDiscrimination(nn.Module):
             ("out_features", out_features),
             ("kernel_dims", kernel_dims),
         ):
-            if value < 1:
-                raise ValueError(f"MinibatchDiscrimination: {name} is {value}, expected at least 1")
+            check_count("MinibatchDiscrimination", name, value)
         self.in_features, self.out_features, self.kernel_dims = in_features, out_features, kernel_dims
         self.weight = nn.Parameter(torch.empty(in_features, out_features * kernel_dims, device=device, dtype=dtype))
         self.reset_parameters()
@@ -48,10 +48,7 @@ class MinibatchDiscrimination(nn.Module):
         self.weight.normal_().mul_(1.0 / (self.kernel_dims * self.in_features**0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.ndim != 2 or x.shape[1] != self.in_features:
-            raise ValueError(
-                f"MinibatchDiscrimination: x has shape {list(x.shape)}, expected [batch, {self.in_features}]"
-            )
+        check_shape("MinibatchDiscrimination", "x", x, ("batch", self.in_features))
         m = (x @ self.weight).view(-1, self.out_features, self.kernel_dims)
         return torch.cat([x, minibatch_discrimination(m)], dim=1)
 

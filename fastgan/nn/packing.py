@@ -74,6 +74,8 @@ class PackedCritic(nn.Module):
 
     def __init__(self, critic: nn.Module, m: int) -> None:
         super().__init__()
+        if not isinstance(critic, nn.Module):
+            raise TypeError(f"PackedCritic: critic is {type(critic).__name__}, expected a torch.nn.Module")
         check_count("PackedCritic", "m", m)
         self.critic, self.m = critic, m
 

@@ -96,9 +96,9 @@ def test_annealing_does_not_compile_anew():
 
 def test_bad_arguments():
     for std in (-0.1, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match=f"InstanceNoise: std is {std}, expected a number of at least 0"):
+        with pytest.raises(ValueError, match=f"InstanceNoise: std is {std}, expected a finite number >= 0"):
             InstanceNoise(std)
-        with pytest.raises(ValueError, match="expected a number of at least 0"):
+        with pytest.raises(ValueError, match="expected a finite number >= 0"):
             InstanceNoise(0.1).set_std(std)
     with pytest.raises(ValueError, match="InstanceNoise: steps is 0, expected an integer of at least 1"):
         InstanceNoise(steps=0)
