@@ -56,8 +56,9 @@ LIMIT = 30.0
 
 def exp(v: Tensor, limit: float = LIMIT) -> Tensor:
     """exp(v) up to v = limit and its tangent beyond: at 30, 1e4 gives 1e17, and the gradient never exceeds exp(30)."""
-    # At the limit itself clamp passes the gradient on; relu does not, or the slope there would be twice as large.
-    return torch.exp(v.clamp(max=limit)) * (1 + relu(v - limit))
+    # At the limit itself the exponential passes the gradient on; relu does not, or the slope would be twice as large.
+    # (clamp passes it on before PyTorch 2.15 only.)
+    return torch.exp(v.masked_fill(v > limit, limit)) * (1 + relu(v - limit))
 
 
 def total_variation() -> Divergence:

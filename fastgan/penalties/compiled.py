@@ -186,8 +186,11 @@ class _Request:
                     self.kept[i] = kept.clone()
                 else:
                     self.watched.append(inputs[j])
+        # Detached: PyTorch 2.15 gives views made where autograd is off, which it forbids to change in place afterwards.
         return [
-            _NotDifferentiable.apply(o, self.anchor, i in graphs.views) if tracked and i != graphs.output else o
+            _NotDifferentiable.apply(o.detach(), self.anchor, i in graphs.views)
+            if tracked and i != graphs.output
+            else o
             for i, (o, tracked) in enumerate(zip(outputs, graphs.tracked, strict=True))
         ]
 

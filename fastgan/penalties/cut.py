@@ -10,6 +10,9 @@ from fastgan.penalties.programs import CompilerError
 
 aten = torch.ops.aten
 
+_COPIES = (aten.clone.default, aten.detach.default, aten.alias.default)
+"""Of a constant: a copy, and what `detach()` is traced as (an alias from PyTorch 2.15 on)."""
+
 
 class Cut:
     """A graph (inputs, u, s) -> (outputs, g, gradients), cut into what depends on u and s and what does not.
@@ -62,7 +65,7 @@ class Cut:
 
     def _original(self, node: fx.Node) -> fx.Node:
         """The original of a copied constant, if nobody writes to it (the recorder copies every constant)."""
-        while node.target in (aten.clone.default, aten.detach.default) and len(node.args) == 1 and not node.kwargs:
+        while node.target in _COPIES and len(node.args) == 1 and not node.kwargs:
             source: Any = node.args[0]
             same = source.meta["val"].stride() == node.meta["val"].stride()
             if not same or _memory(source) in self.writes or _memory(node) in self.writes:
