@@ -71,6 +71,8 @@ def test_as_exact_as_float32(name, dtype, centre, deviation, few_directions, gen
     """Near 200, where bfloat16 has steps of 1, means that were rounded to them would have differences of 0."""
     loss = loss_of(name)
     shape = (40, 3) if loss.witness else (40, 1)
+    # Within 3 of 200 there are so few numbers of bfloat16 that some projections tie in almost every draw.
+    deviation *= 10 if name == "sliced_wasserstein" else 1
     outputs = (centre + deviation * torch.randn(2, *shape, generator=generator)).to(dtype)
     while name == "sliced_wasserstein" and not apart(outputs, few_directions):
         outputs = (centre + deviation * torch.randn(2, *shape, generator=generator)).to(dtype)
