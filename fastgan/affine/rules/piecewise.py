@@ -4,7 +4,9 @@ At a kink the slope is PyTorch's: zero for abs, hardtanh and threshold; for clam
 prelu it is that of the negative side in the first derivative and of the positive side in the second (docs/kinks.md).
 """
 
+import functools
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -88,7 +90,7 @@ def clamp_max(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> T
 def _clamped(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict, low: Any, high: Any) -> Tensor:
     """Records an operation that is x between two bounds, of which one may be None, and a bound elsewhere."""
     x, tensors = args[0].detach(), isinstance(low, Tensor) or isinstance(high, Tensor)
-    slope = _SLOPE_AT_TENSORS if tensors else _SLOPE_AT_NUMBERS
+    slope = _slope_at_a_bound(tensors)
     closed = _between(x, low, high, torch.ge, torch.le)
     if slope == 1:
         return _masked(recorder, func, args, kwargs, closed)
@@ -108,17 +110,22 @@ def _between(x: Tensor, low: Any, high: Any, above: Any, below: Any) -> Tensor:
     return passes if high is None else passes & below(x, high)
 
 
-def _slope_at_a_bound(bound: Any) -> float:
-    """PyTorch's derivative of clamp where x is the bound, 1."""
-    with torch.inference_mode(False), torch.enable_grad():
+@functools.cache
+def _slope_at_a_bound(tensors: bool) -> float:
+    """PyTorch's derivative of clamp at a bound: 1 until PyTorch 2.14; 2.15 has 0 for numbers and one half for tensors.
+
+    Asked in a thread, whose autograd no mode and no recording sees; not at import, since on a GPU machine the first
+    backward pass of a process starts threads that a fork would lose.
+    """
+
+    def slope() -> float:
         x = torch.ones(1, device="cpu", requires_grad=True)
-        (slope,) = torch.autograd.grad(x.clamp(min=bound), x)
-    return slope.item()
+        bound = torch.ones((), device="cpu") if tensors else 1.0
+        (found,) = torch.autograd.grad(x.clamp(min=bound), x)
+        return found.item()
 
-
-# 1 until PyTorch 2.14; PyTorch 2.15 has 0 for numbers and one half for tensors.
-_SLOPE_AT_NUMBERS = _slope_at_a_bound(1.0)
-_SLOPE_AT_TENSORS = _slope_at_a_bound(torch.ones((), device="cpu"))
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(slope).result()
 
 
 def threshold(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
