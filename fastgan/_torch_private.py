@@ -133,6 +133,13 @@ def call_is_forward(module: nn.Module) -> bool:
     )
 
 
+def is_fully_sharded(module: nn.Module) -> bool:
+    """Whether `fully_shard` or FullyShardedDataParallel gathers the module's weights for each pass."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    names = ("FSDPModule", "FullyShardedDataParallel")
+    return any(isinstance(module, kind) for name in names if (kind := getattr(fsdp, name, None)) is not None)
+
+
 # --- containers, and operations on lists of tensors -------------------------------------------------------------------
 
 tree_flatten: Callable[..., Any] = _pytree.tree_flatten

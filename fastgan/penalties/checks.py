@@ -6,8 +6,6 @@ from torch import Tensor
 
 from fastgan.ops._common.checks import check_floating
 
-METHODS = ("auto", "one_pass", "double_backward")
-
 
 def check_samples(owner: str, **tensors: Tensor) -> None:
     """Raises TypeError or ValueError unless each tensor is floating point with a batch dimension."""
@@ -15,11 +13,6 @@ def check_samples(owner: str, **tensors: Tensor) -> None:
         check_floating(owner, name, x)
         if x.ndim < 1:
             raise ValueError(f"{owner}: {name} has no dimensions, expected [samples, ...]")
-
-
-def check_method(owner: str, method: str) -> None:
-    if method not in METHODS:
-        raise ValueError(f"{owner}: method is {method!r}, expected one of {', '.join(METHODS)}")
 
 
 def check_scalar(owner: str, loss: Any) -> None:

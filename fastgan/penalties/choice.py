@@ -1,67 +1,118 @@
-"""Chooses between one pass and double backward, and falls back to double backward where one pass fails."""
+"""Chooses between the methods, and falls back to another where one fails."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from fastgan.affine import NotAffineError
+from fastgan.penalties.directional import Directional
 from fastgan.penalties.eligibility import Verdict, reconsider, verdicts_of
+from fastgan.penalties.errors import NoMethodError
 from fastgan.penalties.result import CriticLoss
+from fastgan.penalties.smooth_trial import smooth_verdict_of
 from fastgan.penalties.state import Snapshot
+from fastgan.penalties.twice import why_not_twice
+
+METHODS = ("auto", "one_pass", "double_backward", "directional", "random_probe")
 
 
-def one_pass_or_double_backward(
+def method_of(owner: str, method: str | Directional) -> tuple[str, Directional]:
+    """The name of a method, and what `directional` does if it comes to that."""
+    if isinstance(method, Directional):
+        return "directional", method
+    if method not in METHODS:
+        raise ValueError(f"{owner}: method is {method!r}, expected one of {', '.join(METHODS)}, or a Directional")
+    return method, Directional()
+
+
+def by_method(
     owner: str,
     method: str,
     network: Callable[..., Tensor],
     calls: Sequence[tuple],
-    one: Callable[[], CriticLoss],
-    double: Callable[[], CriticLoss],
+    ways: Mapping[str, Callable[[], CriticLoss]],
 ) -> CriticLoss:
-    """Runs `one` or `double`, and says in the result which and why.
+    """Runs a method, and says in the result which and why.
 
     Args:
         owner: names the caller in messages.
         method: one of `METHODS`.
         network: the critic.
         calls: the arguments of its calls that are penalised.
-        one, double: what each method runs.
+        ways: what each method but `auto` runs.
     """
-    reason, verdicts = None, []
-    if method == "auto":
-        verdicts = verdicts_of(network, calls)
-        reason = next((found.reason for found in verdicts if found.reason), None)
-    if method == "one_pass" or (method == "auto" and reason is None):
-        # A critic that turns out to have changed runs again from where it was.
-        before = _before(network, calls, verdicts) if method == "auto" else None
-        try:
-            result = one()
-            result.method, result.reason = "one_pass", None
-            return result
-        except Exception as error:
-            # A verdict raises what is wrong with the critic itself; what is wrong with the loss has no verdict.
-            found = next((found.reason for found in verdicts_of(network, calls) if found.reason), None)
-            if found is None and not isinstance(error, NotAffineError):
-                raise
-            if before is None:
-                raise NotAffineError(f"one_pass cannot differentiate this critic: {found or error}") from None
-            # It was eligible when it was looked at, and has changed since (a flag, a branch that depends on the data).
-            lost = before.lost()
-            if lost is not None:
-                raise RuntimeError(
-                    f"{owner}: the critic is not affine any more ({error}), and before that was known has changed a "
-                    f"tensor of shape {list(lost.shape)} in place, of which there is no copy; use "
-                    "method='double_backward', and put the critic back to where it was"
-                ) from error
-            before.put_back()
-            reason = str(error)
-            reconsider(network, calls, reason)
-            warnings.warn(f"fastgan.{owner} falls back to double backward: {error}", stacklevel=4)
-    result = double()
-    result.method, result.reason = "double_backward", reason
+    if method == "one_pass":
+        return _named(_one_pass(network, calls, ways), "one_pass", None)
+    if method != "auto":
+        return _named(ways[method](), method, None)
+    verdicts = verdicts_of(network, calls)
+    reason = next((found.reason for found in verdicts if found.reason), None)
+    if reason is None:
+        attempt = _one_pass_or_reason(owner, network, calls, verdicts, ways)
+        if isinstance(attempt, CriticLoss):
+            return _named(attempt, "one_pass", None)
+        reason = attempt
+    obstacle = why_not_twice(network, calls)
+    if obstacle is None:
+        return _named(ways["double_backward"](), "double_backward", reason)
+    kink = next((why for call in calls if (why := smooth_verdict_of(network, call).reason) is not None), None)
+    if kink is not None:
+        raise NoMethodError(
+            f"{owner}: no method has this critic's exact gradient. one_pass: {reason}. double_backward: {obstacle}. "
+            f"directional: {kink}"
+        )
+    return _named(ways["directional"](), "directional", f"{reason}; double backward cannot: {obstacle}")
+
+
+def _named(result: CriticLoss, method: str, reason: str | None) -> CriticLoss:
+    result.method, result.reason = method, reason
     return result
+
+
+def _one_pass(
+    network: Callable[..., Tensor], calls: Sequence[tuple], ways: Mapping[str, Callable[[], CriticLoss]]
+) -> CriticLoss:
+    """What one pass gives, or an error that says why it gives nothing."""
+    try:
+        return ways["one_pass"]()
+    except Exception as error:
+        # A verdict raises what is wrong with the critic itself; what is wrong with the loss has no verdict.
+        found = next((found.reason for found in verdicts_of(network, calls) if found.reason), None)
+        if found is None and not isinstance(error, NotAffineError):
+            raise
+        raise NotAffineError(f"one_pass cannot differentiate this critic: {found or error}") from None
+
+
+def _one_pass_or_reason(
+    owner: str,
+    network: Callable[..., Tensor],
+    calls: Sequence[tuple],
+    verdicts: Sequence[Verdict],
+    ways: Mapping[str, Callable[[], CriticLoss]],
+) -> CriticLoss | str:
+    """What one pass gives; where the critic has changed since its verdict, the reason, with everything put back."""
+    before = _before(network, calls, verdicts)
+    try:
+        return ways["one_pass"]()
+    except Exception as error:
+        found = next((found.reason for found in verdicts_of(network, calls) if found.reason), None)
+        if found is None and not isinstance(error, NotAffineError):
+            raise
+        # It was eligible when it was looked at, and has changed since (a flag, a branch that depends on the data).
+        lost = before.lost()
+        if lost is not None:
+            raise RuntimeError(
+                f"{owner}: the critic is not affine any more ({error}), and before that was known has changed a "
+                f"tensor of shape {list(lost.shape)} in place, of which there is no copy; use "
+                "method='double_backward', and put the critic back to where it was"
+            ) from error
+        before.put_back()
+        reason = str(error)
+        reconsider(network, calls, reason)
+        warnings.warn(f"fastgan.{owner} falls back to double backward: {error}", stacklevel=5)
+        return reason
 
 
 def _before(network: Callable[..., Tensor], calls: Sequence[tuple], verdicts: Sequence[Verdict]) -> Snapshot:

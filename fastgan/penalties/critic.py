@@ -9,14 +9,24 @@ from torch import Tensor
 from fastgan.affine import NotAffineError
 from fastgan.nn import statistics_of
 from fastgan.penalties import double_backward, one_pass
-from fastgan.penalties.checks import arguments, check_method, check_samples
-from fastgan.penalties.choice import one_pass_or_double_backward
-from fastgan.penalties.compiled import recorded_by
+from fastgan.penalties.checks import arguments, check_samples, one_tensor
+from fastgan.penalties.choice import by_method, method_of
+from fastgan.penalties.compiled import backend_of, ordinary, recorded_by
+from fastgan.penalties.directional import Directional, Group, error_between, gradient_parts
+from fastgan.penalties.errors import NotSmoothError
 from fastgan.penalties.objective import Objective, objective_of
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import R1, Penalty
+from fastgan.penalties.random_probe import check_probed, probe
 from fastgan.penalties.result import CriticLoss, loss_with_parts, named, sum_of_terms
-from fastgan.penalties.step import CriticStep, by_double_backward, by_one_pass, by_witness
+from fastgan.penalties.step import (
+    CriticStep,
+    by_directional,
+    by_double_backward,
+    by_one_pass,
+    by_random_probe,
+    by_witness,
+)
 from fastgan.penalties.witness import Witness
 from fastgan.penalties.wrappers import run_in_forward_of
 
@@ -30,7 +40,7 @@ def critic_loss(
     penalties: Sequence[Penalty] = (R1(10.0),),
     labels: Any = None,
     fake_labels: Any = None,
-    method: str = "auto",
+    method: str | Directional = "auto",
     compile: bool | str = False,
 ) -> CriticLoss:
     """The critic's objective with its gradient penalties; `.backward()` deposits the exact gradient.
@@ -78,7 +88,9 @@ def critic_loss(
     penalised = named(penalties)
     objective, witness = objective_of("critic_loss", loss, penalised)
     check_samples("critic_loss", real=real, fake=fake)
-    check_method("critic_loss", method)
+    method, options = method_of("critic_loss", method)
+    if method == "random_probe":
+        check_probed("critic_loss", penalised)
     rest = arguments(labels)
     fake_rest = rest if fake_labels is None else arguments(fake_labels)
     distributed, network, (real, fake) = of_packs("critic_loss", critic, [*rest, *fake_rest], real, fake)
@@ -88,14 +100,13 @@ def critic_loss(
     def body(*_: Any) -> CriticLoss:
         if witness is not None and penalised:
             return _by_witness(step, witness, method)
-        return one_pass_or_double_backward(
-            "critic_loss",
-            method,
-            network,
-            step.penalised_calls(),
-            lambda: by_one_pass(step, compile),
-            lambda: by_double_backward(step),
-        )
+        ways = {
+            "one_pass": lambda: by_one_pass(step, compile),
+            "double_backward": lambda: by_double_backward(step),
+            "directional": lambda: by_directional(step, options, compile),
+            "random_probe": lambda: by_random_probe(step),
+        }
+        return by_method("critic_loss", method, network, step.penalised_calls(), ways)
 
     result = run_in_forward_of(distributed, body, real, fake)
     side = result._generator_side
@@ -108,6 +119,8 @@ def _by_witness(step: CriticStep, witness: Witness, method: str) -> CriticLoss:
     reason = "the loss is of several numbers per sample, and its penalties are of a function of them"
     if method == "one_pass":
         raise NotAffineError(f"one_pass cannot differentiate these penalties: {reason}")
+    if method in ("directional", "random_probe"):
+        raise NotSmoothError(f"{method} cannot take differences for these penalties: {reason}")
     result = by_witness(step, witness)
     result.method, result.reason = "double_backward", reason if method == "auto" else None
     return result
@@ -119,7 +132,7 @@ def gradient_penalty(
     penalty: Penalty,
     *,
     labels: Any = None,
-    method: str = "auto",
+    method: str | Directional = "auto",
     compile: bool | str = False,
 ) -> CriticLoss:
     """A gradient penalty alone, at the points x: mean_i rho(||grad_x D(x_i)||).
@@ -133,9 +146,11 @@ def gradient_penalty(
         A scalar with the attributes of `CriticLoss`; its `loss` is zero and `fake_logits` None.
     """
     check_samples("gradient_penalty", x=x)
-    check_method("gradient_penalty", method)
+    method, options = method_of("gradient_penalty", method)
     rest = arguments(labels)
     penalised = named([penalty])
+    if method == "random_probe":
+        check_probed("gradient_penalty", penalised)
     distributed, network, (x,) = of_packs("gradient_penalty", critic, rest, x)
 
     def one() -> CriticLoss:
@@ -152,7 +167,25 @@ def gradient_penalty(
             output, g = double_backward.gradient(network, x, rest)
         return sum_of_terms(None, output, None, {name: (p, g) for name, p in penalised.items()})
 
+    def directional() -> CriticLoss:
+        run = ordinary(network, backend_of(compile)) if compile else network
+        group = Group(network, x, rest, penalised, options, run, penalty.at)
+        group.differentiate(None)
+        (value,) = group.values.values()
+        parts = gradient_parts([group])
+        total = one_pass.deposit(value, [], parts)
+        result = loss_with_parts(total, torch.zeros_like(value), group.values, group.norms, group.output, None)
+        result.error_estimate = error_between(parts, gradient_parts([group], 2.0)) if options.estimate else None
+        return result
+
+    def probed() -> CriticLoss:
+        with statistics_of(penalty.at, network), torch.enable_grad():
+            output = one_tensor(network(x.detach(), *rest))
+            slope = probe(network, x.detach(), rest, output)
+        return sum_of_terms(None, output, None, {name: (p, slope) for name, p in penalised.items()})
+
     def body(*_: Any) -> CriticLoss:
-        return one_pass_or_double_backward("gradient_penalty", method, network, [(x, *rest)], one, double)
+        ways = {"one_pass": one, "double_backward": double, "directional": directional, "random_probe": probed}
+        return by_method("gradient_penalty", method, network, [(x, *rest)], ways)
 
     return run_in_forward_of(distributed, body, x)

@@ -82,7 +82,7 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     names = {module: f"{name}: {type(module).__name__}" for module, name in modules.items()}
 
     def where() -> str:
-        return _running(names)
+        return running_module(names, examine)
 
     def blame(error: NotAffineError) -> None:
         reasons.setdefault(str(error) if "(in " in str(error) else f"{error}{where()}")
@@ -106,11 +106,14 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots), overwrites)
 
 
-def _running(names: dict[nn.Module, str]) -> str:
-    """The name of the running module, read from the stack: hooks on all modules would see other threads."""
+def running_module(names: dict[nn.Module, str], trial: Any) -> str:
+    """The name of the running module, read from the stack: hooks on all modules would see other threads.
+
+    `trial` is the function that calls the network, below which nobody looks.
+    """
     frame = sys._getframe()
     while frame.f_code is not module_call_code:
-        if frame.f_back is None or frame.f_code is examine.__code__:
+        if frame.f_back is None or frame.f_code is trial.__code__:
             return ""
         frame = frame.f_back
     module = frame.f_locals["self"]
@@ -120,7 +123,7 @@ def _running(names: dict[nn.Module, str]) -> str:
 # --- remembered verdicts ----------------------------------------------------------------------------------------------
 
 _FAILED = "failed"
-_KNOWN: "weakref.WeakKeyDictionary[Any, dict[Any, Verdict]]" = weakref.WeakKeyDictionary()
+_KNOWN: "weakref.WeakKeyDictionary[Any, dict[Any, Any]]" = weakref.WeakKeyDictionary()
 
 
 def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[Verdict]:
@@ -144,6 +147,19 @@ def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[
     return found
 
 
+def remembered(what: str, network: Callable[..., Tensor], call: tuple, find: Callable[[], Any]) -> Any:
+    """Another finding on a network for such a call, cached by the same things."""
+    known, key = _known(network), (what, _structure(network), _kinds(call))
+    if key not in known:
+        known[key] = find()
+    return known[key]
+
+
+def remember(what: str, network: Callable[..., Tensor], call: tuple, finding: Any) -> None:
+    """Puts another finding in the place of what is remembered."""
+    _known(network)[what, _structure(network), _kinds(call)] = finding
+
+
 def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: str) -> None:
     """Drops the cached verdict on a network that turned out not to be affine: the next call examines it again.
 
@@ -158,7 +174,7 @@ def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: s
         known.update(((structure, _kinds(call)), known[_FAILED]) for call in calls)
 
 
-def _known(network: Callable[..., Tensor]) -> dict[Any, Verdict]:
+def _known(network: Callable[..., Tensor]) -> dict[Any, Any]:
     try:
         return _KNOWN.setdefault(anchor(network), {})
     except TypeError:  # not weakly referable: an instance with __slots__

@@ -23,8 +23,9 @@ class CriticLoss(Tensor):
         penalties: each penalty's mean by name, detached scalars (`r1`, `r2`, ...; a second one of a name is `r1_2`).
         gradient_norms: ||grad D(x_i)|| at each penalty's points by the same names, [B], float32 (float64 for float64).
         real_logits, fake_logits: D(real) and D(fake), detached.
-        method: `one_pass` or `double_backward`.
-        reason: why it was double backward; None for one pass, or if it was asked for.
+        method: `one_pass`, `double_backward`, `directional` or `random_probe`.
+        reason: why it was another than `one_pass`; None for one pass, or if it was asked for.
+        error_estimate: the relative error of the gradient, where `Directional(estimate=True)` was asked for; else None.
     """
 
     # An ordinary tensor for every operator.
@@ -37,6 +38,7 @@ class CriticLoss(Tensor):
     fake_logits: Tensor | None
     method: str
     reason: str | None
+    error_estimate: Tensor | None = None
     _generator_side: "GeneratorSide | None"
 
     def __format__(self, spec: str) -> str:

@@ -72,10 +72,16 @@ class Snapshot:
     def _has(self, tensor: Tensor) -> bool:
         return _has_memory(tensor) and block_of(tensor) in self._blocks
 
-    def put_back(self) -> None:
-        for block, copy in self._blocks.values():
-            if not torch.equal(_bytes(block), _bytes(copy)):
-                block.copy_(copy)
+    def put_back(self, counted: bool = False) -> None:
+        """Makes everything what it was; `counted`: autograd is to notice, as of any change in place."""
+        changed = {key for key, (block, copy) in self._blocks.items() if not torch.equal(_bytes(block), _bytes(copy))}
+        for key in changed:
+            block, copy = self._blocks[key]
+            block.copy_(copy)
+        if counted:
+            torch.autograd.graph.increment_version(
+                [t for t, _ in self._tensors if self._has(t) and block_of(t) in changed]
+            )
         for lazy in self._lazy:
             lazy.put_back()
         for thing, before in self._things:
@@ -110,7 +116,7 @@ class Watch(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         before = {block_of(t) for t in _tensors((args, kwargs))}
-        for tensor in _overwritten(func, args, kwargs):
+        for tensor in overwritten(func, args, kwargs):
             block = tensor.untyped_storage()
             if block._cdata not in self._born:
                 self.snapshot.add(block)
@@ -119,7 +125,8 @@ class Watch(TorchDispatchMode):
         return result
 
 
-def _overwritten(func: Any, args: tuple, kwargs: dict) -> Iterator[Tensor]:
+def overwritten(func: Any, args: tuple, kwargs: dict) -> Iterator[Tensor]:
+    """The tensors among the arguments of an operation that it writes to."""
     for i in _UNDECLARED.get(func, ()):
         yield from _tensors(args[i])
     if func._schema.is_mutable:

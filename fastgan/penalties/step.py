@@ -1,7 +1,8 @@
-"""The critic's side of one training step, and the three ways to differentiate its penalties.
+"""The critic's side of one training step, and the ways to differentiate its penalties.
 
-`CriticStep` is what one call of `critic_loss` works on. `by_one_pass` needs a piecewise affine critic;
-`by_double_backward` takes any; `by_witness` is for losses of several numbers per sample.
+`CriticStep` is what one call of `critic_loss` works on. `by_one_pass` needs a piecewise affine critic, `by_directional`
+a smooth one; `by_double_backward` takes any; `by_witness` is for losses of several numbers per sample;
+`by_random_probe` is no method but what others use in place of one.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,9 +17,12 @@ from fastgan.nn import statistics_of
 from fastgan.penalties import double_backward, one_pass
 from fastgan.penalties.checks import check_scalar, one_tensor
 from fastgan.penalties.compiled import backend_of, ordinary, recorded_by
+from fastgan.penalties.directional import Directional, Group, error_between, gradient_parts
 from fastgan.penalties.eligibility import verdicts_of
+from fastgan.penalties.errors import NotSmoothError
 from fastgan.penalties.objective import leaves_of, slopes
 from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.random_probe import probe
 from fastgan.penalties.result import CriticLoss, GeneratorSide, loss_with_parts, sum_of_terms
 from fastgan.penalties.witness import Pass, Witness, witness_gradient
 
@@ -177,3 +181,67 @@ def by_witness(step: CriticStep, witness: Witness) -> CriticLoss:
         terms[name] = penalty, witness_gradient(witness, points, (real, fake))
     side = GeneratorSide(step.fake, None, step.objective, lambda: False) if step.fake.requires_grad else None
     return sum_of_terms(loss, real, fake, terms, side)
+
+
+def by_directional(step: CriticStep, options: Directional, compile: bool | str) -> CriticLoss:
+    """The gradient of loss and penalties by differences of a smooth network's first derivatives."""
+    run = ordinary(step.network, backend_of(compile)) if compile else step.network
+    groups: dict[str, Group] = {}
+    outputs: dict[str, Tensor] = {}
+    for at, x, labels, penalised in step.sides():
+        if penalised:
+            groups[at] = Group(step.network, x, labels, step.penalties_at(at), options, run, at)
+            outputs[at] = groups[at].output
+        else:
+            with statistics_of(at, step.network), torch.enable_grad():
+                outputs[at] = one_tensor(run(x.detach(), *labels))
+    try:
+        loss, output_gradients, further = slopes(step.objective, outputs, [group.input for group in groups.values()])
+    except NotAffineError as error:  # what was saved for these activations is gone
+        raise NotSmoothError(f"directional: {error}") from None
+    for at, group in groups.items():
+        s = output_gradients[at]
+        group.differentiate(torch.zeros_like(group.output) if s is None else s)
+    for name, penalty in step.penalties.items():
+        if penalty.at not in outputs:
+            groups[name] = Group(
+                step.network, step.points(penalty), step.labels, {name: penalty}, options, run, penalty.at
+            )
+            groups[name].differentiate(None)
+    parts = gradient_parts(list(groups.values()))
+    estimate = error_between(parts, gradient_parts(list(groups.values()), 2.0)) if options.estimate else None
+    values = {name: group.values[name] for name in step.penalties for group in groups.values() if name in group.values}
+    norms = {name: group.norms[name] for name in step.penalties for group in groups.values() if name in group.norms}
+    total = loss.detach()
+    for value in values.values():
+        total = total + value
+    for at, y in outputs.items():
+        if at not in groups and y.requires_grad and (dy := output_gradients[at]) is not None:
+            parts.append((y, dy))
+    if further:
+        parts.append((loss, torch.ones_like(loss)))
+    side = None
+    if step.fake.requires_grad:
+        fake = groups.get("fake")
+        separate = fake is not None and not fake.verdict.coupled
+        side = GeneratorSide(step.fake, None if fake is None else fake.gradient, step.objective, lambda: separate)
+    total = one_pass.deposit(total, [], parts)
+    result = loss_with_parts(total, loss.detach(), values, norms, outputs["real"], outputs["fake"], side)
+    result.error_estimate = estimate
+    return result
+
+
+def by_random_probe(step: CriticStep) -> CriticLoss:
+    """The loss, and R1 and R2 estimated from one random direction for each sample."""
+    outputs: dict[str, Tensor] = {}
+    probes: dict[str, Tensor] = {}
+    for at, x, labels, penalised in step.sides():
+        with statistics_of(at, step.network), torch.enable_grad():
+            outputs[at] = one_tensor(step.network(x.detach(), *labels))
+            if penalised:
+                probes[at] = probe(step.network, x.detach(), labels, outputs[at])
+    with torch.enable_grad():
+        loss = step.objective(outputs["real"].clone(), outputs["fake"].clone())
+        check_scalar("critic_loss", loss)
+    terms = {name: (penalty, probes[penalty.at]) for name, penalty in step.penalties.items()}
+    return sum_of_terms(loss, outputs["real"], outputs["fake"], terms)

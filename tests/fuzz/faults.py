@@ -113,13 +113,13 @@ def trial_of_a_function() -> AbstractContextManager[None]:
 
 def fallback_from_where_it_is() -> AbstractContextManager[None]:
     """A run that falls back starts with the state that the attempt has left."""
-    today = choice.one_pass_or_double_backward
+    today = choice.by_method
 
     def either(*args: Any) -> Any:
         with _instead(Snapshot, "put_back", lambda self: None):
             return today(*args)
 
-    return _instead(critic, "one_pass_or_double_backward", either)
+    return _instead(critic, "by_method", either)
 
 
 def hooks_on_nodes() -> AbstractContextManager[None]:

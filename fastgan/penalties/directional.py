@@ -1,0 +1,263 @@
+"""The gradient of loss plus penalties by central differences along v: first derivatives only, for smooth critics.
+
+With v_i = drho_i/dg_i held constant, the penalty's gradient with respect to the weights is the derivative of
+grad_theta D along v (docs/gradient-penalties.md). A difference of grad_theta D between x + u and x - u, u a small
+multiple of v, takes a forward and an ordinary backward pass at either point. `Group` is one batch of points.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastgan._torch_private import is_fully_sharded
+from fastgan.nn import statistics_of
+from fastgan.ops import penalised_input
+from fastgan.penalties.checks import one_tensor
+from fastgan.penalties.double_backward import leaf
+from fastgan.penalties.errors import NotSmoothError
+from fastgan.penalties.modules import each_module_of
+from fastgan.penalties.objective import leaves_of
+from fastgan.penalties.one_pass import HEADROOM
+from fastgan.penalties.penalty import Penalty
+from fastgan.penalties.smooth_trial import path_of, smooth_verdict_of, verdict_on_path
+from fastgan.penalties.state import Snapshot
+
+FLOOR = 0.1
+"""Share of the batch's root mean square norm that a sample's own norm is taken for at least."""
+
+
+@dataclass(frozen=True)
+class Directional:
+    """`method="directional"` with other settings than its own.
+
+    Attributes:
+        step: the length of the displacement u_i in units of the sample's norm ||x_i|| (at least a tenth of the batch's
+            root mean square norm). Default: 0.4 times the cube root of the machine epsilon of the least precise dtype
+            that the critic computes in, where the errors of rounding (epsilon / step) and of the difference (step^2)
+            meet: 2.4e-6 for float64, 2e-3 for float32, 0.04 for float16 and TF32, 0.08 for bfloat16.
+        force: take a critic that is not known to be smooth. Every kink that is crossed between x - u and x + u then
+            adds its jump times ||v|| / (2 ||u||), which no step makes small.
+        estimate: compute `CriticLoss.error_estimate` too, from a second step of twice the length: twice the time.
+    """
+
+    step: float | None = None
+    force: bool = False
+    estimate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.step is not None and not 0 < self.step < float("inf"):
+            raise ValueError(f"Directional: step is {self.step!r}, expected a finite number > 0 or None")
+
+
+class Half(NamedTuple):
+    """A displaced batch: the gradient of the objective is that of the sum of weights * D(points)."""
+
+    points: Tensor  # [B, ...]
+    weights: Tensor  # like the critic's output
+
+
+class Group:
+    """The critic at a batch of points where its gradient is penalised."""
+
+    def __init__(
+        self,
+        critic: Callable[..., Tensor],
+        x: Tensor,
+        rest: Sequence[Any],
+        penalties: Mapping[str, Penalty],
+        options: Directional,
+        run: Callable[..., Tensor],
+        at: str = "",
+    ) -> None:
+        """Runs the critic at the points x, and differentiates its output.
+
+        Args:
+            critic: the network.
+            x, rest: its arguments.
+            penalties: those at these points.
+            options: how long the displacements are.
+            run: calls the network, compiled or not.
+            at: whose statistics split batch norms see: `real`, `fake` or a penalty's `at`.
+
+        Raises:
+            NotSmoothError: the critic is not known to be smooth.
+        """
+        self.critic, self.x, self.rest, self.at = critic, x.detach(), rest, at
+        self.penalties, self.options, self.run = penalties, options, run
+        call = (self.x, *rest)
+        self.verdict = smooth_verdict_of(critic, call)
+        self._check()
+        self.before = self.snapshot()
+        y, self.path = self._run(self.x)
+        self.verdict = verdict_on_path(critic, call, self.verdict, self.path)
+        self._check()
+        (g,) = torch.autograd.grad(y, self.input, torch.ones_like(y))
+        self.output, self.gradient = y.detach(), g
+        self.values: dict[str, Tensor] = {}
+        """The mean of each penalty."""
+        self.norms: dict[str, Tensor] = {}
+        """The norm of each sample's gradient."""
+
+    def _check(self) -> None:
+        verdict = self.verdict
+        if verdict.reason is not None and not self.options.force:
+            raise NotSmoothError(f"directional cannot take differences of this critic: {verdict.reason}")
+        if verdict.random is not None:
+            if self.run is not self.critic:
+                raise NotSmoothError(
+                    f"compiled, {verdict.random} would draw other numbers at either point; leave compile out"
+                )
+            if self.x.is_cuda and torch.cuda.is_current_stream_capturing():
+                raise NotSmoothError(
+                    f"while a CUDA graph is captured, {verdict.random} cannot draw the same numbers twice"
+                )
+
+    def snapshot(self) -> Snapshot:
+        """The state of the critic and of the random numbers as they are now."""
+        kept = Snapshot(self.critic, self.x.device)
+        for block in self.verdict.overwrites:
+            kept.add(block)
+        kept.add_small_tensors()
+        return kept
+
+    def _run(self, points: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+        self.input = leaf(points)
+        with torch.enable_grad(), statistics_of(self.at, self.critic):
+            y = one_tensor(self.run(self.input, *self.rest))
+        return y, path_of(y)
+
+    def differentiate(self, s: Tensor | None) -> None:
+        """Computes the penalties and v. s is dl/dD, like the output; None where the points are not in the loss."""
+        self.s = torch.zeros_like(self.output) if s is None else s.detach()
+        wide = torch.promote_types(self.x.dtype, torch.float32)
+        g, x = self.gradient.to(wide), self.x.to(wide)
+        self.v = torch.zeros_like(x)
+        for name, penalty in self.penalties.items():
+            v, value, self.norms[name] = penalised_input(g, x, None, *penalty.rho, scale=1 / max(len(x), 1))
+            self.v += v
+            self.values[name] = value.mean()
+
+    def halves(self, times: float = 1.0) -> Iterator[Half]:
+        """x + u and x - u with the weights of the outputs there; u is `times` as long as it is by itself."""
+        u = self._displacement(times)
+        plus, minus = (self.x + u).to(self.x.dtype), (self.x - u).to(self.x.dtype)
+        across = plus.to(u.dtype) - minus.to(u.dtype)  # 2 u, but for rounding
+        dims = None if self.verdict.coupled else tuple(range(1, u.ndim))
+        along, length = _sum(self.v * across, dims), _sum(across * across, dims)
+        slope = torch.where(length > 0, along / length, 0.0)
+        wide = self.s.to(torch.promote_types(self.s.dtype, torch.float32))
+        slope = slope.reshape(-1, *[1] * (wide.ndim - 1)).to(wide.dtype)
+        yield Half(plus, wide / 2 + slope)
+        yield Half(minus, wide / 2 - slope)
+
+    def _displacement(self, times: float) -> Tensor:
+        """u: along v, of the length `step` in units of the norm of x_i; one multiple of v where samples are coupled."""
+        dims = tuple(range(1, self.v.ndim))
+        norms = _norm(self.x.to(self.v.dtype), dims)
+        floor = FLOOR * norms.square().mean().sqrt()
+        length = times * self._step() * torch.maximum(norms, torch.where(floor > 0, floor, 1.0))
+        multiple = length / _norm(self.v, dims)  # infinite where v is 0
+        if self.verdict.coupled:
+            multiple = multiple.amin()
+        return self.v * torch.where(multiple.isfinite(), multiple, 0.0)
+
+    def _step(self) -> float:
+        return self.options.step or 0.4 * epsilon_of(self.verdict.lowest, self.x.device) ** (1 / 3)
+
+    def outputs(self, times: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The critic's outputs at both points, from the state that it was in at x, and their weights.
+
+        Raises:
+            NotSmoothError: the critic has run other operations there than at x.
+            RuntimeError: it has changed a tensor in place of which there is no copy.
+        """
+        lost = self.before.lost()
+        if lost is not None:
+            raise RuntimeError(
+                f"directional: the critic has changed a tensor of shape {list(lost.shape)} in place, of which there is "
+                "no copy to start the displaced runs from; use method='double_backward'"
+            )
+        for half in self.halves(times):
+            self.before.put_back()
+            y, path = self._run(half.points)
+            if path != self.path:
+                raise NotSmoothError("the critic takes another path near its samples (a branch that depends on them)")
+            yield y, half.weights
+            del y  # with what its graph has saved, before the other half runs
+
+
+def gradient_parts(groups: Sequence[Group], times: float = 1.0) -> list[tuple[Tensor, Tensor]]:
+    """Tensors that autograd knows, each with the gradient that goes into it: those of all groups' displaced outputs.
+
+    They are the critic's weights, so that no run is kept longer than its own backward pass. The weights of a sharded
+    module are gathered for a backward pass and get their gradient from it: there the displaced outputs themselves.
+    """
+    if not groups:
+        return []
+    after = groups[0].snapshot()
+    sharded = any(is_fully_sharded(module) for module in each_module_of(groups[0].critic))
+    parts: dict[int, tuple[Tensor, Tensor]] = {}
+    try:
+        for group in groups:
+            for y, weights in group.outputs(times):
+                pairs = [(y, weights.to(y.dtype))] if sharded else _weight_gradients(group, y, weights)
+                del y
+                for tensor, gradient in pairs:
+                    known = parts.get(id(tensor))
+                    parts[id(tensor)] = tensor, gradient if known is None else known[1] + gradient
+    finally:
+        after.put_back(counted=sharded)
+    return list(parts.values())
+
+
+def _weight_gradients(group: Group, y: Tensor, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
+    leaves = [t for t in leaves_of(y) if t is not group.input]
+    if not leaves:
+        return []
+    factor = None
+    if group.verdict.lowest == torch.float16:  # which loses what is small
+        factor = HEADROOM * torch.exp2(-torch.log2(weights.abs().amax().float()).ceil()).nan_to_num(1.0, 1.0, 1.0)
+        weights = weights * factor
+    # What the critic's weights were made of outside of it is another's graph, and stays.
+    found = torch.autograd.grad(y, leaves, weights.to(y.dtype), allow_unused=True, retain_graph=True)
+    pairs = [(t, g) for t, g in zip(leaves, found, strict=True) if g is not None]
+    return pairs if factor is None else [(t, (g.float() / factor).to(g.dtype)) for t, g in pairs]
+
+
+def error_between(parts: Sequence[tuple[Tensor, Tensor]], twice: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The relative error of the gradients `parts`, estimated from those with a step of twice the length.
+
+    The error of a central difference is that of a square: the two differ by three times the first one's.
+    """
+    others = {id(tensor): gradient for tensor, gradient in twice}
+    difference = sum((g - others[id(t)]).float().square().sum() for t, g in parts)
+    size = sum(g.float().square().sum() for _, g in parts)
+    return torch.as_tensor(difference).sqrt() / (3 * torch.as_tensor(size).sqrt())
+
+
+def epsilon_of(dtype: torch.dtype, device: torch.device) -> float:
+    """The relative rounding error of what is computed in a dtype; a GPU may multiply float32 as TF32."""
+    epsilon = torch.finfo(dtype).eps
+    if dtype == torch.float32 and device.type == "cuda" and _allows_tf32():
+        return 2.0**-10
+    return epsilon
+
+
+def _allows_tf32() -> bool:
+    try:
+        return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:  # set by the newer interface, which the older one does not read
+        return True
+
+
+def _norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """The norm of each sample, [B, 1, ...]."""
+    return torch.linalg.vector_norm(x, dim=dims, keepdim=True) if dims else x.abs()
+
+
+def _sum(x: Tensor, dims: tuple[int, ...] | None) -> Tensor:
+    """The sum over some dimensions, over none for (), over all for None."""
+    return x.sum() if dims is None else x.sum(dims) if dims else x

@@ -1,0 +1,177 @@
+"""Finds out whether a critic is smooth in its samples, so that differences may stand for second derivatives.
+
+`Smoothness` is a dispatch mode for one trial run. It follows what is computed from the samples from operation to
+operation, whoever holds it, and remembers of each block of memory why what lies there is not smooth. Smooth is what is
+known to be: an operation that is not on the list makes its result rough. Only what reaches the output counts.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastgan._torch_private import BackwardCFunction, StorageWeakRef, TorchDispatchMode, tree_leaves
+from fastgan.affine.memory import block_of
+from fastgan.penalties.smooth_operations import KINKS, OURS, SHAPE_ONLY, SMOOTH, SMOOTH_ACTIVATIONS
+from fastgan.penalties.state import overwritten
+
+_HAND_ON = frozenset(("RegisterPostBackwardFunction", "BackwardHookFunction"))
+"""Functions of PyTorch's wrappers (fully_shard, backward hooks of modules) that change nothing."""
+
+
+class Smoothness(TorchDispatchMode):
+    """Follows the samples x through a critic that runs under it.
+
+    Args:
+        x: the samples, a leaf that requires a gradient.
+        where: names the module that is running, for messages.
+
+    Attributes:
+        random: the first operation that has drawn random numbers; None if none has.
+        lowest: the least precise floating dtype that anything computed from x had.
+    """
+
+    def __init__(self, x: Tensor, where: Callable[[], str] = str) -> None:
+        super().__init__()
+        self.x, self.where = x, where
+        self.random: str | None = None
+        self.lowest = x.dtype
+        self._rough: dict[int, tuple[StorageWeakRef, str | None]] = {}
+        """For each block of memory that depends on x: why what lies there is not smooth, or None."""
+        self._left: str | None = None
+        """What has left PyTorch for Python, whose arithmetic is not seen."""
+        self._remember([x], None)
+
+    def why_not(self, y: Tensor) -> str | None:
+        """Why what the critic has returned is not smooth in x; None if it is."""
+        if not self._follows(y):
+            return self._left or "the output does not depend on the samples"
+        return self._why(y) or self._left or (self._hidden_by(y) if y.requires_grad else "the output is detached")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        given = _tensors((args, kwargs))
+        followed = [t for t in given if self._follows(t)]
+        reads = bool(followed) and _name(func) not in SHAPE_ONLY
+        why = self._why_rough(_Call(func, args, kwargs), followed) if reads else None
+        result = func(*args, **kwargs)
+        if torch.Tag.nondeterministic_seeded in func.tags and self.random is None:
+            self.random = f"{func}{self.where()}"
+        made = [*_tensors(result), *overwritten(func, args, kwargs)]
+        if reads:
+            if not made and not isinstance(result, Tensor):
+                self._left = self._left or f"{func} makes a Python number of the samples{self.where()}"
+            self._remember(made, why)
+        else:  # memory that was freed, and now holds something else
+            kept = {block_of(t) for t in given}
+            for t in made:
+                if block_of(t) not in kept:
+                    self._rough.pop(block_of(t), None)
+        return result
+
+    # --- what one operation makes of it -------------------------------------------------------------------------------
+
+    def _why_rough(self, call: "_Call", followed: list[Tensor]) -> str | None:
+        """Why the result of a call is not smooth in x; None if it is."""
+        for t in followed:
+            if (why := self._why(t)) is not None:
+                return why
+        if torch.is_grad_enabled():
+            for t in followed:
+                if t.grad_fn is None and t is not self.x:
+                    return f"a function of the samples is taken for a constant (detach, no_grad){self.where()}"
+                if (why := self._hidden_by(t)) is not None:
+                    return why
+        why = self._of_its_own(call)
+        return why and why + self.where()
+
+    def _of_its_own(self, call: "_Call") -> str | None:
+        name, func = call.name, call.func
+        if name in KINKS:
+            return f"{func} has a kink"
+        if func.namespace == "fastgan":
+            smooth = name in OURS and call.argument("act") in SMOOTH_ACTIVATIONS and call.argument("clamp") is None
+        else:
+            smooth = name in SMOOTH
+        if not smooth:
+            return f"{func} is not known to be smooth"
+        if name.startswith("grid_sampler") and self._follows(call.argument("grid")):
+            return f"{func} has kinks in its grid"
+        if name in ("linalg_vector_norm", "norm") and call.argument("ord" if "linalg" in name else "p") not in (
+            2,
+            None,
+        ):
+            return f"{func} of another order than 2 has kinks"
+        if name == "pow" and not _is_smooth_power(call.argument("exponent")):
+            return f"{func} to the power {call.argument('exponent')} has a kink"
+        return None
+
+    def _hidden_by(self, t: Tensor) -> str | None:
+        """The autograd.Function that made a tensor, unless its backward is known to be that of what it runs."""
+        if not isinstance(t.grad_fn, BackwardCFunction):
+            return None
+        function: type = t.grad_fn._forward_cls
+        if function.__name__ == "CheckpointFunction":
+            return f"a region is checkpointed with use_reentrant=True, expected use_reentrant=False{self.where()}"
+        if function.__module__.startswith("fastgan.") or function.__name__ in _HAND_ON:
+            return None
+        return f"the autograd.Function {function.__name__} may have any backward{self.where()}"
+
+    # --- what is known of memory --------------------------------------------------------------------------------------
+
+    def _follows(self, t: Any) -> bool:
+        known = self._rough.get(block_of(t)) if isinstance(t, Tensor) else None
+        return known is not None and not known[0].expired()
+
+    def _why(self, t: Tensor) -> str | None:
+        return self._rough[block_of(t)][1]
+
+    def _remember(self, made: list[Tensor], why: str | None) -> None:
+        for t in made:
+            reason = why
+            if reason is None and not (t.is_floating_point() or t.is_complex()):
+                reason = f"integers or truth values that depend on the samples choose something{self.where()}"
+            if self._follows(t):  # a view, or changed in place: what was rough stays so
+                reason = self._why(t) or reason
+            elif t.is_floating_point() and torch.finfo(t.dtype).eps > torch.finfo(self.lowest).eps:
+                self.lowest = t.dtype
+            storage = StorageWeakRef(t.untyped_storage())
+            self._rough[storage.cdata] = storage, reason
+
+
+class _Call(NamedTuple):
+    """A call of an ATen operation."""
+
+    func: Any
+    args: tuple
+    kwargs: dict
+
+    @property
+    def name(self) -> str:
+        return _name(self.func)
+
+    def argument(self, name: str) -> Any:
+        """An argument by its name in the schema, or its default; None if the operation has no such argument."""
+        for i, argument in enumerate(self.func._schema.arguments):
+            if argument.name == name:
+                value = self.args[i] if i < len(self.args) else self.kwargs.get(name)
+                return argument.default_value if value is None else value
+        return None
+
+
+def _name(func: Any) -> str:
+    """The name of an operation without its overload, and that of the one that it does in place or as a copy."""
+    name = func._schema.name.split("::")[1]
+    if name.endswith("_") and not name.endswith("__"):
+        return name[:-1]
+    return name.removesuffix("_copy") if name not in ("_to_copy", "index_copy") else name
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor) and t.layout == torch.strided]
+
+
+def _is_smooth_power(p: Any) -> bool:
+    """Whether x^p is: a whole power, or one of what is positive where the critic is defined (a root)."""
+    return isinstance(p, (int, float)) and (p < 0 or float(p).is_integer() or p == 0.5)

@@ -1,0 +1,112 @@
+"""A trial run that finds out whether differences may stand for a critic's second derivatives."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastgan._torch_private import is_compiled_module
+from fastgan.penalties.checks import one_tensor
+from fastgan.penalties.eligibility import remember, remembered, running_module
+from fastgan.penalties.modules import each_module_of, modules_of
+from fastgan.penalties.smooth import Smoothness
+from fastgan.penalties.state import Snapshot, Watch
+
+
+@dataclass(frozen=True)
+class SmoothVerdict:
+    """The result of a trial run.
+
+    Attributes:
+        reason: why the critic is not smooth in its samples as far as is known; None if it is.
+        coupled: whether one sample's output depends on other samples.
+        random: the operation that draws random numbers; None if none does.
+        lowest: the least precise dtype of what is computed from the samples.
+        overwrites: the memory of tensors that a run overwrites.
+        path: the operations that autograd has recorded, by which a critic is known to run as it did; None until a step
+            has run, if the trial could not see them as a step does.
+    """
+
+    reason: str | None
+    coupled: bool
+    random: str | None
+    lowest: torch.dtype
+    overwrites: tuple[torch.UntypedStorage, ...]
+    path: tuple[str, ...] | None
+
+
+def smooth_verdict_of(network: Callable[..., Tensor], call: tuple) -> SmoothVerdict:
+    """The verdict on a network for such a call, remembered as `verdicts_of` remembers its own."""
+    return remembered("smooth", network, call, lambda: try_smooth(network, *call))
+
+
+def verdict_on_path(
+    network: Callable[..., Tensor], call: tuple, known: SmoothVerdict, path: tuple[str, ...]
+) -> SmoothVerdict:
+    """The verdict on a network that has just recorded the operations `path`: `known`, or one of another trial run."""
+    if known.path == path:
+        return known
+    if known.path is not None:  # a flag has changed, or a branch is taken
+        known = try_smooth(network, *call)
+    found = replace(known, path=path)
+    remember("smooth", network, call, found)
+    return found
+
+
+def try_smooth(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> SmoothVerdict:
+    """Runs the network once under `Smoothness`, and leaves it as it was."""
+    names = {module: f"{name}: {type(module).__name__}" for module, name in modules_of(network).items()}
+    compiled = any(is_compiled_module(module) for module in each_module_of(network))
+    snapshot = Snapshot(network, x.device)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        follow = Smoothness(x, lambda: running_module(names, try_smooth))
+        try:
+            with _uncompiled() if compiled else contextlib.nullcontext(), Watch(snapshot), follow:
+                y = one_tensor(network(x, *rest))
+            reason = follow.why_not(y) or _why_not_by_sample(x, y)
+            coupled = reason is None and _mixes_samples(x, y)
+            overwrites = snapshot.overwritten()
+        finally:
+            snapshot.put_back()
+    path = None if compiled else path_of(y)
+    return SmoothVerdict(reason, coupled, follow.random, follow.lowest, overwrites, path)
+
+
+def path_of(y: Tensor) -> tuple[str, ...]:
+    """The names of the nodes of autograd's graph below a tensor, in an order that only the graph determines."""
+    names: list[str] = []
+    seen: set[Any] = set()
+    waiting = [y.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        names.append(node.name())
+        waiting.extend(parent for parent, _ in node.next_functions)
+    return tuple(names)
+
+
+def _mixes_samples(x: Tensor, y: Tensor) -> bool:
+    """Whether the first sample's output depends on another sample: its gradient there is exactly 0 where not."""
+    if len(x) == 1:
+        return False
+    (g,) = torch.autograd.grad(y[0].sum(), x)
+    return bool((g[1:] != 0).any())
+
+
+def _why_not_by_sample(x: Tensor, y: Tensor) -> str | None:
+    if y.ndim and len(y) == len(x):
+        return None
+    return f"the output has shape {list(y.shape)}, expected [{len(x)}, ...]"
+
+
+@contextlib.contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Inside, modules that torch.compile has wrapped run as they were written."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
