@@ -10,13 +10,14 @@ from fastgan import games, nn, ops, penalties, regularisers
 from fastgan.acceleration import accelerate, accelerated, restore
 from fastgan.affine import NotAffineError
 from fastgan.backends import BackendError, backend
-from fastgan.penalties import critic_loss, explain, generator_loss_from, gradient_penalty
+from fastgan.penalties import NotSmoothError, critic_loss, explain, generator_loss_from, gradient_penalty
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BackendError",
     "NotAffineError",
+    "NotSmoothError",
     "accelerate",
     "accelerated",
     "backend",

@@ -61,6 +61,11 @@ CheckpointFrame: type | None = getattr(checkpoint, "_CheckpointFrame", None)
 _keeps_graph: Callable[[], bool] | None = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
 
 
+def sequence_number(node: Any) -> int:
+    """A number that is higher for every node of autograd's graph that this thread makes; the highest for leaves."""
+    return node._sequence_nr()
+
+
 def backward_keeps_graph() -> bool:
     """Whether the running backward pass has retain_graph=True; True where PyTorch cannot say."""
     return _keeps_graph is None or _keeps_graph()

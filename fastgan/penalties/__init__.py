@@ -2,7 +2,9 @@
 
 from fastgan.penalties.critic import critic_loss, gradient_penalty
 from fastgan.penalties.differentiable import differentiable_critic_loss
-from fastgan.penalties.eligibility import Verdict, explain
+from fastgan.penalties.directional import Directional
+from fastgan.penalties.errors import NoMethodError, NotSmoothError
+from fastgan.penalties.explain import Explanation, explain
 from fastgan.penalties.generator import generator_loss_from
 from fastgan.penalties.path_lengths import PathLength, path_length
 from fastgan.penalties.penalty import DRAGAN, PENALTIES, R1, R2, WGANGP, Penalty, Rho, parse
@@ -15,10 +17,13 @@ __all__ = [
     "R2",
     "WGANGP",
     "CriticLoss",
+    "Directional",
+    "Explanation",
+    "NoMethodError",
+    "NotSmoothError",
     "PathLength",
     "Penalty",
     "Rho",
-    "Verdict",
     "critic_loss",
     "differentiable_critic_loss",
     "explain",

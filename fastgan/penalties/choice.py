@@ -13,7 +13,7 @@ from fastgan.penalties.errors import NoMethodError
 from fastgan.penalties.result import CriticLoss
 from fastgan.penalties.smooth_trial import smooth_verdict_of
 from fastgan.penalties.state import Snapshot
-from fastgan.penalties.twice import why_not_twice
+from fastgan.penalties.twice import refusal_in, why_not_twice
 
 METHODS = ("auto", "one_pass", "double_backward", "directional", "random_probe")
 
@@ -54,16 +54,27 @@ def by_method(
         if isinstance(attempt, CriticLoss):
             return _named(attempt, "one_pass", None)
         reason = attempt
-    obstacle = why_not_twice(network, calls)
+    obstacle = why_not_twice(network, calls, verdicts)
     if obstacle is None:
-        return _named(ways["double_backward"](), "double_backward", reason)
+        try:
+            return _named(ways["double_backward"](), "double_backward", reason)
+        except RuntimeError as error:
+            obstacle = refusal_in(error)
+            if obstacle is None:
+                raise
+            # Only a checkpoint gets here, which no method can take.
+            raise NoMethodError(_no_method(owner, reason, obstacle, obstacle)) from error
     kink = next((why for call in calls if (why := smooth_verdict_of(network, call).reason) is not None), None)
     if kink is not None:
-        raise NoMethodError(
-            f"{owner}: no method has this critic's exact gradient. one_pass: {reason}. double_backward: {obstacle}. "
-            f"directional: {kink}"
-        )
+        raise NoMethodError(_no_method(owner, reason, obstacle, kink))
     return _named(ways["directional"](), "directional", f"{reason}; double backward cannot: {obstacle}")
+
+
+def _no_method(owner: str, one_pass: str, double_backward: str, directional: str) -> str:
+    return (
+        f"{owner}: no method has this critic's exact gradient. one_pass: {one_pass}. double_backward: "
+        f"{double_backward}. directional: {directional}"
+    )
 
 
 def _named(result: CriticLoss, method: str, reason: str | None) -> CriticLoss:

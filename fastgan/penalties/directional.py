@@ -5,6 +5,7 @@ grad_theta D along v (docs/gradient-penalties.md). A difference of grad_theta D 
 multiple of v, takes a forward and an ordinary backward pass at either point. `Group` is one batch of points.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastgan._torch_private import is_fully_sharded
+from fastgan._torch_private import is_fully_sharded, sequence_number
 from fastgan.nn import statistics_of
 from fastgan.ops import penalised_input
 from fastgan.penalties.checks import one_tensor
@@ -22,7 +23,7 @@ from fastgan.penalties.modules import each_module_of
 from fastgan.penalties.objective import leaves_of
 from fastgan.penalties.one_pass import HEADROOM
 from fastgan.penalties.penalty import Penalty
-from fastgan.penalties.smooth_trial import path_of, smooth_verdict_of, verdict_on_path
+from fastgan.penalties.smooth_trial import measured, path_of, smooth_verdict_of, verdict_on_path
 from fastgan.penalties.state import Snapshot
 
 FLOOR = 0.1
@@ -35,9 +36,9 @@ class Directional:
 
     Attributes:
         step: the length of the displacement u_i in units of the sample's norm ||x_i|| (at least a tenth of the batch's
-            root mean square norm). Default: 0.4 times the cube root of the machine epsilon of the least precise dtype
+            root mean square norm). Default: 0.2 times the cube root of the machine epsilon of the least precise dtype
             that the critic computes in, where the errors of rounding (epsilon / step) and of the difference (step^2)
-            meet: 2.4e-6 for float64, 2e-3 for float32, 0.04 for float16 and TF32, 0.08 for bfloat16.
+            meet: 1.2e-6 for float64, 1e-3 for float32, 0.02 for float16 and TF32, 0.04 for bfloat16.
         force: take a critic that is not known to be smooth. Every kink that is crossed between x - u and x + u then
             adds its jump times ||v|| / (2 ||u||), which no step makes small.
         estimate: compute `CriticLoss.error_estimate` too, from a second step of twice the length: twice the time.
@@ -50,6 +51,11 @@ class Directional:
     def __post_init__(self) -> None:
         if self.step is not None and not 0 < self.step < float("inf"):
             raise ValueError(f"Directional: step is {self.step!r}, expected a finite number > 0 or None")
+
+
+CURVED = 0.03
+"""Deviation of D(x + u) - D(x - u) from <2 u, grad D(x)>, relative to it, of which users are told. The gradient's own
+error is one to twenty times that of this number."""
 
 
 class Half(NamedTuple):
@@ -85,7 +91,7 @@ class Group:
         Raises:
             NotSmoothError: the critic is not known to be smooth.
         """
-        self.critic, self.x, self.rest, self.at = critic, x.detach(), rest, at
+        self.critic, self.x, self.rest, self.at = critic, _dense(x.detach()), rest, at
         self.penalties, self.options, self.run = penalties, options, run
         call = (self.x, *rest)
         self.verdict = smooth_verdict_of(critic, call)
@@ -125,6 +131,7 @@ class Group:
 
     def _run(self, points: Tensor) -> tuple[Tensor, tuple[str, ...]]:
         self.input = leaf(points)
+        self.since = sequence_number(self.input.view_as(self.input).grad_fn)
         with torch.enable_grad(), statistics_of(self.at, self.critic):
             y = one_tensor(self.run(self.input, *self.rest))
         return y, path_of(y)
@@ -150,6 +157,7 @@ class Group:
         slope = torch.where(length > 0, along / length, 0.0)
         wide = self.s.to(torch.promote_types(self.s.dtype, torch.float32))
         slope = slope.reshape(-1, *[1] * (wide.ndim - 1)).to(wide.dtype)
+        self.rise = _sum(self.gradient.to(u.dtype) * across, dims)  # of the sum of outputs, were it linear
         yield Half(plus, wide / 2 + slope)
         yield Half(minus, wide / 2 - slope)
 
@@ -165,7 +173,7 @@ class Group:
         return self.v * torch.where(multiple.isfinite(), multiple, 0.0)
 
     def _step(self) -> float:
-        return self.options.step or 0.4 * epsilon_of(self.verdict.lowest, self.x.device) ** (1 / 3)
+        return self.options.step or 0.2 * epsilon_of(self.verdict.lowest, self.x.device) ** (1 / 3)
 
     def outputs(self, times: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
         """The critic's outputs at both points, from the state that it was in at x, and their weights.
@@ -180,13 +188,33 @@ class Group:
                 f"directional: the critic has changed a tensor of shape {list(lost.shape)} in place, of which there is "
                 "no copy to start the displaced runs from; use method='double_backward'"
             )
+        found = []
         for half in self.halves(times):
             self.before.put_back()
             y, path = self._run(half.points)
             if path != self.path:
                 raise NotSmoothError("the critic takes another path near its samples (a branch that depends on them)")
+            found.append(y.detach().to(self.rise.dtype))
             yield y, half.weights
             del y  # with what its graph has saved, before the other half runs
+        if not self.verdict.measured and not self.options.force:
+            self._warn_if_curved(found[0] - found[1])
+
+    def _warn_if_curved(self, difference: Tensor) -> None:
+        """Tells once for each kind of call if the critic is far from linear between the displaced points."""
+        call = (self.x, *self.rest)
+        self.verdict = measured(self.critic, call, self.verdict)
+        dims = None if self.verdict.coupled else tuple(range(1, difference.ndim))
+        weight = 1.0 if self.verdict.coupled else _norm(self.v, tuple(range(1, self.v.ndim))).reshape(-1)
+        away = (weight * (_sum(difference, dims) - self.rise).abs()).sum()
+        deviation = (away / (weight * self.rise.abs()).sum()).item()
+        if deviation > CURVED:
+            warnings.warn(
+                f"fastgan: method='directional' displaces samples by {self._step():.1e} of their norms, over which "
+                f"this critic's output departs from a line by {deviation:.1%}: its gradient may be wrong by more than "
+                "that. Directional(estimate=True) estimates the error, Directional(step=...) sets another step",
+                stacklevel=2,
+            )
 
 
 def gradient_parts(groups: Sequence[Group], times: float = 1.0) -> list[tuple[Tensor, Tensor]]:
@@ -222,9 +250,24 @@ def _weight_gradients(group: Group, y: Tensor, weights: Tensor) -> list[tuple[Te
         factor = HEADROOM * torch.exp2(-torch.log2(weights.abs().amax().float()).ceil()).nan_to_num(1.0, 1.0, 1.0)
         weights = weights * factor
     # What the critic's weights were made of outside of it is another's graph, and stays.
-    found = torch.autograd.grad(y, leaves, weights.to(y.dtype), allow_unused=True, retain_graph=True)
+    keep = _has_older_nodes(y, group.since)
+    found = torch.autograd.grad(y, leaves, weights.to(y.dtype), allow_unused=True, retain_graph=keep)
     pairs = [(t, g) for t, g in zip(leaves, found, strict=True) if g is not None]
     return pairs if factor is None else [(t, (g.float() / factor).to(g.dtype)) for t, g in pairs]
+
+
+def _has_older_nodes(y: Tensor, since: int) -> bool:
+    """Whether autograd's graph below a tensor has nodes that were made before the node of this sequence number."""
+    seen: set[Any] = set()
+    waiting = [y.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            if sequence_number(node) < since:
+                return True
+            seen.add(node)
+            waiting.extend(below for below, _ in node.next_functions)
+    return False
 
 
 def error_between(parts: Sequence[tuple[Tensor, Tensor]], twice: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -233,9 +276,9 @@ def error_between(parts: Sequence[tuple[Tensor, Tensor]], twice: Sequence[tuple[
     The error of a central difference is that of a square: the two differ by three times the first one's.
     """
     others = {id(tensor): gradient for tensor, gradient in twice}
-    difference = sum((g - others[id(t)]).float().square().sum() for t, g in parts)
-    size = sum(g.float().square().sum() for _, g in parts)
-    return torch.as_tensor(difference).sqrt() / (3 * torch.as_tensor(size).sqrt())
+    differences = torch.stack([torch.linalg.vector_norm(g - others[id(t)]) for t, g in parts])
+    norms = torch.stack([torch.linalg.vector_norm(g) for _, g in parts])
+    return torch.linalg.vector_norm(differences) / (3 * torch.linalg.vector_norm(norms))
 
 
 def epsilon_of(dtype: torch.dtype, device: torch.device) -> float:
@@ -251,6 +294,11 @@ def _allows_tf32() -> bool:
         return torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
     except RuntimeError:  # set by the newer interface, which the older one does not read
         return True
+
+
+def _dense(x: Tensor) -> Tensor:
+    """x itself, or a copy if it has gaps: what is computed from it has none, and would be read by other operations."""
+    return x if torch.ops.aten.is_non_overlapping_and_dense.default(x) else x.clone()
 
 
 def _norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""`explain`: runs a critic once to find out whether one pass gives its exact penalty gradient, and why not."""
+"""Runs a critic once to find out whether one pass gives its exact penalty gradient, and why not."""
 
 import sys
 import weakref
@@ -10,12 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan._torch_private import module_call_code
+from fastgan._torch_private import is_fully_sharded, module_call_code
 from fastgan.affine import NotAffineError, record
 from fastgan.affine.saved_tensors import why_no_recording
-from fastgan.penalties.checks import arguments
 from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
-from fastgan.penalties.packs import of_packs
 from fastgan.penalties.state import Snapshot, Watch
 
 
@@ -44,34 +42,6 @@ class Verdict:
         """The first of the reasons."""
         return self.reasons[0] if self.reasons else None
 
-    def __str__(self) -> str:
-        if self.eligible:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.operations.items()))
-            return (
-                f"one pass: piecewise affine in x, sample by sample\n  {kinds}\n  gradients to {self.weights} weights"
-            )
-        return "double backward, because\n" + "\n".join(f"  {reason}" for reason in self.reasons)
-
-
-def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) -> Verdict:
-    """Prints which method `critic_loss` takes for a critic on such a batch, and why.
-
-    The critic runs once; what that changes is put back as far as `critic_loss` says. A lazy critic stays so.
-
-    Args:
-        critic: as for `critic_loss`.
-        example: a batch of its input; the values matter only to a critic whose code branches on them.
-        labels: as for `critic_loss`.
-
-    Returns:
-        The verdict, whose `str` was printed.
-    """
-    rest = arguments(labels)
-    _, network, (batch,) = of_packs("explain", critic, rest, example)
-    found = examine(network, batch, *rest)
-    print(found)
-    return found
-
 
 def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     """Records the network, leaving it as it was, and lists everything that is not affine."""
@@ -79,6 +49,8 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
         return Verdict(("DataParallel runs its replicas in threads of their own",), {}, 0)
     reasons: dict[str, None] = {}
     modules = modules_of(network)
+    if any(is_fully_sharded(module) for module in modules):
+        return Verdict(("fully_shard gathers the weights for each of autograd's passes",), {}, 0)
     names = {module: f"{name}: {type(module).__name__}" for module, name in modules.items()}
 
     def where() -> str:

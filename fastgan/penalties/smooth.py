@@ -53,16 +53,17 @@ class Smoothness(TorchDispatchMode):
         kwargs = kwargs or {}
         given = _tensors((args, kwargs))
         followed = [t for t in given if self._follows(t)]
-        reads = bool(followed) and _name(func) not in SHAPE_ONLY
-        why = self._why_rough(_Call(func, args, kwargs), followed) if reads else None
+        call = _Call(func, args, kwargs)
+        reads = bool(followed) and call.name not in SHAPE_ONLY
+        why = self._why_rough_before(followed) if reads else None
         result = func(*args, **kwargs)
-        if torch.Tag.nondeterministic_seeded in func.tags and self.random is None:
+        if self.random is None and call.draws:
             self.random = f"{func}{self.where()}"
         made = [*_tensors(result), *overwritten(func, args, kwargs)]
         if reads:
-            if not made and not isinstance(result, Tensor):
+            if not made:
                 self._left = self._left or f"{func} makes a Python number of the samples{self.where()}"
-            self._remember(made, why)
+            self._remember(made, why or self._why_rough_now(call, made))
         else:  # memory that was freed, and now holds something else
             kept = {block_of(t) for t in given}
             for t in made:
@@ -72,8 +73,8 @@ class Smoothness(TorchDispatchMode):
 
     # --- what one operation makes of it -------------------------------------------------------------------------------
 
-    def _why_rough(self, call: "_Call", followed: list[Tensor]) -> str | None:
-        """Why the result of a call is not smooth in x; None if it is."""
+    def _why_rough_before(self, followed: list[Tensor]) -> str | None:
+        """Why one of the arguments is not smooth in x already; None if all are."""
         for t in followed:
             if (why := self._why(t)) is not None:
                 return why
@@ -83,10 +84,16 @@ class Smoothness(TorchDispatchMode):
                     return f"a function of the samples is taken for a constant (detach, no_grad){self.where()}"
                 if (why := self._hidden_by(t)) is not None:
                     return why
-        why = self._of_its_own(call)
+        return None
+
+    def _why_rough_now(self, call: "_Call", made: list[Tensor]) -> str | None:
+        """Why what an operation has made of smooth arguments is not smooth; None if it is."""
+        if made and not any(t.is_floating_point() or t.is_complex() for t in made):
+            return f"{call.func} makes integers or truth values of the samples, which choose something{self.where()}"
+        why = self._kink_in(call)
         return why and why + self.where()
 
-    def _of_its_own(self, call: "_Call") -> str | None:
+    def _kink_in(self, call: "_Call") -> str | None:
         name, func = call.name, call.func
         if name in KINKS:
             return f"{func} has a kink"
@@ -130,8 +137,6 @@ class Smoothness(TorchDispatchMode):
     def _remember(self, made: list[Tensor], why: str | None) -> None:
         for t in made:
             reason = why
-            if reason is None and not (t.is_floating_point() or t.is_complex()):
-                reason = f"integers or truth values that depend on the samples choose something{self.where()}"
             if self._follows(t):  # a view, or changed in place: what was rough stays so
                 reason = self._why(t) or reason
             elif t.is_floating_point() and torch.finfo(t.dtype).eps > torch.finfo(self.lowest).eps:
@@ -150,6 +155,11 @@ class _Call(NamedTuple):
     @property
     def name(self) -> str:
         return _name(self.func)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it draws random numbers; attention does for dropout."""
+        return torch.Tag.nondeterministic_seeded in self.func.tags and self.argument("dropout_p") != 0
 
     def argument(self, name: str) -> Any:
         """An argument by its name in the schema, or its default; None if the operation has no such argument."""

@@ -36,6 +36,8 @@ class SmoothVerdict:
     lowest: torch.dtype
     overwrites: tuple[torch.UntypedStorage, ...]
     path: tuple[str, ...] | None
+    measured: bool = False
+    """Whether it is known how far the critic is from linear over a displacement."""
 
 
 def smooth_verdict_of(network: Callable[..., Tensor], call: tuple) -> SmoothVerdict:
@@ -56,6 +58,13 @@ def verdict_on_path(
     return found
 
 
+def measured(network: Callable[..., Tensor], call: tuple, known: SmoothVerdict) -> SmoothVerdict:
+    """`known`, which now is `measured` too."""
+    found = replace(known, measured=True)
+    remember("smooth", network, call, found)
+    return found
+
+
 def try_smooth(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> SmoothVerdict:
     """Runs the network once under `Smoothness`, and leaves it as it was."""
     names = {module: f"{name}: {type(module).__name__}" for module, name in modules_of(network).items()}
@@ -69,10 +78,16 @@ def try_smooth(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> SmoothV
                 y = one_tensor(network(x, *rest))
             reason = follow.why_not(y) or _why_not_by_sample(x, y)
             coupled = reason is None and _mixes_samples(x, y)
+            path = None if compiled else path_of(y)
             overwrites = snapshot.overwritten()
+        except Exception as error:
+            snapshot.put_back()
+            with Watch(snapshot):
+                network(x.detach(), *rest)  # what is wrong with the critic itself is its user's to see
+            reason = f"the critic cannot be followed ({type(error).__name__}: {error})"
+            return SmoothVerdict(reason, False, None, x.dtype, (), None)
         finally:
             snapshot.put_back()
-    path = None if compiled else path_of(y)
     return SmoothVerdict(reason, coupled, follow.random, follow.lowest, overwrites, path)
 
 
@@ -100,6 +115,8 @@ def _mixes_samples(x: Tensor, y: Tensor) -> bool:
 
 
 def _why_not_by_sample(x: Tensor, y: Tensor) -> str | None:
+    if not len(x):
+        return "the batch has no samples"
     if y.ndim and len(y) == len(x):
         return None
     return f"the output has shape {list(y.shape)}, expected [{len(x)}, ...]"

@@ -60,7 +60,7 @@ class Snapshot:
 
     def overwritten(self) -> tuple[torch.UntypedStorage, ...]:
         """The memory that has been overwritten since it was added."""
-        return tuple(block for block, copy in self._blocks.values() if not torch.equal(_bytes(block), _bytes(copy)))
+        return tuple(block for block, copy in self._blocks.values() if _has_changed(block, copy))
 
     def lost(self) -> Tensor | None:
         """A tensor that has been overwritten and cannot be put back, since it was not added."""
@@ -74,7 +74,7 @@ class Snapshot:
 
     def put_back(self, counted: bool = False) -> None:
         """Makes everything what it was; `counted`: autograd is to notice, as of any change in place."""
-        changed = {key for key, (block, copy) in self._blocks.items() if not torch.equal(_bytes(block), _bytes(copy))}
+        changed = {key for key, (block, copy) in self._blocks.items() if _has_changed(block, copy)}
         for key in changed:
             block, copy = self._blocks[key]
             block.copy_(copy)
@@ -141,6 +141,11 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 
 def _has_memory(tensor: Tensor) -> bool:
     return tensor.layout == torch.strided and not is_functorch_wrapped(tensor)
+
+
+def _has_changed(block: torch.UntypedStorage, copy: torch.UntypedStorage) -> bool:
+    """Whether memory has been overwritten; what has been freed since (gathered weights of `fully_shard`) has not."""
+    return block.nbytes() == copy.nbytes() and not torch.equal(_bytes(block), _bytes(copy))
 
 
 def _bytes(block: torch.UntypedStorage) -> Tensor:
