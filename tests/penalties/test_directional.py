@@ -280,3 +280,27 @@ def test_a_flag_that_changes_between_steps(seed):
     critic.flag = "kink"
     with pytest.raises(fastgan.NotSmoothError, match="relu"):
         fastgan.critic_loss(critic, *samples[:2], method="directional")
+
+
+def test_a_random_probe_is_that_of_the_code_bases(seed):
+    """lambda mean (D(x) - D(x + sigma z))^2 with lambda = gamma / (2 sigma^2), and exact on average where D is linear."""
+    torch.manual_seed(seed)
+    critic, (real, fake, _) = build(SMOOTH["transformer"]), batch(SMOOTH["transformer"])
+    found = fastgan.critic_loss(critic, real, fake, loss=plain, penalties=(R1(4.0),), method="random_probe")
+    assert found.method == "random_probe"
+    torch.manual_seed(seed)
+    build(SMOOTH["transformer"])
+    batch(SMOOTH["transformer"])
+    z = torch.randn_like(real)
+    logits = critic(real)
+    expected = plain(logits, critic(fake)) + 4.0 / 2 / 0.01**2 * (logits - critic(real + 0.01 * z)).square().mean()
+    torch.testing.assert_close(found.detach().as_subclass(torch.Tensor), expected.detach())
+    assert error(gradients(critic, found), gradients(critic, expected)) <= 1e-9
+
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(192, 1)).double()
+    x = torch.randn(4096, 3, 8, 8).double()
+    estimate = fastgan.gradient_penalty(linear, x, R2(2.0), method="random_probe")
+    exact = fastgan.gradient_penalty(linear, x, R2(2.0))
+    assert estimate.item() == pytest.approx(exact.item(), rel=5 * (2 / 4096) ** 0.5)
+    with pytest.raises(ValueError, match="expected R1 and R2 alone"):
+        fastgan.critic_loss(linear, real, fake, penalties=(WGANGP(1.0),), method="random_probe")
