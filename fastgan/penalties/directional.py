@@ -198,16 +198,17 @@ class Group:
             yield y, half.weights
             del y  # with what its graph has saved, before the other half runs
         if not self.verdict.measured and not self.options.force:
-            self._warn_if_curved(found[0] - found[1])
+            self._warn_if_curved(*found)
 
-    def _warn_if_curved(self, difference: Tensor) -> None:
+    def _warn_if_curved(self, plus: Tensor, minus: Tensor) -> None:
         """Tells once for each kind of call if the critic is far from linear between the displaced points."""
         call = (self.x, *self.rest)
         self.verdict = measured(self.critic, call, self.verdict)
-        dims = None if self.verdict.coupled else tuple(range(1, difference.ndim))
+        dims = None if self.verdict.coupled else tuple(range(1, plus.ndim))
         weight = 1.0 if self.verdict.coupled else _norm(self.v, tuple(range(1, self.v.ndim))).reshape(-1)
-        away = (weight * (_sum(difference, dims) - self.rise).abs()).sum()
-        deviation = (away / (weight * self.rise.abs()).sum()).item()
+        rounding = epsilon_of(self.verdict.lowest, self.x.device) * _sum(plus.abs() + minus.abs(), dims)
+        away = ((_sum(plus - minus, dims) - self.rise).abs() - rounding).clamp(min=0)
+        deviation = ((weight * away).sum() / (weight * self.rise.abs()).sum()).item()
         if deviation > CURVED:
             warnings.warn(
                 f"fastgan: method='directional' displaces samples by {self._step():.1e} of their norms, over which "

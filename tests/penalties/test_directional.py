@@ -77,6 +77,7 @@ def test_error_at_the_step_chosen(precision, limit, seed):
         with half, warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             found = fastgan.critic_loss(critic, real, fake, loss=plain, penalties=(R1(10.0),), method="directional")
+        assert found.gradient_norms["r1"].dtype == torch.float32
         if not any("departs from a line" in str(warning.message) for warning in told):
             errors.append(error(gradients(critic, found), truth))
     assert statistics.median(errors) <= limit
@@ -283,7 +284,7 @@ def test_a_flag_that_changes_between_steps(seed):
 
 
 def test_a_random_probe_is_that_of_the_code_bases(seed):
-    """lambda mean (D(x) - D(x + sigma z))^2 with lambda = gamma / (2 sigma^2), and exact on average where D is linear."""
+    """lambda mean (D(x) - D(x + sigma z))^2 with lambda = gamma / (2 sigma^2); exact on average where D is linear."""
     torch.manual_seed(seed)
     critic, (real, fake, _) = build(SMOOTH["transformer"]), batch(SMOOTH["transformer"])
     found = fastgan.critic_loss(critic, real, fake, loss=plain, penalties=(R1(4.0),), method="random_probe")
