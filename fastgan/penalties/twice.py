@@ -31,7 +31,7 @@ def why_not_twice(network: Callable[..., Tensor], calls: Sequence[tuple], verdic
 
 
 def try_twice(network: Callable[..., Tensor], call: tuple, verdict: Verdict) -> str | None:
-    """The same for one call; the network runs only where the verdict on one pass raises a doubt, and is left as it was."""
+    """The same for one call; the network runs only where the verdict raises a doubt, and is left as it was."""
     if any(is_fully_sharded(module) for module in each_module_of(network)):
         return "fully_shard frees the weights after the first backward pass"
     compiled = any(is_compiled_module(module) for module in each_module_of(network))
