@@ -10,7 +10,7 @@ from fastgan import allocation
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.function_mode import BehindAutograd
 from fastgan.affine.recorder import Recorder
-from fastgan.affine.saved_tensors import why_no_recording
+from fastgan.affine.saved_tensors import KeptGraph, SavedTensors, why_no_recording
 from fastgan.affine.tape import Tape
 from fastgan.affine.versions import version_of
 
@@ -23,20 +23,23 @@ def record(
     blame: Callable[[NotAffineError], None] | None = None,
     where: Callable[[], str] = str,
     plain: bool = False,
+    keep_graph: bool = False,
 ) -> tuple[Tensor, Tape]:
     """Calls network(x, *rest) and records the operations on x (the pass F).
 
     Args:
-        network: any callable; one number per sample is expected of it.
+        network: any callable that returns one tensor, of any number of numbers per sample.
         x: [samples, ...]; treated as the variable, whatever its own history.
         rest: further arguments, e.g. labels; constants, though gradients flow to the weights that embed them.
         buffers: tensors that the network's next call may change; looked at only where there are constants.
         blame: called for every operation that is not affine; without it the first one raises.
         where: the name of the module that is running, for messages.
         plain: keep masks in torch's own operations, for a compiler to fuse, not in fastgan's kernels.
+        keep_graph: let autograd save the activations, so that it can differentiate the output, too.
 
     Returns:
-        The output, detached, and the tape; with `blame`, the tape is of no use unless it was never called.
+        The output and the tape; with `blame`, the tape is of no use unless it was never called. The output is detached
+        unless its graph is kept.
 
     Raises:
         NotAffineError: the network is not piecewise affine in x sample by sample; says which operation is not.
@@ -48,7 +51,7 @@ def record(
     reason = why_no_recording()
     if reason is not None:
         raise NotAffineError(reason)
-    recorder = Recorder(len(x), where, blame, plain)
+    recorder = Recorder(len(x), where, blame, plain, KeptGraph() if keep_graph else SavedTensors())
     with torch.enable_grad():
         x = x.detach().requires_grad_()
         recorder.start(x, buffers)
@@ -71,8 +74,6 @@ def record(
             )
         )
         return y.detach(), recorder.tape
-    if y.numel() != recorder.samples or output.batch.folded != 1:
-        recorder.refuse(NotAffineError(f"the output has shape {list(y.shape)}, expected one number for each sample"))
     recorder.tape.leaf = x
     recorder.tape.finish(output)
-    return y.detach(), recorder.tape
+    return y if keep_graph else y.detach(), recorder.tape

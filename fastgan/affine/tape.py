@@ -257,6 +257,17 @@ class Tape:
             del delta, pulled
         return pending[self.input], found
 
+    def take_cotangents(self) -> list[Tensor | None]:
+        """The cotangents that X has kept, and none afterwards."""
+        kept = [node.cotangent for node in self.nodes]
+        self.put_cotangents([None] * len(kept))
+        return kept
+
+    def put_cotangents(self, kept: Sequence[Tensor | None]) -> None:
+        """Gives back what `take_cotangents` has taken."""
+        for node, cotangent in zip(self.nodes, kept, strict=True):
+            node.cotangent = cotangent
+
     @torch.no_grad()
     @_in_their_own_precision
     def weight_gradients(self, u: Tensor, s: Tensor | None) -> dict[Slot, Tensor]:
@@ -267,7 +278,7 @@ class Tape:
         Raises:
             RuntimeError: a weight was changed in place since it was recorded.
         """
-        self._check_versions()
+        self.check_versions()
         scales, memory = Scales(s), Memory(self.in_place, u)
         nodes, uses = self._plan()
         known: dict[Value, Tensor] = {self.input: u}
@@ -300,7 +311,8 @@ class Tape:
                     uses[value] = uses.get(value, 0) + 1
         return nodes[::-1], uses
 
-    def _check_versions(self) -> None:
+    def check_versions(self) -> None:
+        """Raises RuntimeError if a weight or a constant was changed in place since it was recorded."""
         for slot in self.slots.values():
             if version_of(slot.tensor) != slot.version:
                 raise RuntimeError(

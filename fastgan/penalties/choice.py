@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from fastgan.affine import NotAffineError
 from fastgan.penalties.eligibility import Verdict, reconsider, verdicts_of
+from fastgan.penalties.outputs import Outputs
 from fastgan.penalties.result import CriticLoss
 from fastgan.penalties.state import Snapshot
 
@@ -15,8 +16,9 @@ from fastgan.penalties.state import Snapshot
 def one_pass_or_double_backward(
     owner: str,
     method: str,
-    network: Callable[..., Tensor],
+    network: Callable[..., Any],
     calls: Sequence[tuple],
+    outputs: Outputs,
     one: Callable[[], CriticLoss],
     double: Callable[[], CriticLoss],
 ) -> CriticLoss:
@@ -27,11 +29,12 @@ def one_pass_or_double_backward(
         method: one of `METHODS`.
         network: the critic.
         calls: the arguments of its calls that are penalised.
+        outputs: how what it returns is read.
         one, double: what each method runs.
     """
     reason, verdicts = None, []
     if method == "auto":
-        verdicts = verdicts_of(network, calls)
+        verdicts = verdicts_of(network, calls, outputs)
         reason = next((found.reason for found in verdicts if found.reason), None)
     if method == "one_pass" or (method == "auto" and reason is None):
         # A critic that turns out to have changed runs again from where it was.
@@ -42,7 +45,7 @@ def one_pass_or_double_backward(
             return result
         except Exception as error:
             # A verdict raises what is wrong with the critic itself; what is wrong with the loss has no verdict.
-            found = next((found.reason for found in verdicts_of(network, calls) if found.reason), None)
+            found = next((found.reason for found in verdicts_of(network, calls, outputs) if found.reason), None)
             if found is None and not isinstance(error, NotAffineError):
                 raise
             if before is None:
@@ -57,14 +60,14 @@ def one_pass_or_double_backward(
                 ) from error
             before.put_back()
             reason = str(error)
-            reconsider(network, calls, reason)
+            reconsider(network, calls, outputs, reason)
             warnings.warn(f"fastgan.{owner} falls back to double backward: {error}", stacklevel=4)
     result = double()
     result.method, result.reason = "double_backward", reason
     return result
 
 
-def _before(network: Callable[..., Tensor], calls: Sequence[tuple], verdicts: Sequence[Verdict]) -> Snapshot:
+def _before(network: Callable[..., Any], calls: Sequence[tuple], verdicts: Sequence[Verdict]) -> Snapshot:
     """A snapshot with copies of what an attempt may overwrite: what a trial run has, and all that is small."""
     snapshot = Snapshot(network, calls[0][0].device if calls else torch.device("cpu"))
     for found in verdicts:

@@ -15,6 +15,7 @@ from fastgan.affine import NotAffineError, record
 from fastgan.affine.saved_tensors import why_no_recording
 from fastgan.penalties.checks import arguments
 from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
+from fastgan.penalties.outputs import Outputs, Which
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.state import Snapshot, Watch
 
@@ -28,12 +29,14 @@ class Verdict:
         operations: how often each kind of recorded operation occurs.
         weights: how many tensors the gradient goes to.
         overwrites: the memory of tensors that a run overwrites.
+        numbers: how many numbers per sample the critic gives that are judged or shown to the loss.
     """
 
     reasons: tuple[str, ...]
     operations: dict[str, int]
     weights: int
     overwrites: tuple[torch.UntypedStorage, ...] = ()
+    numbers: int = 1
 
     @property
     def eligible(self) -> bool:
@@ -47,13 +50,15 @@ class Verdict:
     def __str__(self) -> str:
         if self.eligible:
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.operations.items()))
+            several = "" if self.numbers == 1 else f"\n  {self.numbers} numbers per sample: six passes, not four"
             return (
                 f"one pass: piecewise affine in x, sample by sample\n  {kinds}\n  gradients to {self.weights} weights"
+                f"{several}"
             )
         return "double backward, because\n" + "\n".join(f"  {reason}" for reason in self.reasons)
 
 
-def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) -> Verdict:
+def explain(critic: Callable[..., Any], example: Tensor, labels: Any = None, *, judge: Which = None) -> Verdict:
     """Prints which method `critic_loss` takes for a critic on such a batch, and why.
 
     The critic runs once; what that changes is put back as far as `critic_loss` says. A lazy critic stays so.
@@ -61,25 +66,28 @@ def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) 
     Args:
         critic: as for `critic_loss`.
         example: a batch of its input; the values matter only to a critic whose code branches on them.
-        labels: as for `critic_loss`.
+        labels, judge: as for `critic_loss`.
 
     Returns:
         The verdict, whose `str` was printed.
     """
     rest = arguments(labels)
     _, network, (batch,) = of_packs("explain", critic, rest, example)
-    found = examine(network, batch, *rest)
+    found = examine(network, Outputs(judge), batch, *rest)
     print(found)
     return found
 
 
-def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
+def examine(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any) -> Verdict:
     """Records the network, leaving it as it was, and lists everything that is not affine."""
     if isinstance(network, nn.DataParallel) and network.device_ids:
         return Verdict(("DataParallel runs its replicas in threads of their own",), {}, 0)
     reasons: dict[str, None] = {}
     modules = modules_of(network)
     names = {module: f"{name}: {type(module).__name__}" for module, name in modules.items()}
+
+    def joined(x: Tensor, *rest: Any) -> Tensor:
+        return outputs.joined(network(x, *rest), len(x))[0]
 
     def where() -> str:
         return _running(names)
@@ -90,20 +98,21 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     snapshot = Snapshot(network, x.device)
     try:
         with Watch(snapshot):
-            _, tape = record(network, x, *rest, buffers=buffers_of(network), blame=blame, where=where)
+            y, tape = record(joined, x, *rest, buffers=buffers_of(network), blame=blame, where=where)
         overwrites = snapshot.overwritten()
     except NotAffineError as error:
         blame(error)
     except Exception as error:
         snapshot.put_back()
         with torch.enable_grad(), Watch(snapshot):
-            network(x.detach(), *rest)  # what is wrong with the critic itself is its user's to see
+            outputs.read(network(x.detach(), *rest))  # what is wrong with the critic itself is its user's to see
         blame(NotAffineError(f"the critic cannot be recorded ({type(error).__name__}: {error})"))
     finally:
         snapshot.put_back()
     if reasons:
         return Verdict(tuple(reasons), {}, 0)
-    return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots), overwrites)
+    operations = dict(Counter(type(node).__name__ for node in tape.nodes))
+    return Verdict((), operations, len(tape.slots), overwrites, y.numel() // len(x))
 
 
 def _running(names: dict[nn.Module, str]) -> str:
@@ -123,7 +132,7 @@ _FAILED = "failed"
 _KNOWN: "weakref.WeakKeyDictionary[Any, dict[Any, Verdict]]" = weakref.WeakKeyDictionary()
 
 
-def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[Verdict]:
+def verdicts_of(network: Callable[..., Any], calls: Sequence[tuple], outputs: Outputs) -> list[Verdict]:
     """The verdicts on a network for such calls, cached by its modules and their modes, and by shapes and dtypes.
 
     They only choose the method: a network that has changed in another way since is still differentiated exactly,
@@ -134,17 +143,18 @@ def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[
     reason = why_no_recording()
     if reason is not None:  # here; elsewhere the same network may be recorded
         return [Verdict((reason,), {}, 0)] * len(calls)
-    known, structure = _known(network), _structure(network)
+    known, structure = _known(network), _structure(network, outputs)
     found = []
     for call in calls:
         key = structure, _kinds(call)
         if key not in known:
-            known[key] = examine(network, *call)
+            known[key] = examine(network, outputs, *call)
+            remember_graph(network, known[key].numbers > 1)
         found.append(known[key])
     return found
 
 
-def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: str) -> None:
+def reconsider(network: Callable[..., Any], calls: Sequence[tuple], outputs: Outputs, reason: str) -> None:
     """Drops the cached verdict on a network that turned out not to be affine: the next call examines it again.
 
     What only a whole step shows, such as a loss of the critic's activations, is remembered once it has come twice.
@@ -154,8 +164,27 @@ def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: s
     known.clear()
     known[_FAILED] = Verdict((reason,), {}, 0)
     if again:
-        structure = _structure(network)
+        structure = _structure(network, outputs)
         known.update(((structure, _kinds(call)), known[_FAILED]) for call in calls)
+
+
+_KEEPING: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+
+def remember_graph(network: Callable[..., Any], needed: bool) -> None:
+    """Remembers whether the loss's gradient had, or will have, to go through autograd beside the penalty's."""
+    try:
+        if needed:
+            _KEEPING.add(anchor(network))
+        elif _KEEPING:
+            _KEEPING.discard(anchor(network))
+    except TypeError:  # not weakly referable
+        return
+
+
+def graph_was_needed(network: Callable[..., Any]) -> bool:
+    """What was remembered; if it is wrong the gradient is right, with one more pass or more memory."""
+    return bool(_KEEPING) and anchor(network) in _KEEPING
 
 
 def _known(network: Callable[..., Tensor]) -> dict[Any, Verdict]:
@@ -165,8 +194,9 @@ def _known(network: Callable[..., Tensor]) -> dict[Any, Verdict]:
         return {}
 
 
-def _structure(network: Callable[..., Tensor]) -> Any:
-    return code_of(network), tuple((type(module), module.training) for module in each_module_of(network))
+def _structure(network: Callable[..., Any], outputs: Outputs) -> Any:
+    modules = tuple((type(module), module.training) for module in each_module_of(network))
+    return code_of(network), modules, outputs.kind
 
 
 def _kinds(call: tuple) -> Any:

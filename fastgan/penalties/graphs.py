@@ -1,6 +1,7 @@
 """Traces the passes F, X, T and W of a network to two graphs, before and after the loss, and compiles them."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,9 @@ from fastgan.affine import NotAffineError, record
 from fastgan.penalties.cut import Cut
 from fastgan.penalties.objective import leaves_of
 from fastgan.penalties.one_pass import seed_of
+from fastgan.penalties.outputs import Alone
 from fastgan.penalties.programs import COMPILING, CompilerError, NotNowError, check_modes, in_short
+from fastgan.penalties.returned import Returned
 
 aten = torch.ops.aten
 
@@ -23,35 +26,43 @@ class Graphs:
 
     Attributes:
         output: which of the network's outputs is the critic's; others are attributes that its code sets.
+        returned: what is known of it.
         tracked: which of the outputs autograd would know, and views: which lie in the memory of an input.
         wants: which of the inputs want a gradient.
         gives, gives_without_loss: which of these get one where the points are in the loss, and where they are not.
         written: the inputs that the network changes in place.
+        several: whether there are several numbers per sample, and the loss's gradient is apart from the penalties'.
     """
 
     def __init__(
         self,
         network: fx.GraphModule,
-        output: int | None,
+        returned: Returned,
         inputs: Sequence[Any],
         x: Tensor,
+        reduce: str,
         backend: str,
         warn: Callable[[str], None],
     ) -> None:
         place = next((i for i, t in enumerate(inputs) if t is x), None)
-        if place is None or output is None:
+        if place is None or returned.index is None:
             raise NotAffineError("the output does not depend on the input")
-        self.place, self.output = place, output
+        self.place, self.output, self.returned = place, returned.index, returned
         if any(p.requires_grad for p in network.parameters()):
             raise CompilerError("the compiler takes parameters for constants")
         self.wants = [isinstance(t, Tensor) and t.requires_grad and t is not x for t in inputs]
         self.seed = 1.0
         self.tracked: list[bool] = []
         self.multiplied: list[bool] = []
-        cut = Cut(self._trace(network, inputs), len(inputs), sum(self.wants))
-        self.views, self.written, self.gives = cut.views, cut.written, cut.gives
-        self.gives_without_loss = [a and b for a, b in zip(self.gives, self.multiplied, strict=True)]
-        self._early, self._late = (_Part(g, x.device.type, backend, warn) for g in (cut.early, cut.late))
+        self.shape = returned.shape
+        self.several = math.prod(self.shape) > len(x)
+        whole = self._trace(network, inputs, reduce)
+        cut = Cut(whole, len(inputs), [sum(self.wants)] * (1 + self.several))
+        self.views, self.written = cut.views, cut.written
+        self.gives_each = cut.gives
+        self.gives = [any(each) for each in zip(*cut.gives, strict=True)]
+        self.gives_without_loss = [a and b for a, b in zip(cut.gives[0], self.multiplied, strict=True)]
+        self._early, *self._late = (_Part(g, x.device.type, backend, warn) for g in (cut.early, *cut.late))
 
     def early(self, inputs: Sequence[Any]) -> tuple[list[Any], Tensor, list[Tensor]]:
         """F and X: the outputs, the gradient with respect to x, and what is kept for `late`."""
@@ -60,12 +71,21 @@ class Graphs:
         return found[:n], found[n], found[n + 1 :]
 
     def late(self, kept: Sequence[Tensor], u: Tensor, s: Tensor) -> list[Tensor | None]:
-        """T and W: the gradient of each input that wants one."""
-        found = iter(self._late(*kept, u, s))
-        return [next(found) if given else None for given in self.gives]
+        """T and W: the gradient of each input that wants one; of several outputs, of the penalties alone."""
+        found = iter(self._late[0](*kept, u, s))
+        return [next(found) if given else None for given in self.gives_each[0]]
 
-    def _trace(self, network: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
-        """(inputs, u, s) -> the network's outputs, g, and the gradient of each input that wants one, as one graph."""
+    def of_loss(self, kept: Sequence[Tensor], u: Tensor, slopes: Tensor) -> list[Tensor | None]:
+        """X and W of the loss of several outputs: the gradient of each input that wants one."""
+        found = iter(self._late[1](*kept, u, slopes))
+        return [next(found) if given else None for given in self.gives_each[1]]
+
+    def _trace(self, network: fx.GraphModule, inputs: Sequence[Any], reduce: str) -> fx.GraphModule:
+        """(inputs, u, s) -> the network's outputs, g, and the gradient of each input that wants one, as one graph.
+
+        Of several outputs s is the loss's gradient with respect to them, and the gradients are those of the penalties,
+        then those of the loss, by autograd.
+        """
 
         def step(inputs: list[Any], u: Tensor, s: Tensor) -> Any:
             leaves = [t.detach().requires_grad_() if want else t for t, want in zip(inputs, self.wants, strict=True)]
@@ -77,46 +97,39 @@ class Graphs:
                 self.tracked = [isinstance(o, Tensor) and o.requires_grad for o in outputs]
                 return outputs[self.output]
 
-            y, tape = record(run, leaves[self.place], plain=True)
+            y, tape = record(run, leaves[self.place], plain=True, keep_graph=self.several)
             self.seed = seed_of(tape)
-            g, found = tape.gradient(torch.full_like(y, self.seed), s)
-            for slot, gradient in tape.weight_gradients(u, s).items():
+            if self.returned.seed is None:
+                seed = Alone(len(x), reduce).seed(y.detach(), self.seed)
+            else:
+                seed = outputs[self.returned.seed] * self.seed
+            of_all = None if self.several else s
+            g, found = tape.gradient(seed, of_all)
+            for slot, gradient in tape.weight_gradients(u, of_all).items():
                 found[slot] = found[slot] + gradient if slot in found else gradient
             wanted = [t for t, want in zip(leaves, self.wants, strict=True) if want]
             factors = {id(leaf) for slot in tape.wanting(constants=False) for leaf in leaves_of(slot.tensor)}
             self.multiplied = [id(t) in factors for t in wanted]
             gradients = torch.autograd.grad(
-                [slot.tensor for slot in found], wanted, list(found.values()), allow_unused=True
+                [slot.tensor for slot in found],
+                wanted,
+                list(found.values()),
+                allow_unused=True,
+                retain_graph=self.several,
             )
+            if self.several:
+                gradients += torch.autograd.grad(y, wanted, s.to(y.dtype), allow_unused=True)
             detached = [o.detach() if isinstance(o, Tensor) else o for o in outputs]
             return detached, g, list(gradients)
 
         x = inputs[self.place].detach()
         given = [x if i == self.place else t for i, t in enumerate(inputs)]
-        s = x.new_zeros(len(x), dtype=torch.promote_types(x.dtype, torch.float32))
+        shape = self.shape if self.several else (len(x),)
+        s = x.new_zeros(shape, dtype=torch.promote_types(x.dtype, torch.float32))
         if x.device.type == "cpu":
             allocation.keep_freed_memory()  # in earnest, before the tape does it while it is traced
         with torch.enable_grad():
             return graph_of(step)(given, torch.empty_like(x), s)
-
-
-def returned(network: fx.GraphModule) -> int | None:
-    """The index of the critic's output (`programs._call` marks it by an alias); None for a constant."""
-    (outputs,) = next(node for node in network.graph.nodes if node.op == "output").args
-    for i, node in enumerate(outputs):
-        if isinstance(node, fx.Node) and node.target is aten.alias.default:
-            return i
-    return None
-
-
-def without_mark(network: fx.GraphModule) -> None:
-    """Removes the alias that marks the critic's output."""
-    for node in reversed(network.graph.nodes):
-        if node.target is aten.alias.default:
-            node.replace_all_uses_with(node.args[0])
-            network.graph.erase_node(node)
-            break
-    network.recompile()
 
 
 class _Part:

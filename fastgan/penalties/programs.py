@@ -24,6 +24,7 @@ from fastgan._torch_private import (
     function_modes,
     has_hooks_on_every_module,
 )
+from fastgan.penalties.outputs import Alone, Outputs
 
 KEPT = 16
 """Number of compiled critics that are cached; each keeps its network alive."""
@@ -109,14 +110,14 @@ class Program:
         self.warned = warned
         """The reasons that this critic's programs have warned of."""
 
-    def __call__(self, critic: Callable[..., Tensor], x: Tensor, *rest: Any) -> Any:
-        """critic(x, *rest), compiled; or None, where only the backend knows.
+    def __call__(self, critic: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any) -> Any:
+        """What the outputs of critic(x, *rest) are joined to, compiled; or None, where only the backend knows.
 
         Raises:
             CompilerError: it cannot be compiled.
         """
         with COMPILING:
-            return _attempt(self.compiled, critic, x, *rest)
+            return _attempt(self.compiled, critic, outputs, x, *rest)
 
     def compiled_or_eager(self, kind: Any, compiled: Callable[[], Result], eager: Callable[[], Result]) -> Result:
         """compiled(), or eager() and a warning where the compiler cannot; remembers for which kinds of call."""
@@ -190,11 +191,20 @@ def _outside() -> int:
 # --- one program for each critic --------------------------------------------------------------------------------------
 
 
-def _call(critic: Callable[..., Tensor], x: Tensor, *rest: Any) -> Any:
+def _call(critic: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any) -> Any:
     if not torch.compiler.is_dynamo_compiling():
         raise _NotCompiledError
-    y = critic(x, *rest)
-    return torch.ops.aten.alias.default(y) if isinstance(y, Tensor) else y  # by which the graph shows what it returns
+    y, form = outputs.joined(critic(x, *rest), len(x))
+    if isinstance(form, Alone):
+        return marked(y, 1), form
+    return marked(y, 2), form, marked(form.seed(y, 1.0), 3)
+
+
+def marked(y: Tensor, times: int) -> Tensor:
+    """y, with so many aliases, by which the graph shows what it returns (`returned.Returned`)."""
+    for _ in range(times):
+        y = torch.ops.aten.alias.default(y)
+    return y
 
 
 def _own_code() -> Callable[..., Any]:

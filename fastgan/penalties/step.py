@@ -4,7 +4,8 @@
 `by_double_backward` takes any; `by_witness` is for losses of several numbers per sample.
 """
 
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,12 +13,14 @@ import torch
 from torch import Tensor
 
 from fastgan.affine import NotAffineError, was_recorded
+from fastgan.losses.structure import map_parts, tensors_of
 from fastgan.nn import statistics_of
 from fastgan.penalties import double_backward, one_pass
-from fastgan.penalties.checks import check_scalar, one_tensor
+from fastgan.penalties.checks import check_scalar
 from fastgan.penalties.compiled import backend_of, ordinary, recorded_by
-from fastgan.penalties.eligibility import verdicts_of
-from fastgan.penalties.objective import leaves_of, slopes
+from fastgan.penalties.eligibility import graph_was_needed, remember_graph, verdicts_of
+from fastgan.penalties.objective import copied, leaves_of, slopes
+from fastgan.penalties.outputs import Form, Outputs, Read
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.result import CriticLoss, GeneratorSide, loss_with_parts, sum_of_terms
 from fastgan.penalties.witness import Pass, Witness, witness_gradient
@@ -45,15 +48,17 @@ class CriticStep:
 
     Attributes:
         network: the critic inside its wrappers.
-        objective: the loss as a function of the network's outputs on real and fake samples.
+        outputs: which of its outputs the objective is given, and which are penalised.
+        objective: the loss as a function of those on real and fake samples.
         penalties: by their names.
         real, fake: samples, [B, ...] and [B', ...].
         labels: the network's further arguments for real samples and for points between real and fake ones.
         fake_labels: the same for fake samples.
     """
 
-    network: Callable[..., Tensor]
-    objective: Callable[[Tensor, Tensor], Tensor]
+    network: Callable[..., Any]
+    outputs: Outputs
+    objective: Callable[[Any, Any], Tensor]
     penalties: dict[str, Penalty]
     real: Tensor
     fake: Tensor
@@ -81,79 +86,100 @@ class CriticStep:
 
 
 def by_one_pass(step: CriticStep, compile: bool | str) -> CriticLoss:
-    """The gradient of loss and penalties in four passes over a piecewise affine network."""
-    run = recorded_by(compile)
-    plain = ordinary(step.network, backend_of(compile)) if compile else step.network
+    """The gradient of loss and penalties in four passes over a piecewise affine network, in six if it gives a map."""
+    run = recorded_by(compile, step.outputs, keep_graph=graph_was_needed(step.network))
+    run_alone = recorded_by(compile, step.outputs.alone())
+    plain = ordinary(step.network, step.outputs, backend_of(compile) if compile else None)
     evaluations: dict[str, one_pass.Evaluation] = {}
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, tuple[Tensor, Form]] = {}
     for at, x, labels, penalised in step.sides():
         with statistics_of(at, step.network):
             if penalised:
-                evaluations[at] = one_pass.Evaluation(step.network, x, labels, step.penalties_at(at), run)
-                outputs[at] = evaluations[at].recorded.logits
+                recorded = run(step.network, x.detach(), labels)
+                evaluations[at] = one_pass.Evaluation(x, step.penalties_at(at), recorded)
+                outputs[at] = recorded.logits, recorded.form
             else:  # nothing to penalise: three passes, by autograd
                 with torch.enable_grad():
-                    outputs[at] = one_tensor(plain(x.detach(), *labels))
-                if any(was_recorded(leaf) for leaf in leaves_of(outputs[at])):
+                    outputs[at] = plain(x.detach(), *labels)
+                if any(was_recorded(leaf) for leaf in leaves_of(outputs[at][0])):
                     raise NotAffineError("the critic's output depends on activations that an earlier call has kept")
-    leaves = [evaluation.recorded.leaf for evaluation in evaluations.values()]
-    loss, output_gradients, further = slopes(step.objective, outputs, leaves)
-    gradients = {at: evaluation.differentiate(output_gradients[at]) for at, evaluation in evaluations.items()}
+    leaves = [e.recorded.leaf for e in evaluations.values() if e.recorded.graph is None]
+    loss, of_outputs, further = slopes(step.objective, outputs, leaves)
+    gradients = {at: evaluation.differentiate(of_outputs[at]) for at, evaluation in evaluations.items()}
+    if evaluations:
+        remember_graph(step.network, any(evaluation.slopes is not None for evaluation in evaluations.values()))
     for name, penalty in step.penalties.items():
         if penalty.at not in outputs:
-            run_again = one_pass.Evaluation(step.network, step.points(penalty), step.labels, {name: penalty}, run)
-            run_again.differentiate(None)
-            evaluations[name] = run_again
+            points = step.points(penalty)
+            again = one_pass.Evaluation(points, {name: penalty}, run_alone(step.network, points, step.labels))
+            again.differentiate()
+            evaluations[name] = again
     values = {name: e.values[name] for name in step.penalties for e in evaluations.values() if name in e.values}
     norms = {name: e.norms[name] for name in step.penalties for e in evaluations.values() if name in e.norms}
     total = loss.detach()
     for value in values.values():
         total = total + value  # in the wider dtype of the two
-    others = [
+    others = [pair for evaluation in evaluations.values() for pair in evaluation.of_loss()]
+    others += [
         (y, dy)
-        for at, y in outputs.items()
-        if at not in evaluations and y.requires_grad and (dy := output_gradients[at]) is not None
+        for at, (y, form) in outputs.items()
+        if at not in evaluations and y.requires_grad and (dy := form.join(of_outputs[at], y)) is not None
     ]
     if further:
         others.append((loss, torch.ones_like(loss)))
     total = one_pass.deposit(total, list(evaluations.values()), others)
+    real, fake = (form.judged(y) for y, form in (outputs["real"], outputs["fake"]))
     side = None
     if step.fake.requires_grad:
-        side = GeneratorSide(step.fake, gradients.get("fake"), step.objective, lambda: True)
-    return loss_with_parts(total, loss.detach(), values, norms, outputs["real"], outputs["fake"], side)
+        # Held by the result's graph alone, so that it goes with the masks.
+        of_fake = weakref.ref(evaluations["fake"]) if "fake" in evaluations else lambda: None
+
+        def pull(slopes: Sequence[Tensor]) -> Tensor | None:
+            evaluation = of_fake()
+            return None if evaluation is None else evaluation.pull(slopes)
+
+        reduce = step.outputs.reduce
+        side = GeneratorSide(step.fake, gradients.get("fake"), step.objective, lambda: True, reduce, pull)
+    return loss_with_parts(total, loss.detach(), values, norms, real, fake, side)
 
 
 def by_double_backward(step: CriticStep) -> CriticLoss:
     """The loss and penalties as autograd's graph, any network's: the gradient is differentiated again."""
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, Read] = {}
+    points: dict[str, Tensor] = {}
     gradients: dict[str, Tensor] = {}
     for at, x, labels, penalised in step.sides():
         with statistics_of(at, step.network), torch.enable_grad():
             if penalised:
-                outputs[at], gradients[at] = double_backward.gradient(step.network, x, labels)
+                points[at], outputs[at], gradients[at] = double_backward.gradient(step.network, x, labels, step.outputs)
             else:
-                outputs[at] = one_tensor(step.network(x.detach(), *labels))
+                outputs[at] = step.outputs.read(step.network(x.detach(), *labels))
     with torch.enable_grad():  # before the critic runs again: the loss may depend on what its last run has saved
-        loss = step.objective(outputs["real"].clone(), outputs["fake"].clone())  # which it may change in place
+        loss = step.objective(*(map_parts(copied, outputs[at].shown) for at in ("real", "fake")))
         check_scalar("critic_loss", loss)
     terms: dict[str, tuple[Penalty, Tensor]] = {}
     for name, penalty in step.penalties.items():
         if penalty.at in outputs:
             terms[name] = penalty, gradients[penalty.at]
         else:
-            points = step.points(penalty)
+            elsewhere = step.points(penalty)
             with statistics_of(penalty.at, step.network):
-                terms[name] = penalty, double_backward.gradient(step.network, points, step.labels)[1]
+                found = double_backward.gradient(step.network, elsewhere, step.labels, step.outputs)
+            terms[name] = penalty, found.g
     side = None
     if step.fake.requires_grad:
         g = gradients.get("fake")
         call = (step.fake.detach(), *step.fake_labels)
 
         def separate() -> bool:
-            return verdicts_of(step.network, [call])[0].eligible
+            return verdicts_of(step.network, [call], step.outputs)[0].eligible
 
-        side = GeneratorSide(step.fake, None if g is None else g.detach(), step.objective, separate)
-    return sum_of_terms(loss, outputs["real"], outputs["fake"], terms, side)
+        def pull(slopes: Sequence[Tensor]) -> Tensor | None:
+            return double_backward.pulled(tensors_of(outputs["fake"].judged), points["fake"], slopes)
+
+        g = None if g is None else g.detach()
+        side = GeneratorSide(step.fake, g, step.objective, separate, step.outputs.reduce, pull)
+    return sum_of_terms(loss, outputs["real"].judged, outputs["fake"].judged, terms, side)
 
 
 def by_witness(step: CriticStep, witness: Witness) -> CriticLoss:
@@ -161,10 +187,10 @@ def by_witness(step: CriticStep, witness: Witness) -> CriticLoss:
     passes: dict[str, Pass] = {}
     for at, x, labels, penalised in step.sides():
         if penalised:
-            passes[at] = Pass.differentiable(step.network, at, x, labels)
+            passes[at] = Pass.differentiable(step.network, step.outputs, at, x, labels)
         else:
             with statistics_of(at, step.network), torch.enable_grad():
-                passes[at] = Pass(x, one_tensor(step.network(x.detach(), *labels)))
+                passes[at] = Pass(x, step.outputs.features(step.network(x.detach(), *labels)))
     real, fake = passes["real"].features, passes["fake"].features
     with torch.enable_grad():
         loss = step.objective(real, fake)
@@ -173,7 +199,7 @@ def by_witness(step: CriticStep, witness: Witness) -> CriticLoss:
     for name, penalty in step.penalties.items():
         points = passes.get(penalty.at)
         if points is None:
-            points = Pass.differentiable(step.network, penalty.at, step.points(penalty), step.labels)
+            points = Pass.differentiable(step.network, step.outputs, penalty.at, step.points(penalty), step.labels)
         terms[name] = penalty, witness_gradient(witness, points, (real, fake))
     side = GeneratorSide(step.fake, None, step.objective, lambda: False) if step.fake.requires_grad else None
     return sum_of_terms(loss, real, fake, terms, side)
