@@ -108,6 +108,8 @@ class OnTape:
     def _of_loss(self, slopes: Tensor) -> dict[Slot, Tensor]:
         """X, T and W for the output's own gradient, where no activations were kept: T computes them again."""
         of_penalties = self.tape.take_cotangents()
+        if not backward_keeps_graph():
+            of_penalties = [None] * len(of_penalties)  # nobody will need them again
         factor = power_of_two(slopes) if self.seed != 1 else None
         seed = slopes * self.seed if factor is None else (slopes.float() * (self.seed * factor)).to(self.logits.dtype)
         ones = self.leaf.new_ones(len(self.leaf), dtype=torch.promote_types(self.leaf.dtype, torch.float32))
