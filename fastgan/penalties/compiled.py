@@ -70,25 +70,27 @@ def _recorded(
     return program.compiled_or_eager(call_kind(critic, x, *rest), compiled, lambda: on_tape(critic, x, rest))
 
 
-def ordinary(critic: Callable[..., Any], outputs: Outputs, backend: str | None) -> Callable[..., tuple[Tensor, Form]]:
-    """The critic for samples without a penalty, and its outputs joined; compiled as usual by the backend, if any."""
+def ordinary(
+    critic: Callable[..., Any], outputs: Outputs, backend: str | None
+) -> Callable[..., tuple[list[Tensor], Form]]:
+    """The critic for samples without a penalty: the parts of its output; compiled as usual by the backend, if any."""
 
-    def eager(x: Tensor, *rest: Any) -> tuple[Tensor, Form]:
-        return outputs.joined(critic(x, *rest), len(x))
+    def eager(x: Tensor, *rest: Any) -> tuple[list[Tensor], Form]:
+        return outputs.parts(critic(x, *rest), len(x))
 
-    def run(*args: Any) -> tuple[Tensor, Form]:
+    def run(*args: Any) -> tuple[list[Tensor], Form]:
         assert backend is not None
         program = program_of(critic, _as_usual(backend))
 
-        def compiled() -> tuple[Tensor, Form]:
-            _HERE.y = None
+        def compiled() -> tuple[list[Tensor], Form]:
+            _HERE.parts = None
             found = program(critic, outputs, *args)
-            handed_over, _HERE.y = _HERE.y, None  # kept no longer than this
+            handed_over, _HERE.parts = _HERE.parts, None  # kept no longer than this
             if handed_over is None:  # not one operation on a tensor
                 return found
-            y, returned = handed_over
-            form = returned.form_of(len(args[0]), outputs.reduce, found)
-            return (y, form) if found is None else found
+            parts, returned = handed_over
+            form = returned.form_of(outputs, len(args[0]), found)
+            return (parts, form) if found is None else found
 
         return program.compiled_or_eager(call_kind(critic, *args), compiled, lambda: eager(*args))
 
@@ -103,7 +105,7 @@ def _as_usual(backend: str) -> Callable[..., Callable[..., Any]]:
 
         def run(*inputs: Any) -> Any:
             outputs = compiled(*inputs)
-            _HERE.y = None if returned.index is None else (outputs[returned.index], returned)
+            _HERE.parts = [outputs[i] for i in returned.indices], returned
             return outputs
 
         return run
@@ -128,48 +130,54 @@ class Compiled:
         if request.graphs is None:  # not one operation on a tensor
             raise NotAffineError("the output does not depend on the input")
         self.graphs, self.seed = request.graphs, request.graphs.seed
-        self.form = request.graphs.returned.form_of(len(x), outputs.reduce, found)
-        self.graph: Tensor | None = None
-        self.logits, self.g, self.kept = request.logits, request.g, request.kept
+        self.form = request.graphs.returned.form_of(outputs, len(x), found)
+        self.differentiable: list[Tensor] | None = None
+        self.parts, self.g, self.kept = request.parts, request.g, request.kept
         self.leaf = request.anchor
         self.weights: list[Tensor]
         self.watched = [(t, t._version) for t in request.watched]
         self.versions = [(t, t._version) for t, given in zip(request.weights, self.graphs.gives, strict=True) if given]
         self.inputs = request.weights
 
-    def gradient(self, s: Tensor | None, slopes: Tensor | None) -> Tensor:
-        in_loss = s is not None or slopes is not None
-        gives = self.graphs.gives if in_loss else self.graphs.gives_without_loss
+    def gradient(self, s: Tensor | None, slopes: Sequence[Tensor | None]) -> Tensor:
+        if self.graphs.several and s is not None:  # what of_loss takes
+            slopes = [s if times else None for times in self.graphs.returned.times_judged]
+        gives = self.graphs.gives_without_loss
+        if s is not None or slopes:
+            gives = self.graphs.gives_with([slope is not None for slope in slopes])
         self._chosen = [i for i, given in enumerate(gives) if given]
         self.weights = [self.inputs[i] for i in self._chosen]
         return self.g
 
     def weight_gradients(
-        self, u: Tensor, s: Tensor | None, slopes: Tensor | None, factor: Tensor | None
+        self, u: Tensor, s: Tensor | None, slopes: Sequence[Tensor | None], factor: Tensor | None
     ) -> list[Tensor | None]:
         self._check_versions()
-        if self.graphs.several and s is not None:
-            slopes, s = self.form.seed(self.logits, 1.0) * s.unsqueeze(1), None
         accumulator = torch.promote_types(u.dtype, torch.float32)
-        shape = self.graphs.shape if self.graphs.several else (len(u),)
-        late_s = u.new_zeros(shape, dtype=accumulator) if s is None else s
+        if self.graphs.several and s is not None:
+            slopes, s = [s if times else None for times in self.graphs.returned.times_judged], None
+        late_s = u.new_zeros(len(u), dtype=accumulator) if s is None else s
+        of_loss = self._of_loss(u, slopes) if slopes else None
         if factor is not None:
             u, late_s = (u.float() * factor).to(u.dtype), late_s * factor
         found = self.graphs.late(self.kept, u, late_s)
         gradients = [None if g is None else _divide(g, self.seed, factor) for g in found]
-        if slopes is not None:
-            of_loss = self._of_loss(u, slopes.to(accumulator))
+        if of_loss is not None:
             gradients = [a if b is None else b if a is None else a + b for a, b in zip(gradients, of_loss, strict=True)]
         return [gradients[i] for i in self._chosen]
 
-    def _of_loss(self, u: Tensor, slopes: Tensor) -> list[Tensor | None]:
-        factor = power_of_two(slopes) if self.seed != 1 else None
-        if factor is not None:
-            slopes = slopes * (factor * self.seed)
-        found = self.graphs.of_loss(self.kept, u, slopes)
+    def _of_loss(self, u: Tensor, slopes: Sequence[Tensor | None]) -> list[Tensor | None]:
+        given = [slope for slope in slopes if slope is not None]
+        factor = power_of_two(*given) if self.seed != 1 else None
+        wide = []
+        for slope, y in zip(slopes, self.parts, strict=True):
+            accumulator = torch.promote_types(y.dtype, torch.float32)
+            slope = torch.zeros_like(y, dtype=accumulator) if slope is None else slope.to(accumulator).reshape(y.shape)
+            wide.append(slope if factor is None else slope * (factor * self.seed))
+        found = self.graphs.of_loss(self.kept, u, wide)
         return [None if g is None else _divide(g, self.seed, factor) for g in found]
 
-    def pull(self, slopes: Tensor) -> Tensor | None:
+    def pull(self, slopes: Sequence[Tensor | None]) -> Tensor | None:
         return None
 
     def _check_versions(self) -> None:
@@ -204,7 +212,7 @@ class _Request:
         self.anchor = x.new_zeros(()).requires_grad_()
         """What tensors that the critic keeps are made of, as far as autograd knows."""
         self.graphs: Graphs | None = None
-        self.logits: Tensor
+        self.parts: list[Tensor]
         self.g: Tensor
         self.weights: list[Tensor]
         self.kept: list[Tensor]
@@ -213,7 +221,7 @@ class _Request:
     def answer(self, graphs: Graphs, inputs: Sequence[Any]) -> Sequence[Any]:
         """Runs F and X; returns F's outputs."""
         outputs, self.g, self.kept = graphs.early(inputs)
-        self.graphs, self.logits = graphs, outputs[graphs.output].detach()
+        self.graphs, self.parts = graphs, [outputs[i].detach() for i in graphs.returned.indices]
         self.weights = [t for t, want in zip(inputs, graphs.wants, strict=True) if want]
         # Inductor returns what should be a copy of an input as the input itself, so that the memory is looked at.
         of_inputs = {block_of(t): j for j, t in enumerate(inputs) if isinstance(t, Tensor)}
@@ -233,7 +241,7 @@ class _Request:
         # Detached: PyTorch 2.15 gives views made where autograd is off, which it forbids to change in place afterwards.
         return [
             _NotDifferentiable.apply(o.detach(), self.anchor, i in graphs.views)
-            if tracked and i != graphs.output
+            if tracked and i not in graphs.returned.indices
             else o
             for i, (o, tracked) in enumerate(zip(outputs, graphs.tracked, strict=True))
         ]

@@ -169,7 +169,7 @@ def gradient_penalty(
         evaluation.differentiate()
         (value,) = evaluation.values.values()
         total = one_pass.deposit(value, [evaluation])
-        logits = recorded.form.judged(recorded.logits)
+        logits = recorded.form.judged(recorded.parts)
         return loss_with_parts(total, torch.zeros_like(value), evaluation.values, evaluation.norms, logits, None)
 
     def double() -> CriticLoss:

@@ -86,8 +86,8 @@ def examine(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any
     modules = modules_of(network)
     names = {module: f"{name}: {type(module).__name__}" for module, name in modules.items()}
 
-    def joined(x: Tensor, *rest: Any) -> Tensor:
-        return outputs.joined(network(x, *rest), len(x))[0]
+    def parts(x: Tensor, *rest: Any) -> list[Tensor]:
+        return outputs.parts(network(x, *rest), len(x))[0]
 
     def where() -> str:
         return _running(names)
@@ -98,7 +98,7 @@ def examine(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any
     snapshot = Snapshot(network, x.device)
     try:
         with Watch(snapshot):
-            y, tape = record(joined, x, *rest, buffers=buffers_of(network), blame=blame, where=where)
+            found, tape = record(parts, x, *rest, buffers=buffers_of(network), blame=blame, where=where)
         overwrites = snapshot.overwritten()
     except NotAffineError as error:
         blame(error)
@@ -112,7 +112,7 @@ def examine(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any
     if reasons:
         return Verdict(tuple(reasons), {}, 0)
     operations = dict(Counter(type(node).__name__ for node in tape.nodes))
-    return Verdict((), operations, len(tape.slots), overwrites, y.numel() // len(x))
+    return Verdict((), operations, len(tape.slots), overwrites, sum(y.numel() for y in found) // len(x))
 
 
 def _running(names: dict[nn.Module, str]) -> str:

@@ -14,7 +14,7 @@ from fastgan.affine import NotAffineError, record
 from fastgan.penalties.cut import Cut
 from fastgan.penalties.objective import leaves_of
 from fastgan.penalties.one_pass import seed_of
-from fastgan.penalties.outputs import Alone
+from fastgan.penalties.outputs import seed
 from fastgan.penalties.programs import COMPILING, CompilerError, NotNowError, check_modes, in_short
 from fastgan.penalties.returned import Returned
 
@@ -25,11 +25,11 @@ class Graphs:
     """The two compiled graphs of one network at one set of shapes.
 
     Attributes:
-        output: which of the network's outputs is the critic's; others are attributes that its code sets.
-        returned: what is known of it.
+        returned: which of the network's outputs are the critic's; others are attributes that its code sets.
         tracked: which of the outputs autograd would know, and views: which lie in the memory of an input.
         wants: which of the inputs want a gradient.
-        gives, gives_without_loss: which of these get one where the points are in the loss, and where they are not.
+        gives, gives_without_loss: which of these get one where the points are in the loss, and where they are not;
+            see `gives_with`.
         written: the inputs that the network changes in place.
         several: whether there are several numbers per sample, and the loss's gradient is apart from the penalties'.
     """
@@ -45,17 +45,18 @@ class Graphs:
         warn: Callable[[str], None],
     ) -> None:
         place = next((i for i, t in enumerate(inputs) if t is x), None)
-        if place is None or returned.index is None:
+        if place is None or not returned.indices:
             raise NotAffineError("the output does not depend on the input")
-        self.place, self.output, self.returned = place, returned.index, returned
+        self.place, self.returned = place, returned
         if any(p.requires_grad for p in network.parameters()):
             raise CompilerError("the compiler takes parameters for constants")
         self.wants = [isinstance(t, Tensor) and t.requires_grad and t is not x for t in inputs]
         self.seed = 1.0
         self.tracked: list[bool] = []
         self.multiplied: list[bool] = []
-        self.shape = returned.shape
-        self.several = math.prod(self.shape) > len(x)
+        self.reached: list[list[bool]] = []
+        """For each part of the output, which of the inputs that want a gradient it depends on."""
+        self.several = len(returned.shapes) > 1 or math.prod(returned.shapes[0]) > len(x)
         whole = self._trace(network, inputs, reduce)
         cut = Cut(whole, len(inputs), [sum(self.wants)] * (1 + self.several))
         self.views, self.written = cut.views, cut.written
@@ -63,6 +64,14 @@ class Graphs:
         self.gives = [any(each) for each in zip(*cut.gives, strict=True)]
         self.gives_without_loss = [a and b for a, b in zip(cut.gives[0], self.multiplied, strict=True)]
         self._early, *self._late = (_Part(g, x.device.type, backend, warn) for g in (cut.early, *cut.late))
+
+    def gives_with(self, used: Sequence[bool]) -> list[bool]:
+        """Which inputs get a gradient where the loss depends on these parts of the output."""
+        if not self.several:
+            return self.gives
+        of_parts = [reached for reached, is_used in zip(self.reached, used, strict=True) if is_used]
+        in_loss = [given and any(each) for given, *each in zip(self.gives_each[1], *of_parts, strict=True)]
+        return [a or b for a, b in zip(self.gives_without_loss, in_loss, strict=True)]
 
     def early(self, inputs: Sequence[Any]) -> tuple[list[Any], Tensor, list[Tensor]]:
         """F and X: the outputs, the gradient with respect to x, and what is kept for `late`."""
@@ -72,39 +81,40 @@ class Graphs:
 
     def late(self, kept: Sequence[Tensor], u: Tensor, s: Tensor) -> list[Tensor | None]:
         """T and W: the gradient of each input that wants one; of several outputs, of the penalties alone."""
-        found = iter(self._late[0](*kept, u, s))
+        given = [s] if not self.several else [s.new_zeros(shape) for shape in self.returned.shapes]
+        found = iter(self._late[0](*kept, u, *given))
         return [next(found) if given else None for given in self.gives_each[0]]
 
-    def of_loss(self, kept: Sequence[Tensor], u: Tensor, slopes: Tensor) -> list[Tensor | None]:
+    def of_loss(self, kept: Sequence[Tensor], u: Tensor, slopes: Sequence[Tensor]) -> list[Tensor | None]:
         """X and W of the loss of several outputs: the gradient of each input that wants one."""
-        found = iter(self._late[1](*kept, u, slopes))
+        found = iter(self._late[1](*kept, u, *slopes))
         return [next(found) if given else None for given in self.gives_each[1]]
 
     def _trace(self, network: fx.GraphModule, inputs: Sequence[Any], reduce: str) -> fx.GraphModule:
         """(inputs, u, s) -> the network's outputs, g, and the gradient of each input that wants one, as one graph.
 
-        Of several outputs s is the loss's gradient with respect to them, and the gradients are those of the penalties,
-        then those of the loss, by autograd.
+        Of several numbers per sample s are the loss's gradients with respect to the parts, and the results are the
+        gradients of the penalties, then those of the loss, by autograd.
         """
 
-        def step(inputs: list[Any], u: Tensor, s: Tensor) -> Any:
+        def step(inputs: list[Any], u: Tensor, *s: Tensor) -> Any:
             leaves = [t.detach().requires_grad_() if want else t for t, want in zip(inputs, self.wants, strict=True)]
             outputs: Sequence[Any] = ()
 
-            def run(x: Tensor) -> Tensor:
+            def run(x: Tensor) -> list[Tensor]:
                 nonlocal outputs
                 outputs = network.forward(*(x if i == self.place else t for i, t in enumerate(leaves)))
                 self.tracked = [isinstance(o, Tensor) and o.requires_grad for o in outputs]
-                return outputs[self.output]
+                return [outputs[i] for i in self.returned.indices]
 
-            y, tape = record(run, leaves[self.place], plain=True, keep_graph=self.several)
+            ys, tape = record(run, leaves[self.place], plain=True, keep_graph=self.several)
             self.seed = seed_of(tape)
-            if self.returned.seed is None:
-                seed = Alone(len(x), reduce).seed(y.detach(), self.seed)
-            else:
-                seed = outputs[self.returned.seed] * self.seed
-            of_all = None if self.several else s
-            g, found = tape.gradient(seed, of_all)
+            seeds = [
+                seed(y.detach(), times * self.seed, len(x), reduce)
+                for y, times in zip(ys, self.returned.times_judged, strict=True)
+            ]
+            of_all = None if self.several else s[0]
+            g, found = tape.gradient(seeds, of_all)
             for slot, gradient in tape.weight_gradients(u, of_all).items():
                 found[slot] = found[slot] + gradient if slot in found else gradient
             wanted = [t for t, want in zip(leaves, self.wants, strict=True) if want]
@@ -118,18 +128,23 @@ class Graphs:
                 retain_graph=self.several,
             )
             if self.several:
-                gradients += torch.autograd.grad(y, wanted, s.to(y.dtype), allow_unused=True)
+                below = [{id(leaf) for leaf in leaves_of(y)} for y in ys]
+                self.reached = [[id(t) in leaves for t in wanted] for leaves in below]
+                pairs = [(y, slope.to(y.dtype)) for y, slope in zip(ys, s, strict=True) if y.requires_grad]
+                gradients += torch.autograd.grad(
+                    [y for y, _ in pairs], wanted, [slope for _, slope in pairs], allow_unused=True
+                )
             detached = [o.detach() if isinstance(o, Tensor) else o for o in outputs]
             return detached, g, list(gradients)
 
         x = inputs[self.place].detach()
         given = [x if i == self.place else t for i, t in enumerate(inputs)]
-        shape = self.shape if self.several else (len(x),)
-        s = x.new_zeros(shape, dtype=torch.promote_types(x.dtype, torch.float32))
+        shapes = self.returned.shapes if self.several else [(len(x),)]
+        s = [x.new_zeros(shape, dtype=torch.promote_types(x.dtype, torch.float32)) for shape in shapes]
         if x.device.type == "cpu":
             allocation.keep_freed_memory()  # in earnest, before the tape does it while it is traced
         with torch.enable_grad():
-            return graph_of(step)(given, torch.empty_like(x), s)
+            return graph_of(step)(given, torch.empty_like(x), *s)
 
 
 class _Part:

@@ -52,7 +52,7 @@ class Slopes(NamedTuple):
 
     Attributes:
         loss: the scalar; its graph is kept where `further` is true.
-        of: dl/dD at `real` and `fake` for each tensor that the loss is given; None where it does not depend on it.
+        of: dl/dy at `real` and `fake` for each of their parts; None for one that the loss does not depend on.
         further: whether the loss depends on tensors besides the outputs that want a gradient: a temperature, weights.
     """
 
@@ -62,7 +62,9 @@ class Slopes(NamedTuple):
 
 
 def slopes(
-    objective: Callable[[Any, Any], Tensor], outputs: Mapping[str, tuple[Tensor, Form]], inputs: Sequence[Tensor]
+    objective: Callable[[Any, Any], Tensor],
+    outputs: Mapping[str, tuple[Sequence[Tensor], Form]],
+    inputs: Sequence[Tensor],
 ) -> Slopes:
     """Differentiates the objective with respect to the outputs `real` and `fake`.
 
@@ -72,7 +74,7 @@ def slopes(
         NotAffineError: the loss depends on the critic's activations besides its outputs, which are not kept.
     """
     with torch.enable_grad():
-        logits = {at: map_parts(_leaf, form.split(y)) for at, (y, form) in outputs.items()}
+        logits = {at: map_parts(_leaf, form.split(parts)) for at, (parts, form) in outputs.items()}
         loss = objective(*(map_parts(copied, logits[at]) for at in ("real", "fake")))
         check_scalar("critic_loss", loss)
     leaves = leaves_of(loss)
@@ -85,7 +87,8 @@ def slopes(
     if leaves:
         found = torch.autograd.grad(loss, tensors, allow_unused=True, retain_graph=further)
     each = iter(found)
-    return Slopes(loss, {at: [next(each) for _ in of_one] for at, of_one in of_each.items()}, further)
+    of_shown = {at: [next(each) for _ in of_one] for at, of_one in of_each.items()}
+    return Slopes(loss, {at: form.slopes(of_shown[at], parts) for at, (parts, form) in outputs.items()}, further)
 
 
 def copied(part: Any) -> Any:

@@ -27,36 +27,36 @@ class Recorded(Protocol):
     """A network after its forward pass (F), recorded on a tape or compiled.
 
     Attributes:
-        logits: its output, detached: one number for each sample, or several.
-        form: which they are.
-        graph: its output as autograd knows it, if it can differentiate it.
+        parts: its outputs, detached: one number for each sample, or several.
+        form: what they are parts of.
+        differentiable: the outputs as autograd knows them, if it can differentiate them.
         weights: the tensors that get a gradient, known after X.
         seed: what gradients are multiplied by on their way through the network.
         leaf: its input, as autograd knows it.
     """
 
     leaf: Tensor
-    logits: Tensor
+    parts: list[Tensor]
     form: Form
-    graph: Tensor | None
+    differentiable: list[Tensor] | None
     weights: list[Tensor]
     seed: float
 
-    def gradient(self, s: Tensor | None, slopes: Tensor | None) -> Tensor:
+    def gradient(self, s: Tensor | None, slopes: Sequence[Tensor | None]) -> Tensor:
         """X: `seed` times the gradient of each sample's number with respect to its input.
 
-        The loss's gradient with respect to that number is s; where no s can tell, with respect to the output `slopes`.
+        The loss's gradient with respect to that number is s; where no s can tell, with respect to the parts `slopes`.
         """
         ...
 
     def weight_gradients(
-        self, u: Tensor, s: Tensor | None, slopes: Tensor | None, factor: Tensor | None
+        self, u: Tensor, s: Tensor | None, slopes: Sequence[Tensor | None], factor: Tensor | None
     ) -> list[Tensor | None]:
         """T and W for each weight, and those of the loss for `slopes`; u and s multiplied by `factor` on the way."""
         ...
 
-    def pull(self, slopes: Tensor) -> Tensor | None:
-        """The gradient of <slopes, output> with respect to the input; None where it is not known."""
+    def pull(self, slopes: Sequence[Tensor | None]) -> Tensor | None:
+        """The gradient of the sum of <slope, part> with respect to the input; None where it is not known."""
         ...
 
 
@@ -71,29 +71,30 @@ class OnTape:
         outputs: Outputs = ONE,
         keep_graph: bool = False,
     ) -> None:
-        """`keep_graph`: for autograd to differentiate the output too, with the activations that it saves."""
+        """`keep_graph`: for autograd to differentiate the outputs too, with the activations that it saves."""
         self.form: Form
 
-        def joined(x: Tensor, *rest: Any) -> Tensor:
-            y, self.form = outputs.joined(critic(x, *rest), len(x))
-            return y
+        def parts(x: Tensor, *rest: Any) -> list[Tensor]:
+            found, self.form = outputs.parts(critic(x, *rest), len(x))
+            return found
 
-        y, self.tape = record(joined, x, *rest, buffers=buffers_of(critic), keep_graph=keep_graph)
-        self.logits, self.graph = y.detach(), y if keep_graph else None
+        found, self.tape = record(parts, x, *rest, buffers=buffers_of(critic), keep_graph=keep_graph)
+        self.parts = [y.detach() for y in found]
+        self.differentiable = found if keep_graph else None
         self.leaf = self.tape.leaf
         if keep_graph:
             self.leaf.register_post_accumulate_grad_hook(drop)
         self.slots: list[Slot]
         self.seed = seed_of(self.tape)
 
-    def gradient(self, s: Tensor | None, slopes: Tensor | None) -> Tensor:
-        g, self.of_constants = self.tape.gradient(self.form.seed(self.logits, self.seed), s)
-        self.slots = self.tape.wanting(constants=s is not None or slopes is not None)
+    def gradient(self, s: Tensor | None, slopes: Sequence[Tensor | None]) -> Tensor:
+        g, self.of_constants = self.tape.gradient(self.form.seeds(self.parts, self.seed), s)
+        self.slots = self.tape.wanting(constants=s is not None or bool(slopes))
         self.weights = [slot.tensor for slot in self.slots]
         return g
 
     def weight_gradients(
-        self, u: Tensor, s: Tensor | None, slopes: Tensor | None, factor: Tensor | None
+        self, u: Tensor, s: Tensor | None, slopes: Sequence[Tensor | None], factor: Tensor | None
     ) -> list[Tensor | None]:
         if factor is None:
             found = self.tape.weight_gradients(u, s)
@@ -101,30 +102,38 @@ class OnTape:
             found = self.tape.weight_gradients(_times(u, factor), None if s is None else s * factor)
         merged = unscaled(found, self.seed, factor)
         _add(merged, unscaled(self.of_constants, self.seed, None))
-        if slopes is not None:
+        if slopes:
             _add(merged, self._of_loss(slopes))
         return [merged.get(slot) for slot in self.slots]
 
-    def _of_loss(self, slopes: Tensor) -> dict[Slot, Tensor]:
-        """X, T and W for the output's own gradient, where no activations were kept: T computes them again."""
+    def _of_loss(self, slopes: Sequence[Tensor | None]) -> dict[Slot, Tensor]:
+        """X, T and W for the loss's own gradient, where no activations were kept: T computes them again."""
         of_penalties = self.tape.take_cotangents()
         if not backward_keeps_graph():
             of_penalties = [None] * len(of_penalties)  # nobody will need them again
-        factor = power_of_two(slopes) if self.seed != 1 else None
-        seed = slopes * self.seed if factor is None else (slopes.float() * (self.seed * factor)).to(self.logits.dtype)
+        seeds, factor = self._scaled(slopes, self.seed)
         ones = self.leaf.new_ones(len(self.leaf), dtype=torch.promote_types(self.leaf.dtype, torch.float32))
-        _, found = self.tape.gradient(seed, ones)
+        _, found = self.tape.gradient(seeds, ones)
         _add(found, self.tape.weight_gradients(self.leaf.detach(), ones))
         self.tape.put_cotangents(of_penalties)
         return unscaled(found, self.seed, factor)
 
-    def pull(self, slopes: Tensor) -> Tensor:
+    def _scaled(self, slopes: Sequence[Tensor | None], seed: float) -> tuple[Sequence[Tensor | None], Tensor | None]:
+        """The slopes times `seed`, and times a power of two for float16, which is returned as well."""
+        if self.seed == 1:
+            return slopes, None
+        factor = power_of_two(*(slope for slope in slopes if slope is not None))
+        scaled = [
+            None if slope is None else (slope.float() * (factor * seed)).to(y.dtype)
+            for slope, y in zip(slopes, self.parts, strict=True)
+        ]
+        return scaled, factor
+
+    def pull(self, slopes: Sequence[Tensor | None]) -> Tensor | None:
         self.tape.check_versions()
-        factor = power_of_two(slopes) if self.seed != 1 else None
-        if factor is None:
-            return self.tape.gradient(slopes, keep=False)[0]
-        g, _ = self.tape.gradient((slopes.float() * factor).to(self.logits.dtype), keep=False)
-        return g.float() / factor
+        seeds, factor = self._scaled(slopes, self.seed)
+        g, _ = self.tape.gradient(seeds, keep=False)
+        return g if factor is None else g.float() / (factor * self.seed)
 
 
 def seed_of(tape: Tape) -> float:
@@ -167,22 +176,22 @@ class Evaluation:
         """Computes the critic's gradient (X), the penalties, and the input u = s x + v of the pass T.
 
         Args:
-            slopes: the gradient of the loss with respect to each tensor that it is given; none where the points are
-                not in the loss.
+            slopes: the gradient of the loss with respect to each part of the output; none where the points are not in
+                the loss.
 
         Returns:
             The gradient of D with respect to the points.
         """
         samples, seed = len(self.x), self.recorded.seed
-        y, form = self.recorded.logits, self.recorded.form
         accumulator = torch.promote_types(self.x.dtype, torch.float32)
-        s = form.one_number(slopes, y) if slopes else None
+        s = self.recorded.form.one_number(slopes, self.recorded.parts)
         self.s = None if s is None else s.detach().to(accumulator)
-        self.slopes = form.join(slopes, y) if slopes and s is None else None
-        """dl/dy where it is no multiple of what the penalties are of."""
-        if self.slopes is None:
-            self.recorded.graph = None  # with the activations that autograd has saved
-        g = self.recorded.gradient(self.s, None if self.by_autograd else self.slopes)
+        in_loss = any(slope is not None for slope in slopes)
+        self.slopes = list(slopes) if in_loss and s is None else []
+        """The loss's gradient with respect to each part where it is no multiple of the penalties'."""
+        if not self.slopes:
+            self.recorded.differentiable = None  # with the activations that autograd has saved
+        g = self.recorded.gradient(self.s, [] if self.by_autograd else self.slopes)
         self.u: Tensor | None = None
         for name, penalty in self.penalties.items():
             once = self.s if self.u is None else None
@@ -195,18 +204,18 @@ class Evaluation:
 
     @property
     def by_autograd(self) -> bool:
-        """Whether the loss's gradient goes through autograd, as its slopes are no multiple of the penalties'."""
-        return self.slopes is not None and self.recorded.graph is not None
+        """Whether the loss's gradient goes through autograd beside the penalties'."""
+        return bool(self.slopes) and self.recorded.differentiable is not None
 
     def of_loss(self) -> list[tuple[Tensor, Tensor]]:
-        """The output that autograd differentiates, with the gradient that goes into it, if it does."""
-        graph, slopes = self.recorded.graph, self.slopes
-        return [] if graph is None or slopes is None else [(graph, slopes)]
+        """The outputs that autograd differentiates, with the gradient that goes into each."""
+        pairs = zip(self.recorded.differentiable or (), self.slopes, strict=True) if self.by_autograd else ()
+        return [(y, slope) for y, slope in pairs if slope is not None and y.requires_grad]
 
     def pull(self, slopes: Sequence[Tensor]) -> Tensor | None:
-        """The gradient of <slopes, judged tensors> with respect to the points; None where it is not known."""
-        y = self.recorded.logits
-        return self.recorded.pull(self.recorded.form.join_judged(slopes, y))
+        """The gradient with respect to the points for those with respect to what is judged; None where not known."""
+        recorded = self.recorded
+        return recorded.pull(recorded.form.slopes_of_judged(slopes, recorded.parts))
 
     def weight_gradients(self) -> list[Tensor | None]:
         """The gradient of each of the recorded network's weights (T and W)."""
@@ -214,8 +223,7 @@ class Evaluation:
         factor = None
         if self.recorded.seed != 1:
             factor = power_of_two(self.u) if self.s is None else power_of_two(self.u, self.s)
-        slopes = None if self.by_autograd else self.slopes
-        return self.recorded.weight_gradients(self.u, self.s, slopes, factor)
+        return self.recorded.weight_gradients(self.u, self.s, [] if self.by_autograd else self.slopes, factor)
 
 
 class _Deposit(torch.autograd.Function):

@@ -1,17 +1,16 @@
 """How the outputs of a critic are read: which are judged and penalised, and what the loss is given.
 
-A critic may return a tensor, or lists, tuples and dicts of tensors. The passes of `one_pass` see one tensor: the only
-one that is needed, or a concatenation [samples, K] of those that are, which its form takes apart again.
+A critic may return a tensor, or lists, tuples and dicts of tensors. The passes of `one_pass` see those of them that are
+needed, each once, as parts; a form says what they are parts of.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastgan.affine import NotAffineError
 from fastgan.losses.structure import described, is_floating, map_parts, parts_of, tensors_of
 from fastgan.penalties.modules import code_of
 
@@ -87,32 +86,25 @@ class Outputs:
             return self._reduced(judged, samples)
         return sum(self._reduced(tensor, samples) for tensor in tensors_of(judged))  # type: ignore[return-value]
 
-    def joined(self, output: Any, samples: int) -> "tuple[Tensor, Form]":
-        """The tensors that the loss and the penalties need, as one, and how to take it apart.
+    def parts(self, output: Any, samples: int) -> "tuple[list[Tensor], Form]":
+        """The tensors that the loss and the penalties need, each once, and what is made of them.
 
         Raises:
             TypeError, ValueError: as `read`.
-            NotAffineError: there is one among them that does not begin with the samples.
         """
         read = self.read(output)
-        if read.shown is read.judged and isinstance(read.judged, Tensor):
-            return read.judged, Alone(samples, self.reduce)
-        tensors: list[Tensor] = []
-        places: list[Place] = []
+        parts: list[Tensor] = []
 
-        def placed(part: Any) -> Any:
+        def place(part: Any) -> Any:
             if not is_floating(part):
                 return part
-            for tensor, place in zip(tensors, places, strict=True):
-                if part is tensor:  # judged and shown
-                    return place
-            start = places[-1].start + places[-1].width if places else 0
-            tensors.append(part)
-            places.append(Place(start, _width(part, samples), tuple(part.shape), part.dtype))
-            return places[-1]
+            for i, known in enumerate(parts):
+                if part is known:  # judged and shown
+                    return Part(i)
+            parts.append(part)
+            return Part(len(parts) - 1)
 
-        form = Joined(map_parts(placed, read.shown), map_parts(placed, read.judged), tuple(places), self.reduce)
-        return torch.cat([tensor.reshape(samples, -1) for tensor in tensors], 1), form
+        return parts, Form(map_parts(place, read.shown), map_parts(place, read.judged), samples, self.reduce)
 
     def _reduced(self, tensor: Tensor, samples: int) -> Tensor:
         total = tensor.sum()
@@ -160,126 +152,81 @@ def _entry(output: Any, which: int | str) -> Any:
         raise ValueError(f"judge is {which!r}, which is not in what the critic returned: {described(output)}") from None
 
 
-def _width(tensor: Tensor, samples: int) -> int:
-    if not samples or not tensor.ndim or len(tensor) % samples:
-        raise NotAffineError(f"an output of shape {list(tensor.shape)} does not begin with the {samples} samples")
-    return tensor.numel() // samples
+@dataclass(frozen=True)
+class Part:
+    """Stands for one of the tensors that the passes see."""
+
+    index: int
 
 
-# --- what was joined --------------------------------------------------------------------------------------------------
+class Form(NamedTuple):
+    """What the tensors that the passes see are parts of.
 
+    Attributes:
+        shown: what the loss is given, with a `Part` for each tensor.
+        penalised: what is judged, in the same way.
+        samples: the size of the batch.
+        reduce: as in `Outputs`.
+    """
 
-class Form(Protocol):
-    """How the tensors lie in the one that the passes see, [samples, ...]."""
-
-    def split(self, y: Tensor) -> Any:
-        """What the loss is given."""
-        ...
-
-    def judged(self, y: Tensor) -> Any:
-        """What is judged."""
-        ...
-
-    def join(self, slopes: Sequence[Tensor | None], y: Tensor) -> Tensor | None:
-        """The gradient with respect to y of those with respect to the tensors that the loss is given."""
-        ...
-
-    def join_judged(self, slopes: Sequence[Tensor], y: Tensor) -> Tensor:
-        """The same of those with respect to the judged tensors."""
-        ...
-
-    def one_number(self, slopes: Sequence[Tensor | None], y: Tensor) -> Tensor | None:
-        """The gradient with respect to what is judged, [samples], if that is a number, and the loss of nothing else."""
-        ...
-
-    def seed(self, y: Tensor, factor: float) -> Tensor:
-        """`factor` times the gradient with respect to y of the number whose gradient is penalised."""
-        ...
-
-
-class Alone(NamedTuple):
-    """The form of a single tensor, which is left as it is."""
-
+    shown: Any
+    penalised: Any
     samples: int
     reduce: str
 
-    def split(self, y: Tensor) -> Tensor:
-        return y
+    def split(self, parts: Sequence[Tensor]) -> Any:
+        """What the loss is given."""
+        return _filled(self.shown, parts)
 
-    def judged(self, y: Tensor) -> Tensor:
-        return y
+    def judged(self, parts: Sequence[Tensor]) -> Any:
+        """What is judged."""
+        return _filled(self.penalised, parts)
 
-    def join(self, slopes: Sequence[Tensor | None], y: Tensor) -> Tensor | None:
-        return slopes[0]
+    def times_judged(self, index: int) -> int:
+        """How often a part is among what is judged."""
+        return sum(part.index == index for part in _parts(self.penalised))
 
-    def join_judged(self, slopes: Sequence[Tensor], y: Tensor) -> Tensor:
-        return slopes[0]
+    def slopes(self, of_shown: Sequence[Tensor | None], parts: Sequence[Tensor]) -> list[Tensor | None]:
+        """The gradient with respect to each part, of those with respect to the tensors that the loss is given."""
+        return _summed(_parts(self.shown), of_shown, len(parts))
 
-    def one_number(self, slopes: Sequence[Tensor | None], y: Tensor) -> Tensor | None:
-        (slope,) = slopes
-        return slope.reshape(self.samples) if slope is not None and y.numel() == self.samples else None
+    def slopes_of_judged(self, of_judged: Sequence[Tensor], parts: Sequence[Tensor]) -> list[Tensor | None]:
+        """The same of those with respect to what is judged."""
+        return _summed(_parts(self.penalised), of_judged, len(parts))
 
-    def seed(self, y: Tensor, factor: float) -> Tensor:
-        return torch.full_like(y, factor if self.reduce == "sum" else factor * self.samples / y.numel())
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a tensor lies in a concatenation: its first column and their number, and its shape and dtype."""
-
-    start: int
-    width: int
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-
-    def of(self, y: Tensor) -> Tensor:
-        return y[:, self.start : self.start + self.width].reshape(self.shape).to(self.dtype)
-
-
-class Joined(NamedTuple):
-    """The form of a concatenation [samples, K]."""
-
-    shown: Any
-    """What the loss is given, with a place for each tensor."""
-    penalised: Any
-    """What is judged, in the same way."""
-    places: tuple[Place, ...]
-    """All of them, in order."""
-    reduce: str
-
-    def split(self, y: Tensor) -> Any:
-        return map_parts(lambda part: part.of(y) if isinstance(part, Place) else part, self.shown)
-
-    def judged(self, y: Tensor) -> Any:
-        return map_parts(lambda part: part.of(y) if isinstance(part, Place) else part, self.penalised)
-
-    def join(self, slopes: Sequence[Tensor | None], y: Tensor) -> Tensor | None:
-        given = [(p, slope) for p, slope in zip(_places(self.shown), slopes, strict=True) if slope is not None]
-        return _sum(given, y) if given else None
-
-    def join_judged(self, slopes: Sequence[Tensor], y: Tensor) -> Tensor:
-        return _sum(list(zip(_places(self.penalised), slopes, strict=True)), y)
-
-    def one_number(self, slopes: Sequence[Tensor | None], y: Tensor) -> Tensor | None:
-        (judged, *others) = _places(self.penalised)
-        used = [(p, slope) for p, slope in zip(_places(self.shown), slopes, strict=True) if slope is not None]
-        if others or judged.width > 1 or [place for place, _ in used] != [judged]:
+    def one_number(self, slopes: Sequence[Tensor | None], parts: Sequence[Tensor]) -> Tensor | None:
+        """The gradient with respect to what is judged, [samples], if that is a number, and the loss of nothing else."""
+        judged = [part.index for part in _parts(self.penalised)]
+        used = [i for i, slope in enumerate(slopes) if slope is not None]
+        if len(judged) > 1 or used != judged or parts[judged[0]].numel() != self.samples:
             return None
-        return used[0][1].reshape(len(y))
+        slope = slopes[judged[0]]
+        return None if slope is None else slope.reshape(self.samples)
 
-    def seed(self, y: Tensor, factor: float) -> Tensor:
-        starts = [place.start for place in _places(self.penalised)]
-        each = [starts.count(p.start) * (factor if self.reduce == "sum" else factor / p.width) for p in self.places]
-        columns = [y.new_full((len(y), p.width), e) for p, e in zip(self.places, each, strict=True)]
-        return torch.cat(columns, 1)
+    def seeds(self, parts: Sequence[Tensor], factor: float) -> list[Tensor | None]:
+        """`factor` times the gradient of the number that is penalised with respect to each part."""
+        return [seed(y, self.times_judged(i) * factor, self.samples, self.reduce) for i, y in enumerate(parts)]
 
 
-def _sum(slopes: Sequence[tuple[Place, Tensor]], y: Tensor) -> Tensor:
-    total = torch.zeros_like(y)
-    for place, slope in slopes:
-        total[:, place.start : place.start + place.width] += slope.reshape(len(y), -1)
+def seed(y: Tensor, factor: float, samples: int, reduce: str) -> Tensor | None:
+    """`factor` times the gradient of the sum or mean of a sample's numbers in y; None for zero."""
+    if not factor:
+        return None
+    return torch.full_like(y, factor if reduce == "sum" else factor * samples / y.numel())
+
+
+def _filled(tree: Any, parts: Sequence[Tensor]) -> Any:
+    return map_parts(lambda part: parts[part.index] if isinstance(part, Part) else part, tree)
+
+
+def _parts(tree: Any) -> list[Part]:
+    return [part for part in parts_of(tree) if isinstance(part, Part)]
+
+
+def _summed(of: Sequence[Part], slopes: Sequence[Tensor | None], number: int) -> list[Tensor | None]:
+    total: list[Tensor | None] = [None] * number
+    for part, slope in zip(of, slopes, strict=True):
+        known = total[part.index]
+        if slope is not None:
+            total[part.index] = slope if known is None else known + slope
     return total
-
-
-def _places(tree: Any) -> list[Place]:
-    return [part for part in parts_of(tree) if isinstance(part, Place)]

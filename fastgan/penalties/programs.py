@@ -24,7 +24,7 @@ from fastgan._torch_private import (
     function_modes,
     has_hooks_on_every_module,
 )
-from fastgan.penalties.outputs import Alone, Outputs
+from fastgan.penalties.outputs import Outputs
 
 KEPT = 16
 """Number of compiled critics that are cached; each keeps its network alive."""
@@ -111,7 +111,7 @@ class Program:
         """The reasons that this critic's programs have warned of."""
 
     def __call__(self, critic: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any) -> Any:
-        """What the outputs of critic(x, *rest) are joined to, compiled; or None, where only the backend knows.
+        """The parts of the outputs of critic(x, *rest) and their form, compiled; None where only the backend knows.
 
         Raises:
             CompilerError: it cannot be compiled.
@@ -194,17 +194,13 @@ def _outside() -> int:
 def _call(critic: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any) -> Any:
     if not torch.compiler.is_dynamo_compiling():
         raise _NotCompiledError
-    y, form = outputs.joined(critic(x, *rest), len(x))
-    if isinstance(form, Alone):
-        return marked(y, 1), form
-    return marked(y, 2), form, marked(form.seed(y, 1.0), 3)
-
-
-def marked(y: Tensor, times: int) -> Tensor:
-    """y, with so many aliases, by which the graph shows what it returns (`returned.Returned`)."""
-    for _ in range(times):
-        y = torch.ops.aten.alias.default(y)
-    return y
+    parts, form = outputs.parts(critic(x, *rest), len(x))
+    marked = []
+    for i, y in enumerate(parts):  # with aliases, by which the graph shows what it returns (`returned.Returned`)
+        for _ in range(1 + form.times_judged(i)):
+            y = torch.ops.aten.alias.default(y)
+        marked.append(y)
+    return marked, form
 
 
 def _own_code() -> Callable[..., Any]:

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from fastgan.penalties.outputs import Alone, Form
+from fastgan.penalties.outputs import Form, Outputs, Part
 
 aten = torch.ops.aten
 
@@ -14,32 +14,28 @@ class Returned:
     """What the network that dynamo hands over returns; `programs._call` marks it by aliases.
 
     Attributes:
-        index: the critic's output among the network's; None for a constant.
-        shape: of that output.
-        seed: the gradient of what is penalised with respect to several outputs joined; None for an output alone.
-        form: how they are taken apart, known after a first call.
+        indices: the parts of the critic's output among the network's; none of a constant.
+        shapes: of those.
+        times_judged: how often each is judged.
+        form: what they are parts of, known after a first call.
     """
 
     def __init__(self, network: fx.GraphModule) -> None:
         (outputs,) = next(node for node in network.graph.nodes if node.op == "output").args
-        marks = {_marks(node): i for i, node in enumerate(outputs)}
-        self.index = marks.get(1, marks.get(2))
-        self.seed = marks.get(3)
-        self.shape: tuple[int, ...] = (
-            () if self.index is None else tuple(outputs[self.index].meta["example_value"].shape)
-        )
+        marked = [(i, node) for i, node in enumerate(outputs) if _marks(node)]
+        self.indices = [i for i, _ in marked]
+        self.shapes = [tuple(node.meta["example_value"].shape) for _, node in marked]
+        self.times_judged = [_marks(node) - 1 for _, node in marked]
         self.form: Form | None = None
 
-    def form_of(self, samples: int, reduce: str, result: Any) -> Form:
+    def form_of(self, outputs: Outputs, samples: int, result: Any) -> Form:
         """The form; `result` is what dynamo returned, None where only the backend knows."""
         if result is not None:
             self.form = result[1]
-        elif self.seed is None:
-            return Alone(samples, reduce)
+        elif outputs.judge is None and len(self.indices) == 1:
+            return Form(Part(0), Part(0), samples, outputs.reduce)
         if self.form is None:
-            raise RuntimeError(
-                "critic_loss: another thread has reset torch.compile in the middle of a call; call again"
-            )
+            raise RuntimeError("critic_loss: another thread has reset torch.compile within a call: call again")
         return self.form
 
 

@@ -91,23 +91,23 @@ def by_one_pass(step: CriticStep, compile: bool | str) -> CriticLoss:
     run_alone = recorded_by(compile, step.outputs.alone())
     plain = ordinary(step.network, step.outputs, backend_of(compile) if compile else None)
     evaluations: dict[str, one_pass.Evaluation] = {}
-    outputs: dict[str, tuple[Tensor, Form]] = {}
+    outputs: dict[str, tuple[list[Tensor], Form]] = {}
     for at, x, labels, penalised in step.sides():
         with statistics_of(at, step.network):
             if penalised:
                 recorded = run(step.network, x.detach(), labels)
                 evaluations[at] = one_pass.Evaluation(x, step.penalties_at(at), recorded)
-                outputs[at] = recorded.logits, recorded.form
+                outputs[at] = recorded.parts, recorded.form
             else:  # nothing to penalise: three passes, by autograd
                 with torch.enable_grad():
                     outputs[at] = plain(x.detach(), *labels)
-                if any(was_recorded(leaf) for leaf in leaves_of(outputs[at][0])):
+                if any(was_recorded(leaf) for y in outputs[at][0] for leaf in leaves_of(y)):
                     raise NotAffineError("the critic's output depends on activations that an earlier call has kept")
-    leaves = [e.recorded.leaf for e in evaluations.values() if e.recorded.graph is None]
+    leaves = [e.recorded.leaf for e in evaluations.values() if e.recorded.differentiable is None]
     loss, of_outputs, further = slopes(step.objective, outputs, leaves)
     gradients = {at: evaluation.differentiate(of_outputs[at]) for at, evaluation in evaluations.items()}
     if evaluations:
-        remember_graph(step.network, any(evaluation.slopes is not None for evaluation in evaluations.values()))
+        remember_graph(step.network, any(evaluation.slopes for evaluation in evaluations.values()))
     for name, penalty in step.penalties.items():
         if penalty.at not in outputs:
             points = step.points(penalty)
@@ -122,13 +122,14 @@ def by_one_pass(step: CriticStep, compile: bool | str) -> CriticLoss:
     others = [pair for evaluation in evaluations.values() for pair in evaluation.of_loss()]
     others += [
         (y, dy)
-        for at, (y, form) in outputs.items()
-        if at not in evaluations and y.requires_grad and (dy := form.join(of_outputs[at], y)) is not None
+        for at, (parts, _) in outputs.items()
+        for y, dy in zip(parts, of_outputs[at], strict=True)
+        if at not in evaluations and y.requires_grad and dy is not None
     ]
     if further:
         others.append((loss, torch.ones_like(loss)))
     total = one_pass.deposit(total, list(evaluations.values()), others)
-    real, fake = (form.judged(y) for y, form in (outputs["real"], outputs["fake"]))
+    real, fake = (form.judged(parts) for parts, form in (outputs["real"], outputs["fake"]))
     side = None
     if step.fake.requires_grad:
         # Held by the result's graph alone, so that it goes with the masks.

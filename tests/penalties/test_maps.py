@@ -51,6 +51,10 @@ def build(kind):
     return critic, real, 0.7 * fake + 0.1, torch.arange(3) if kind.labels else None
 
 
+def without_gradient(critic):
+    return {name for name, p in critic.named_parameters() if p.grad is None}
+
+
 def compare(kind, loss, penalties, *, given=None, reduce="sum", calls=1, **options):
     """The relative error of the last of some calls; `loss` by hand, `given` as critic_loss is told."""
     critic, real, fake, labels = build(kind)
@@ -80,6 +84,8 @@ def compare(kind, loss, penalties, *, given=None, reduce="sum", calls=1, **optio
                 torch.testing.assert_close(a, b.detach())
         error = relative_error(gradients(critic, found), truth)
         assert error <= 1e-10, error
+        # Zeros in the place of None would let weight decay move what has no part in the loss.
+        assert without_gradient(other) <= without_gradient(critic)
     return found
 
 
