@@ -9,13 +9,13 @@ from torch.overrides import TorchFunctionMode
 
 from fastgan._torch_private import innermost_dispatch_mode
 from fastgan.affine.errors import NotAffineError
-from fastgan.affine.saved_tensors import SavedTensors
+from fastgan.affine.saved_tensors import KeptGraph, SavedTensors
 
 
 class Watching(Protocol):
     """The recorder as `BehindAutograd` sees it: `saved` and the methods documented in `Recorder`."""
 
-    saved: SavedTensors
+    saved: SavedTensors | KeptGraph
 
     def marked(self, tensor: Any) -> bool: ...
     def refuse(self, error: NotAffineError) -> None: ...

@@ -16,7 +16,7 @@ from fastgan.affine.batch import BatchDim
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.memory import block_of
 from fastgan.affine.rules import ADDITIONS, CONSTANT, FUNCTIONS, IN_PLACE, RULES
-from fastgan.affine.saved_tensors import SavedTensors
+from fastgan.affine.saved_tensors import KeptGraph, SavedTensors
 from fastgan.affine.tape import Node, Slot, Tape, Value
 from fastgan.affine.versions import version_of
 
@@ -57,15 +57,21 @@ class Recorder(TorchDispatchMode):
         where: names the module that is running, for messages.
         blame: told of every operation that is not affine, instead of stopping there.
         plain: record nodes of torch's own operations only, for a compiler to fuse.
+        saved: what autograd saves.
     """
 
     def __init__(
-        self, samples: int, where: Callable[[], str], blame: Callable[[NotAffineError], None] | None, plain: bool
+        self,
+        samples: int,
+        where: Callable[[], str],
+        blame: Callable[[NotAffineError], None] | None,
+        plain: bool,
+        saved: SavedTensors | KeptGraph,
     ) -> None:
         super().__init__()
         self.tape = Tape(samples, in_place=not plain)
         self.samples, self.where, self.blame, self.plain = samples, where, blame, plain
-        self.saved = SavedTensors()
+        self.saved = saved
         # What this recorder's marks carry: tensors that carried the recorder itself would keep it alive in a cycle.
         self._token = object()
         self._apart: set[Any] = set()  # nodes of autograd's graph that are known not to lead to the input

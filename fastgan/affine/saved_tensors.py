@@ -1,5 +1,6 @@
 """Keeps autograd from saving activations while a network is recorded; what its weights depend on is saved."""
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -75,6 +76,22 @@ class SavedTensors(torch.autograd.graph.saved_tensors_hooks):
         if top is not None and top[0] is not self.pack_hook and top[0].__qualname__.startswith("_checkpoint_hook"):
             pop_saved_tensors_hooks()
             push_saved_tensors_hooks(self.pack_hook, self.unpack_hook)
+
+
+class KeptGraph(AbstractContextManager):
+    """In the place of `SavedTensors` where autograd saves what it always does, to differentiate the output too."""
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def drop(self, tensor: Tensor) -> None:
+        """Nothing is dropped."""
+
+    def keep(self, tensor: Tensor) -> None:
+        """Everything is kept."""
+
+    def instead_of_checkpoint(self) -> None:
+        """Checkpoints compute their activations again, as ever."""
 
 
 def _unpack(packed: Any) -> Tensor:

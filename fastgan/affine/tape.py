@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fastgan.affine.batch import BatchDim
+from fastgan.affine.errors import NotAffineError
 from fastgan.affine.memory import Memory
 from fastgan.affine.versions import version_of
 
@@ -154,7 +155,7 @@ def _in_their_own_precision(passes: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Tape:
-    """The operations between an input and an output, in order."""
+    """The operations between an input and outputs, in order."""
 
     def __init__(self, samples: int, in_place: bool = True) -> None:
         self.samples = samples
@@ -165,7 +166,8 @@ class Tape:
         self.constants: list[tuple[Tensor, int]] = []
         """Tensors that the nodes read again and nobody may have changed, with their versions."""
         self.input: Value
-        self.output: Value
+        self.outputs: list[Value | None]
+        """None for one that does not depend on the input."""
         self.leaf: Tensor
         """The input, as autograd knows it."""
 
@@ -176,10 +178,10 @@ class Tape:
         weight, transposed = _before_autocast(weight)
         return self.slots.setdefault((id(weight), transposed), Slot(weight, transposed))
 
-    def finish(self, output: Value) -> None:
-        """Keeps the nodes between the input and this output, and moves biases into activations."""
-        self.output = output
-        needed, kept = {output}, []
+    def finish(self, outputs: Sequence[Value | None]) -> None:
+        """Keeps the nodes between the input and these outputs, and moves biases into activations."""
+        self.outputs = list(outputs)
+        needed, kept = {value for value in outputs if value is not None}, []
         for node in reversed(self.nodes):
             if node.output in needed:
                 needed.update(node.inputs)
@@ -191,7 +193,7 @@ class Tape:
 
     def _move_biases(self) -> None:
         """Lets an activation add the bias of the operation before it, in the same pass over memory."""
-        uses: dict[Value, int] = {}
+        uses: dict[Value, int] = dict.fromkeys((value for value in self.outputs if value is not None), 1)
         for node in self.nodes:
             for value in node.inputs:
                 uses[value] = uses.get(value, 0) + 1
@@ -222,19 +224,26 @@ class Tape:
 
     @torch.no_grad()
     @_in_their_own_precision
-    def gradient(self, seed: Tensor, s: Tensor | None = None, keep: bool = True) -> tuple[Tensor, dict["Slot", Tensor]]:
-        """X: the gradient of <seed, output> with respect to the input.
+    def gradient(
+        self, seeds: Sequence[Tensor | None], s: Tensor | None = None, keep: bool = True
+    ) -> tuple[Tensor, dict["Slot", Tensor]]:
+        """X: the gradient of the sum of <seed, output> with respect to the input.
 
         Args:
-            seed: of the output's shape.
+            seeds: for each output a tensor of its shape; None for zero, through which nothing is pulled.
             s: [samples], the factor of every additive constant; None for zero.
             keep: whether `weight_gradients` will follow, which needs cotangents.
 
         Returns:
             The gradient, and for every additive constant its sum over the samples of s_i delta_i (empty without s).
         """
-        scales, memory = Scales(s), Memory(self.in_place, seed)
-        pending: dict[Value, Tensor] = {self.output: seed}
+        scales, memory = Scales(s), Memory(self.in_place, *(seed for seed in seeds if seed is not None))
+        pending: dict[Value, Tensor] = {}
+        for value, seed in zip(self.outputs, seeds, strict=True):
+            if seed is not None and value is not None:
+                pending[value] = _sum(pending[value], seed, memory) if value in pending else seed
+        if not pending:
+            raise NotAffineError("the output does not depend on the input")
         found: dict[Slot, Tensor] = {}
         for node in reversed(self.nodes):
             delta = pending.pop(node.output, None)
@@ -255,7 +264,20 @@ class Tape:
             if not kept:
                 memory.release(delta)
             del delta, pulled
+        if self.input not in pending:
+            raise NotAffineError("the output does not depend on the input")
         return pending[self.input], found
+
+    def take_cotangents(self) -> list[Tensor | None]:
+        """The cotangents that X has kept, and none afterwards."""
+        kept = [node.cotangent for node in self.nodes]
+        self.put_cotangents([None] * len(kept))
+        return kept
+
+    def put_cotangents(self, kept: Sequence[Tensor | None]) -> None:
+        """Gives back what `take_cotangents` has taken."""
+        for node, cotangent in zip(self.nodes, kept, strict=True):
+            node.cotangent = cotangent
 
     @torch.no_grad()
     @_in_their_own_precision
@@ -267,7 +289,7 @@ class Tape:
         Raises:
             RuntimeError: a weight was changed in place since it was recorded.
         """
-        self._check_versions()
+        self.check_versions()
         scales, memory = Scales(s), Memory(self.in_place, u)
         nodes, uses = self._plan()
         known: dict[Value, Tensor] = {self.input: u}
@@ -300,7 +322,8 @@ class Tape:
                     uses[value] = uses.get(value, 0) + 1
         return nodes[::-1], uses
 
-    def _check_versions(self) -> None:
+    def check_versions(self) -> None:
+        """Raises RuntimeError if a weight or a constant was changed in place since it was recorded."""
         for slot in self.slots.values():
             if version_of(slot.tensor) != slot.version:
                 raise RuntimeError(

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from fastgan.ops._common.checks import check_floating
 
+REDUCTIONS = ("sum", "mean")
+
 
 def check_samples(owner: str, **tensors: Tensor) -> None:
     """Raises TypeError or ValueError unless each tensor is floating point with a batch dimension."""
@@ -22,15 +24,9 @@ def check_scalar(owner: str, loss: Any) -> None:
         raise ValueError(f"{owner}: loss returned {what}, expected a scalar tensor")
 
 
-def one_tensor(output: Any) -> Tensor:
-    """The critic's output; raises TypeError unless it is one tensor."""
-    if not isinstance(output, Tensor):
-        what = f"{type(output).__name__} of {len(output)}" if hasattr(output, "__len__") else type(output).__name__
-        raise TypeError(
-            f"critic: it returned a {what}, expected one tensor; give a function that picks the output which is "
-            "penalised, such as lambda x: critic(x)[0]"
-        )
-    return output
+def check_reduction(owner: str, reduce: str) -> None:
+    if reduce not in REDUCTIONS:
+        raise ValueError(f"{owner}: reduce is {reduce!r}, expected one of {', '.join(REDUCTIONS)}")
 
 
 def arguments(labels: Any) -> tuple:

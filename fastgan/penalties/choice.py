@@ -2,14 +2,15 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from fastgan.affine import NotAffineError
 from fastgan.penalties.directional import Directional
 from fastgan.penalties.eligibility import Verdict, reconsider, verdicts_of
 from fastgan.penalties.errors import NoMethodError
+from fastgan.penalties.outputs import Outputs
 from fastgan.penalties.result import CriticLoss
 from fastgan.penalties.smooth_trial import smooth_verdict_of
 from fastgan.penalties.state import Snapshot
@@ -30,8 +31,9 @@ def method_of(owner: str, method: str | Directional) -> tuple[str, Directional]:
 def by_method(
     owner: str,
     method: str,
-    network: Callable[..., Tensor],
+    network: Callable[..., Any],
     calls: Sequence[tuple],
+    outputs: Outputs,
     ways: Mapping[str, Callable[[], CriticLoss]],
 ) -> CriticLoss:
     """Runs a method, and says in the result which and why.
@@ -41,20 +43,21 @@ def by_method(
         method: one of `METHODS`.
         network: the critic.
         calls: the arguments of its calls that are penalised.
+        outputs: how what it returns is read.
         ways: what each method but `auto` runs.
     """
     if method == "one_pass":
-        return _named(_one_pass(network, calls, ways), "one_pass", None)
+        return _named(_one_pass(network, calls, outputs, ways), "one_pass", None)
     if method != "auto":
         return _named(ways[method](), method, None)
-    verdicts = verdicts_of(network, calls)
+    verdicts = verdicts_of(network, calls, outputs)
     reason = next((found.reason for found in verdicts if found.reason), None)
     if reason is None:
-        attempt = _one_pass_or_reason(owner, network, calls, verdicts, ways)
+        attempt = _one_pass_or_reason(owner, network, calls, outputs, ways)
         if isinstance(attempt, CriticLoss):
             return _named(attempt, "one_pass", None)
         reason = attempt
-    obstacle = why_not_twice(network, calls, verdicts)
+    obstacle = why_not_twice(network, calls, outputs, verdicts)
     if obstacle is None:
         try:
             return _named(ways["double_backward"](), "double_backward", reason)
@@ -64,7 +67,7 @@ def by_method(
                 raise
             # Only a checkpoint gets here, which no method can take.
             raise NoMethodError(_no_method(owner, reason, obstacle, obstacle)) from error
-    kink = next((why for call in calls if (why := smooth_verdict_of(network, call).reason) is not None), None)
+    kink = next((why for call in calls if (why := smooth_verdict_of(network, outputs, call).reason) is not None), None)
     if kink is not None:
         raise NoMethodError(_no_method(owner, reason, obstacle, kink))
     return _named(ways["directional"](), "directional", f"{reason}; double backward cannot: {obstacle}")
@@ -83,14 +86,17 @@ def _named(result: CriticLoss, method: str, reason: str | None) -> CriticLoss:
 
 
 def _one_pass(
-    network: Callable[..., Tensor], calls: Sequence[tuple], ways: Mapping[str, Callable[[], CriticLoss]]
+    network: Callable[..., Any],
+    calls: Sequence[tuple],
+    outputs: Outputs,
+    ways: Mapping[str, Callable[[], CriticLoss]],
 ) -> CriticLoss:
     """What one pass gives, or an error that says why it gives nothing."""
     try:
         return ways["one_pass"]()
     except Exception as error:
         # A verdict raises what is wrong with the critic itself; what is wrong with the loss has no verdict.
-        found = next((found.reason for found in verdicts_of(network, calls) if found.reason), None)
+        found = next((found.reason for found in verdicts_of(network, calls, outputs) if found.reason), None)
         if found is None and not isinstance(error, NotAffineError):
             raise
         raise NotAffineError(f"one_pass cannot differentiate this critic: {found or error}") from None
@@ -98,17 +104,17 @@ def _one_pass(
 
 def _one_pass_or_reason(
     owner: str,
-    network: Callable[..., Tensor],
+    network: Callable[..., Any],
     calls: Sequence[tuple],
-    verdicts: Sequence[Verdict],
+    outputs: Outputs,
     ways: Mapping[str, Callable[[], CriticLoss]],
 ) -> CriticLoss | str:
     """What one pass gives; where the critic has changed since its verdict, the reason, with everything put back."""
-    before = _before(network, calls, verdicts)
+    before = _before(network, calls, verdicts_of(network, calls, outputs))
     try:
         return ways["one_pass"]()
     except Exception as error:
-        found = next((found.reason for found in verdicts_of(network, calls) if found.reason), None)
+        found = next((found.reason for found in verdicts_of(network, calls, outputs) if found.reason), None)
         if found is None and not isinstance(error, NotAffineError):
             raise
         # It was eligible when it was looked at, and has changed since (a flag, a branch that depends on the data).
@@ -121,12 +127,12 @@ def _one_pass_or_reason(
             ) from error
         before.put_back()
         reason = str(error)
-        reconsider(network, calls, reason)
+        reconsider(network, calls, outputs, reason)
         warnings.warn(f"fastgan.{owner} falls back to double backward: {error}", stacklevel=5)
         return reason
 
 
-def _before(network: Callable[..., Tensor], calls: Sequence[tuple], verdicts: Sequence[Verdict]) -> Snapshot:
+def _before(network: Callable[..., Any], calls: Sequence[tuple], verdicts: Sequence[Verdict]) -> Snapshot:
     """A snapshot with copies of what an attempt may overwrite: what a trial run has, and all that is small."""
     snapshot = Snapshot(network, calls[0][0].device if calls else torch.device("cpu"))
     for found in verdicts:

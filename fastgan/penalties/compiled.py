@@ -17,10 +17,12 @@ from torch import Tensor, fx
 from fastgan._torch_private import compile_graph, compiler_backend, compiler_backends
 from fastgan.affine import NotAffineError
 from fastgan.affine.memory import block_of
-from fastgan.penalties.graphs import Graphs, returned, without_mark
+from fastgan.penalties.graphs import Graphs
 from fastgan.penalties.modules import buffers_of
-from fastgan.penalties.one_pass import OnTape, Recorded, unscaled
+from fastgan.penalties.one_pass import OnTape, Recorded, power_of_two, unscaled
+from fastgan.penalties.outputs import Form, Outputs
 from fastgan.penalties.programs import CompilerError, Program, call_kind, in_short, program_of
+from fastgan.penalties.returned import Returned, without_marks
 
 
 def backend_of(compile: bool | str) -> str:
@@ -40,50 +42,70 @@ def backend_of(compile: bool | str) -> str:
     return backend
 
 
-def recorded_by(compile: bool | str) -> Callable[[Callable[..., Tensor], Tensor, Sequence[Any]], Recorded]:
+def recorded_by(
+    compile: bool | str, outputs: Outputs, keep_graph: bool = False
+) -> Callable[[Callable[..., Any], Tensor, Sequence[Any]], Recorded]:
     """The function (critic, x, rest) that runs F: on the tape, or compiled by the backend `compile`.
 
     Where the compiler cannot, the compiled one also runs on the tape.
     """
-    return partial(_recorded, backend=backend_of(compile)) if compile else OnTape
+    on_tape = partial(OnTape, outputs=outputs, keep_graph=keep_graph)
+    return partial(_recorded, outputs=outputs, on_tape=on_tape, backend=backend_of(compile)) if compile else on_tape
 
 
-def _recorded(critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any], backend: str) -> Recorded:
+def _recorded(
+    critic: Callable[..., Any],
+    x: Tensor,
+    rest: Sequence[Any],
+    outputs: Outputs,
+    on_tape: Callable[..., Recorded],
+    backend: str,
+) -> Recorded:
     """The network after F: compiled, or on its tape where the compiler cannot."""
     program = program_of(critic, _graphs_by(backend))
 
     def compiled() -> Recorded:
-        return Compiled(program, critic, x, rest)
+        return Compiled(program, critic, outputs, x, rest)
 
-    return program.compiled_or_eager(call_kind(critic, x, *rest), compiled, lambda: OnTape(critic, x, rest))
+    return program.compiled_or_eager(call_kind(critic, x, *rest), compiled, lambda: on_tape(critic, x, rest))
 
 
-def ordinary(critic: Callable[..., Tensor], backend: str) -> Callable[..., Tensor]:
-    """The critic compiled as usual, for samples without a penalty."""
+def ordinary(
+    critic: Callable[..., Any], outputs: Outputs, backend: str | None
+) -> Callable[..., tuple[list[Tensor], Form]]:
+    """The critic for samples without a penalty: the parts of its output; compiled as usual by the backend, if any."""
 
-    def run(*args: Any) -> Tensor:
+    def eager(x: Tensor, *rest: Any) -> tuple[list[Tensor], Form]:
+        return outputs.parts(critic(x, *rest), len(x))
+
+    def run(*args: Any) -> tuple[list[Tensor], Form]:
+        assert backend is not None
         program = program_of(critic, _as_usual(backend))
 
-        def compiled() -> Tensor:
-            _HERE.y = None
-            y = program(critic, *args)
-            handed_over, _HERE.y = _HERE.y, None  # kept no longer than this
-            return handed_over if y is None else y
+        def compiled() -> tuple[list[Tensor], Form]:
+            _HERE.parts = None
+            found = program(critic, outputs, *args)
+            handed_over, _HERE.parts = _HERE.parts, None  # kept no longer than this
+            if handed_over is None:  # not one operation on a tensor
+                return found
+            parts, returned = handed_over
+            form = returned.form_of(outputs, len(args[0]), found)
+            return (parts, form) if found is None else found
 
-        return program.compiled_or_eager(call_kind(critic, *args), compiled, lambda: critic(*args))
+        return program.compiled_or_eager(call_kind(critic, *args), compiled, lambda: eager(*args))
 
-    return run
+    return eager if backend is None else run
 
 
 @cache
 def _as_usual(backend: str) -> Callable[..., Callable[..., Any]]:
     def take(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
-        output = returned(network)
+        returned = Returned(network)
         compiled = compile_graph(backend, network, list(examples))
 
         def run(*inputs: Any) -> Any:
             outputs = compiled(*inputs)
-            _HERE.y = None if output is None else outputs[output]
+            _HERE.parts = [outputs[i] for i in returned.indices], returned
             return outputs
 
         return run
@@ -94,39 +116,69 @@ def _as_usual(backend: str) -> Callable[..., Callable[..., Any]]:
 class Compiled:
     """A network after a compiled F and X; implements `one_pass.Recorded`."""
 
-    def __init__(self, program: Program, critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> None:
+    def __init__(
+        self, program: Program, critic: Callable[..., Any], outputs: Outputs, x: Tensor, rest: Sequence[Any]
+    ) -> None:
         x = x.detach().requires_grad_()
-        request = _Request(x, critic, program.warn)
+        request = _Request(x, critic, outputs.reduce, program.warn)
         previous, _HERE.request = getattr(_HERE, "request", None), request
         try:
             with torch.enable_grad():
-                program(critic, x, *rest)
+                found = program(critic, outputs, x, *rest)
         finally:
             _HERE.request = previous
         if request.graphs is None:  # not one operation on a tensor
             raise NotAffineError("the output does not depend on the input")
         self.graphs, self.seed = request.graphs, request.graphs.seed
-        self.logits, self.g, self.kept = request.logits, request.g, request.kept
+        self.form = request.graphs.returned.form_of(outputs, len(x), found)
+        self.differentiable: list[Tensor] | None = None
+        self.parts, self.g, self.kept = request.parts, request.g, request.kept
         self.leaf = request.anchor
         self.weights: list[Tensor]
         self.watched = [(t, t._version) for t in request.watched]
         self.versions = [(t, t._version) for t, given in zip(request.weights, self.graphs.gives, strict=True) if given]
         self.inputs = request.weights
 
-    def gradient(self, s: Tensor | None) -> Tensor:
-        gives = self.graphs.gives if s is not None else self.graphs.gives_without_loss
+    def gradient(self, s: Tensor | None, slopes: Sequence[Tensor | None]) -> Tensor:
+        if self.graphs.several and s is not None:  # what of_loss takes
+            slopes = [s if times else None for times in self.graphs.returned.times_judged]
+        gives = self.graphs.gives_without_loss
+        if s is not None or slopes:
+            gives = self.graphs.gives_with([slope is not None for slope in slopes])
         self._chosen = [i for i, given in enumerate(gives) if given]
         self.weights = [self.inputs[i] for i in self._chosen]
         return self.g
 
-    def weight_gradients(self, u: Tensor, s: Tensor | None, factor: Tensor | None) -> list[Tensor | None]:
+    def weight_gradients(
+        self, u: Tensor, s: Tensor | None, slopes: Sequence[Tensor | None], factor: Tensor | None
+    ) -> list[Tensor | None]:
         self._check_versions()
-        late_s = u.new_zeros(len(u), dtype=torch.promote_types(u.dtype, torch.float32)) if s is None else s
+        accumulator = torch.promote_types(u.dtype, torch.float32)
+        if self.graphs.several and s is not None:
+            slopes, s = [s if times else None for times in self.graphs.returned.times_judged], None
+        late_s = u.new_zeros(len(u), dtype=accumulator) if s is None else s
+        of_loss = self._of_loss(u, slopes) if slopes else None
         if factor is not None:
             u, late_s = (u.float() * factor).to(u.dtype), late_s * factor
         found = self.graphs.late(self.kept, u, late_s)
-        chosen = [found[i] for i in self._chosen]
-        return [None if g is None else _divide(g, self.seed, factor) for g in chosen]
+        gradients = [None if g is None else _divide(g, self.seed, factor) for g in found]
+        if of_loss is not None:
+            gradients = [a if b is None else b if a is None else a + b for a, b in zip(gradients, of_loss, strict=True)]
+        return [gradients[i] for i in self._chosen]
+
+    def _of_loss(self, u: Tensor, slopes: Sequence[Tensor | None]) -> list[Tensor | None]:
+        given = [slope for slope in slopes if slope is not None]
+        factor = power_of_two(*given) if self.seed != 1 else None
+        wide = []
+        for slope, y in zip(slopes, self.parts, strict=True):
+            accumulator = torch.promote_types(y.dtype, torch.float32)
+            slope = torch.zeros_like(y, dtype=accumulator) if slope is None else slope.to(accumulator).reshape(y.shape)
+            wide.append(slope if factor is None else slope * (factor * self.seed))
+        found = self.graphs.of_loss(self.kept, u, wide)
+        return [None if g is None else _divide(g, self.seed, factor) for g in found]
+
+    def pull(self, slopes: Sequence[Tensor | None]) -> Tensor | None:
+        return None
 
     def _check_versions(self) -> None:
         for weight, version in self.versions:
@@ -155,12 +207,12 @@ _HERE = threading.local()
 class _Request:
     """A call of a compiled network in this thread: its input, and what the graph found."""
 
-    def __init__(self, x: Tensor, critic: Callable[..., Tensor], warn: Callable[[str], None]) -> None:
-        self.x, self.critic, self.warn = x, critic, warn
+    def __init__(self, x: Tensor, critic: Callable[..., Any], reduce: str, warn: Callable[[str], None]) -> None:
+        self.x, self.critic, self.reduce, self.warn = x, critic, reduce, warn
         self.anchor = x.new_zeros(()).requires_grad_()
         """What tensors that the critic keeps are made of, as far as autograd knows."""
         self.graphs: Graphs | None = None
-        self.logits: Tensor
+        self.parts: list[Tensor]
         self.g: Tensor
         self.weights: list[Tensor]
         self.kept: list[Tensor]
@@ -169,7 +221,7 @@ class _Request:
     def answer(self, graphs: Graphs, inputs: Sequence[Any]) -> Sequence[Any]:
         """Runs F and X; returns F's outputs."""
         outputs, self.g, self.kept = graphs.early(inputs)
-        self.graphs, self.logits = graphs, outputs[graphs.output].detach()
+        self.graphs, self.parts = graphs, [outputs[i].detach() for i in graphs.returned.indices]
         self.weights = [t for t, want in zip(inputs, graphs.wants, strict=True) if want]
         # Inductor returns what should be a copy of an input as the input itself, so that the memory is looked at.
         of_inputs = {block_of(t): j for j, t in enumerate(inputs) if isinstance(t, Tensor)}
@@ -189,7 +241,7 @@ class _Request:
         # Detached: PyTorch 2.15 gives views made where autograd is off, which it forbids to change in place afterwards.
         return [
             _NotDifferentiable.apply(o.detach(), self.anchor, i in graphs.views)
-            if tracked and i != graphs.output
+            if tracked and i not in graphs.returned.indices
             else o
             for i, (o, tracked) in enumerate(zip(outputs, graphs.tracked, strict=True))
         ]
@@ -227,14 +279,14 @@ def _graphs_by(backend: str) -> Callable[[fx.GraphModule, Sequence[Any]], Callab
 
     def take(network: fx.GraphModule, examples: Sequence[Any]) -> Callable[..., Any]:
         compiled: dict[Any, Graphs] = {}
-        output = returned(network)
-        without_mark(network)
+        returned = Returned(network)
+        without_marks(network)
 
         def run(*inputs: Any) -> Any:
             request: _Request = _HERE.request
             kind = _in_same_memory(inputs)
             if kind not in compiled:
-                compiled[kind] = _graphs(network, output, inputs, request, backend)
+                compiled[kind] = _graphs(network, returned, inputs, request, backend)
             return request.answer(compiled[kind], inputs)
 
         return run
@@ -249,10 +301,10 @@ def _in_same_memory(inputs: Sequence[Any]) -> tuple[int, ...]:
 
 
 def _graphs(
-    network: fx.GraphModule, output: int | None, inputs: Sequence[Any], request: _Request, backend: str
+    network: fx.GraphModule, returned: Returned, inputs: Sequence[Any], request: _Request, backend: str
 ) -> Graphs:
     try:
-        return Graphs(network, output, inputs, request.x, backend, request.warn)
+        return Graphs(network, returned, inputs, request.x, request.reduce, backend, request.warn)
     except CompilerError:
         raise
     except Exception as error:  # the tape, which runs the critic next, says better what is wrong with it

@@ -7,32 +7,28 @@ import torch
 from torch import Tensor
 
 from fastgan.affine import NotAffineError
+from fastgan.losses import Loss
 from fastgan.nn import statistics_of
 from fastgan.penalties import double_backward, one_pass
-from fastgan.penalties.checks import arguments, check_samples, one_tensor
+from fastgan.penalties.checks import arguments, check_reduction, check_samples
 from fastgan.penalties.choice import by_method, method_of
-from fastgan.penalties.compiled import backend_of, ordinary, recorded_by
-from fastgan.penalties.directional import Directional, Group, error_between, gradient_parts
+from fastgan.penalties.compiled import recorded_by
+from fastgan.penalties.directional import Directional
+from fastgan.penalties.directional_step import by_directional, penalty_by_directional, runner
 from fastgan.penalties.errors import NotSmoothError
 from fastgan.penalties.objective import Objective, objective_of
+from fastgan.penalties.outputs import Outputs, Which
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.penalty import R1, Penalty
-from fastgan.penalties.random_probe import check_probed, probe
+from fastgan.penalties.random_probe import by_random_probe, check_probed, probe
 from fastgan.penalties.result import CriticLoss, loss_with_parts, named, sum_of_terms
-from fastgan.penalties.step import (
-    CriticStep,
-    by_directional,
-    by_double_backward,
-    by_one_pass,
-    by_random_probe,
-    by_witness,
-)
+from fastgan.penalties.step import CriticStep, by_double_backward, by_one_pass, by_witness
 from fastgan.penalties.witness import Witness
 from fastgan.penalties.wrappers import run_in_forward_of
 
 
 def critic_loss(
-    critic: Callable[..., Tensor],
+    critic: Callable[..., Any],
     real: Tensor,  # [B, ...]
     fake: Tensor,  # [B', ...]
     *,
@@ -40,6 +36,8 @@ def critic_loss(
     penalties: Sequence[Penalty] = (R1(10.0),),
     labels: Any = None,
     fake_labels: Any = None,
+    judge: Which = None,
+    reduce: str = "sum",
     method: str | Directional = "auto",
     compile: bool | str = False,
 ) -> CriticLoss:
@@ -47,11 +45,18 @@ def critic_loss(
 
         loss(D(real), D(fake)) + sum over penalties of mean_i rho(||grad_x D(x_i)||)
 
+    A critic may give several numbers per sample: a map (PatchGAN), or a list or tuple of maps (scales, periods), also
+    beside features or in a dict, where `judge` names what is judged. Of t = 1, 2, ... judged tensors of K_t numbers per
+    sample each, a loss by name is the sum over t of its value on D_t, in which it takes means over samples and places,
+    and the penalties are of the gradient of the number
+
+        D(x_i) = sum over t, j of D_tj(x_i)     (reduce="mean": sum over t of 1/K_t sum over j of D_tj(x_i))
+
     The critic is called as critic(real), critic(fake) and then once for each further set of points (interpolates), in
     this order; a `fastgan.nn.PackedCritic` is called on packs, and a penalty is of the gradient of a whole pack. Split
     batch norms see each batch as `fastgan.nn.statistics_of` says. If the critic is piecewise affine in x sample by
     sample (`fastgan.explain` says), four passes give the gradient of everything: the price of an ordinary step and a
-    third. If not, it is differentiated twice, exactly as well.
+    third. If not, it is differentiated twice, exactly as well. A loss of several numbers per sample takes six passes.
 
     The gradient goes to the parameters, to whatever else weights were made of, and to what the loss depends
     on besides the outputs; never to `real` or `fake`.
@@ -60,7 +65,8 @@ def critic_loss(
         critic: an nn.Module, or any function of a batch; also torch.compile'd or in DistributedDataParallel. Wrappers
             with hooks or a forward of their own are run as a part of the critic.
         real, fake: samples, of any dtype the critic takes.
-        loss: a name as `fastgan.losses.parse` reads it, a `Loss`, or a function (real_logits, fake_logits) -> scalar.
+        loss: a name as `fastgan.losses.parse` reads it, a `Loss`, or a function (real_logits, fake_logits) -> scalar,
+            which is given all that the critic returns and may use any of it: classes, a code, features, an image.
             One of several numbers per sample (features, class logits) has the penalties of its witness function's
             gradient (`Loss.witness`), by double backward. `began` has a state: give the object, not the name.
         penalties: any of `fastgan.penalties`, e.g. (R1(10.0), R2(10.0)) or (WGANGP(10.0),); () for none, as a loss of
@@ -68,6 +74,11 @@ def critic_loss(
         labels: passed on as critic(x, labels) if given; a tuple is passed on as further arguments. None for packs:
             every sample has a class, and a pack has none.
         fake_labels: the same for fake samples; default `labels`. Interpolates have the labels of the reals.
+        judge: what is judged and penalised of several outputs: the index of a list or tuple, the key of a dict, or a
+            function of what the critic returns, such as lambda outputs: outputs[0], which may give several tensors.
+            None for the only tensor, or for every tensor of a list or tuple of maps of one number for each place ([B],
+            [B, 1, ...], or [B, N] all of them).
+        reduce: `sum` or `mean`: which number of a map is penalised, see above.
         method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
             the first that can. It runs the critic once more when it first meets a kind of batch, to find out, and puts
             back what that changes: every tensor; attributes of the critic's modules, and containers, arrays and
@@ -83,19 +94,21 @@ def critic_loss(
 
     Raises:
         NotAffineError: method is `one_pass` and the critic does not qualify; says which operation of which module.
-        ValueError, TypeError: an argument is not what is described here, or the critic returns more than one tensor.
+        ValueError, TypeError: an argument is not what is described here, or it has to be said what is judged.
     """
     penalised = named(penalties)
     objective, witness = objective_of("critic_loss", loss, penalised)
+    outputs = Outputs(judge, reduce, whole=not isinstance(loss, (str, Loss)))
     check_samples("critic_loss", real=real, fake=fake)
     method, options = method_of("critic_loss", method)
     if method == "random_probe":
         check_probed("critic_loss", penalised)
+    check_reduction("critic_loss", reduce)
     rest = arguments(labels)
     fake_rest = rest if fake_labels is None else arguments(fake_labels)
     distributed, network, (real, fake) = of_packs("critic_loss", critic, [*rest, *fake_rest], real, fake)
 
-    step = CriticStep(network, objective, penalised, real, fake, rest, fake_rest)
+    step = CriticStep(network, outputs, objective, penalised, real, fake, rest, fake_rest)
 
     def body(*_: Any) -> CriticLoss:
         if witness is not None and penalised:
@@ -106,7 +119,7 @@ def critic_loss(
             "directional": lambda: by_directional(step, options, compile),
             "random_probe": lambda: by_random_probe(step),
         }
-        return by_method("critic_loss", method, network, step.penalised_calls(), ways)
+        return by_method("critic_loss", method, network, step.penalised_calls(), outputs, ways)
 
     result = run_in_forward_of(distributed, body, real, fake)
     side = result._generator_side
@@ -127,11 +140,13 @@ def _by_witness(step: CriticStep, witness: Witness, method: str) -> CriticLoss:
 
 
 def gradient_penalty(
-    critic: Callable[..., Tensor],
+    critic: Callable[..., Any],
     x: Tensor,  # [B, ...]
     penalty: Penalty,
     *,
     labels: Any = None,
+    judge: Which = None,
+    reduce: str = "sum",
     method: str | Directional = "auto",
     compile: bool | str = False,
 ) -> CriticLoss:
@@ -147,6 +162,8 @@ def gradient_penalty(
     """
     check_samples("gradient_penalty", x=x)
     method, options = method_of("gradient_penalty", method)
+    check_reduction("gradient_penalty", reduce)
+    outputs = Outputs(judge, reduce)
     rest = arguments(labels)
     penalised = named([penalty])
     if method == "random_probe":
@@ -155,37 +172,32 @@ def gradient_penalty(
 
     def one() -> CriticLoss:
         with statistics_of(penalty.at, network):
-            evaluation = one_pass.Evaluation(network, x, rest, penalised, recorded_by(compile))
-        evaluation.differentiate(None)
+            recorded = recorded_by(compile, outputs)(network, x.detach(), rest)
+        evaluation = one_pass.Evaluation(x, penalised, recorded)
+        evaluation.differentiate()
         (value,) = evaluation.values.values()
         total = one_pass.deposit(value, [evaluation])
-        logits = evaluation.recorded.logits
+        logits = recorded.form.judged(recorded.parts)
         return loss_with_parts(total, torch.zeros_like(value), evaluation.values, evaluation.norms, logits, None)
 
     def double() -> CriticLoss:
         with statistics_of(penalty.at, network):
-            output, g = double_backward.gradient(network, x, rest)
-        return sum_of_terms(None, output, None, {name: (p, g) for name, p in penalised.items()})
+            found = double_backward.gradient(network, x, rest, outputs)
+        terms = {name: (p, found.g) for name, p in penalised.items()}
+        return sum_of_terms(None, found.output.judged, None, terms)
 
     def directional() -> CriticLoss:
-        run = ordinary(network, backend_of(compile)) if compile else network
-        group = Group(network, x, rest, penalised, options, run, penalty.at)
-        group.differentiate(None)
-        (value,) = group.values.values()
-        parts = gradient_parts([group])
-        total = one_pass.deposit(value, [], parts)
-        result = loss_with_parts(total, torch.zeros_like(value), group.values, group.norms, group.output, None)
-        result.error_estimate = error_between(parts, gradient_parts([group], 2.0)) if options.estimate else None
-        return result
+        (name,) = penalised
+        return penalty_by_directional(runner(network, outputs, options, compile), x, rest, name, penalty)
 
     def probed() -> CriticLoss:
         with statistics_of(penalty.at, network), torch.enable_grad():
-            output = one_tensor(network(x.detach(), *rest))
-            slope = probe(network, x.detach(), rest, output)
-        return sum_of_terms(None, output, None, {name: (p, slope) for name, p in penalised.items()})
+            parts, form, slope = probe(network, outputs, x.detach(), rest)
+        terms = {name: (p, slope) for name, p in penalised.items()}
+        return sum_of_terms(None, form.judged(parts), None, terms)
 
     def body(*_: Any) -> CriticLoss:
         ways = {"one_pass": one, "double_backward": double, "directional": directional, "random_probe": probed}
-        return by_method("gradient_penalty", method, network, [(x, *rest)], ways)
+        return by_method("gradient_penalty", method, network, [(x, *rest)], outputs, ways)
 
     return run_in_forward_of(distributed, body, x)

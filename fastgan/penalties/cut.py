@@ -1,5 +1,6 @@
 """Cuts a graph of the passes F, X, T and W in two: before the loss is known (F, X), and after it (T, W)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,13 +19,15 @@ class Cut:
     """A graph (inputs, u, s) -> (outputs, g, gradients), cut into what depends on u and s and what does not.
 
     Attributes:
-        early: inputs -> (*outputs, g, *kept), and late: (*kept, u, s) -> those gradients that there are.
-        gives: which gradients there are.
+        early: inputs -> (*outputs, g, *kept), and late: for each group of gradients (*kept, u, s) -> those that there
+            are.
+        gives: for each group, which gradients there are.
         views: which of the outputs lie in the memory of an input.
         written: the inputs that are changed in place.
     """
 
-    def __init__(self, whole: fx.GraphModule, inputs: int, weights: int) -> None:
+    def __init__(self, whole: fx.GraphModule, inputs: int, groups: Sequence[int]) -> None:
+        """`groups` are the numbers of gradients, which come last among the results."""
         self.nodes = list(whole.graph.nodes)
         if any(isinstance(n.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)) for n in self.nodes):
             raise CompilerError("the critic reads a number out of a tensor")
@@ -35,19 +38,20 @@ class Cut:
                 self.is_late.add(node)
         self.writes = self._writes()
         results = list(next(n for n in self.nodes if n.op == "output").args[0])
-        gradients = results[len(results) - weights :]
-        outputs = results[: len(results) - weights - 1]
-        found = [n for n in gradients if isinstance(n, fx.Node)]
-        self.gives = [isinstance(n, fx.Node) for n in gradients]
-        read = found + [p for n in self.is_late for p in n.all_input_nodes]
+        first = len(results) - sum(groups)
+        gradients, outputs = iter(results[first:]), results[: first - 1]
+        each = [[next(gradients) for _ in range(number)] for number in groups]
+        self.gives = [[isinstance(n, fx.Node) for n in group] for group in each]
+        found = [[n for n in group if isinstance(n, fx.Node)] for group in each]
+        read = [n for group in found for n in group] + [p for n in self.is_late for p in n.all_input_nodes]
         originals = {node: self._original(node) for node in dict.fromkeys(read) if node not in self.is_late}
         kept = list(dict.fromkeys(originals.values()))
         memory = [_memory(p) for p in placeholders[:inputs]]
         self.written = {j for j, m in enumerate(memory) if m in self.writes}
         self.views = {i for i, o in enumerate(outputs) if _memory(o) is not None and _memory(o) in memory}
         self._check_writes(kept, memory)
-        self.early = self._early(whole, [*results[: len(results) - weights], *kept])
-        self.late = self._late(whole, kept, originals, found)
+        self.early = self._early(whole, [*results[:first], *kept])
+        self.late = [self._late(whole, kept, originals, group) for group in found]
 
     def _writes(self) -> dict[Any, list[int]]:
         """The positions of the nodes that write to each tensor's memory."""

@@ -16,12 +16,12 @@ from torch import Tensor
 from fastgan._torch_private import is_fully_sharded, sequence_number
 from fastgan.nn import statistics_of
 from fastgan.ops import penalised_input
-from fastgan.penalties.checks import one_tensor
 from fastgan.penalties.double_backward import leaf
 from fastgan.penalties.errors import NotSmoothError
 from fastgan.penalties.modules import each_module_of
 from fastgan.penalties.objective import leaves_of
 from fastgan.penalties.one_pass import HEADROOM
+from fastgan.penalties.outputs import Form, Outputs
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.smooth_trial import measured, path_of, smooth_verdict_of, verdict_on_path
 from fastgan.penalties.state import Snapshot
@@ -59,10 +59,33 @@ error is one to twenty times that of this number."""
 
 
 class Half(NamedTuple):
-    """A displaced batch: the gradient of the objective is that of the sum of weights * D(points)."""
+    """A displaced batch: the gradient of the objective is that of the sum of weights * D(points).
 
-    points: Tensor  # [B, ...]
-    weights: Tensor  # like the critic's output
+    Attributes:
+        points: [B, ...].
+        weights: one like each part of the critic's output; None for zero.
+    """
+
+    points: Tensor
+    weights: list[Tensor | None]
+
+
+class Runner(NamedTuple):
+    """A critic, and how it is run.
+
+    Attributes:
+        network: the critic inside its wrappers.
+        outputs: how what it returns is read.
+        options: how long displacements are.
+        run: calls the network, compiled or not: the parts of its output and their form.
+        compiled: whether `run` compiles it.
+    """
+
+    network: Callable[..., Any]
+    outputs: Outputs
+    options: Directional
+    run: Callable[..., tuple[list[Tensor], Form]]
+    compiled: bool
 
 
 class Group:
@@ -70,38 +93,35 @@ class Group:
 
     def __init__(
         self,
-        critic: Callable[..., Tensor],
+        critic: "Runner",
         x: Tensor,
         rest: Sequence[Any],
         penalties: Mapping[str, Penalty],
-        options: Directional,
-        run: Callable[..., Tensor],
-        at: str = "",
+        at: str,
     ) -> None:
-        """Runs the critic at the points x, and differentiates its output.
+        """Runs the critic at the points x, and differentiates what is judged of its output.
 
         Args:
-            critic: the network.
+            critic: the network, and how it is run.
             x, rest: its arguments.
             penalties: those at these points.
-            options: how long the displacements are.
-            run: calls the network, compiled or not.
             at: whose statistics split batch norms see: `real`, `fake` or a penalty's `at`.
 
         Raises:
             NotSmoothError: the critic is not known to be smooth.
         """
-        self.critic, self.x, self.rest, self.at = critic, _dense(x.detach()), rest, at
-        self.penalties, self.options, self.run = penalties, options, run
-        call = (self.x, *rest)
-        self.verdict = smooth_verdict_of(critic, call)
+        self.critic, self.x, self.rest, self.penalties, self.at = critic, _dense(x.detach()), rest, penalties, at
+        network, outputs, call = critic.network, critic.outputs, (self.x, *rest)
+        self.verdict = smooth_verdict_of(network, outputs, call)
         self._check()
         self.before = self.snapshot()
-        y, self.path = self._run(self.x)
-        self.verdict = verdict_on_path(critic, call, self.verdict, self.path)
+        parts, self.path = self._run(self.x)
+        self.verdict = verdict_on_path(network, outputs, call, self.verdict, self.path)
         self._check()
-        (g,) = torch.autograd.grad(y, self.input, torch.ones_like(y))
-        self.output, self.gradient = y.detach(), g
+        self.parts = [y.detach() for y in parts]
+        self.seeds = self.form.seeds(self.parts, 1.0)
+        judged = [(y, seed) for y, seed in zip(parts, self.seeds, strict=True) if seed is not None]
+        (self.gradient,) = torch.autograd.grad([y for y, _ in judged], self.input, [seed for _, seed in judged])
         self.values: dict[str, Tensor] = {}
         """The mean of each penalty."""
         self.norms: dict[str, Tensor] = {}
@@ -109,10 +129,10 @@ class Group:
 
     def _check(self) -> None:
         verdict = self.verdict
-        if verdict.reason is not None and not self.options.force:
+        if verdict.reason is not None and not self.critic.options.force:
             raise NotSmoothError(f"directional cannot take differences of this critic: {verdict.reason}")
         if verdict.random is not None:
-            if self.run is not self.critic:
+            if self.critic.compiled:
                 raise NotSmoothError(
                     f"compiled, {verdict.random} would draw other numbers at either point; leave compile out"
                 )
@@ -123,22 +143,22 @@ class Group:
 
     def snapshot(self) -> Snapshot:
         """The state of the critic and of the random numbers as they are now."""
-        kept = Snapshot(self.critic, self.x.device)
+        kept = Snapshot(self.critic.network, self.x.device)
         for block in self.verdict.overwrites:
             kept.add(block)
         kept.add_small_tensors()
         return kept
 
-    def _run(self, points: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+    def _run(self, points: Tensor) -> tuple[list[Tensor], tuple[str, ...]]:
         self.input = leaf(points)
         self.since = sequence_number(self.input.view_as(self.input).grad_fn)
-        with torch.enable_grad(), statistics_of(self.at, self.critic):
-            y = one_tensor(self.run(self.input, *self.rest))
-        return y, path_of(y)
+        with torch.enable_grad(), statistics_of(self.at, self.critic.network):
+            parts, self.form = self.critic.run(self.input, *self.rest)
+        return parts, path_of(parts)
 
-    def differentiate(self, s: Tensor | None) -> None:
-        """Computes the penalties and v. s is dl/dD, like the output; None where the points are not in the loss."""
-        self.s = torch.zeros_like(self.output) if s is None else s.detach()
+    def differentiate(self, slopes: Sequence[Tensor | None] | None = None) -> None:
+        """Computes the penalties and v. `slopes` is dl/dD for each part; None where the points are not in the loss."""
+        self.slopes = [None] * len(self.parts) if slopes is None else slopes
         wide = torch.promote_types(self.x.dtype, torch.float32)
         g, x = self.gradient.to(wide), self.x.to(wide)
         self.v = torch.zeros_like(x)
@@ -155,11 +175,20 @@ class Group:
         dims = None if self.verdict.coupled else tuple(range(1, u.ndim))
         along, length = _sum(self.v * across, dims), _sum(across * across, dims)
         slope = torch.where(length > 0, along / length, 0.0)
-        wide = self.s.to(torch.promote_types(self.s.dtype, torch.float32))
-        slope = slope.reshape(-1, *[1] * (wide.ndim - 1)).to(wide.dtype)
-        self.rise = _sum(self.gradient.to(u.dtype) * across, dims)  # of the sum of outputs, were it linear
-        yield Half(plus, wide / 2 + slope)
-        yield Half(minus, wide / 2 - slope)
+        self.rise = _sum(self.gradient.to(u.dtype) * across, dims)  # of what is penalised, were it linear
+        yield Half(plus, self._weights(slope))
+        yield Half(minus, self._weights(-slope))
+
+    def _weights(self, slope: Tensor) -> list[Tensor | None]:
+        """Half of the loss's slopes, and `slope` times the derivative of what is penalised, for each part."""
+        found: list[Tensor | None] = []
+        for s, seed in zip(self.slopes, self.seeds, strict=True):
+            half = None if s is None else s.detach().to(torch.promote_types(s.dtype, torch.float32)) / 2
+            if seed is not None:
+                of_penalty = seed.to(slope.dtype) * slope.reshape(-1, *[1] * (seed.ndim - 1))
+                half = of_penalty if half is None else half + of_penalty
+            found.append(half)
+        return found
 
     def _displacement(self, times: float) -> Tensor:
         """u: along v, of the length `step` in units of the norm of x_i; one multiple of v where samples are coupled."""
@@ -173,10 +202,10 @@ class Group:
         return self.v * torch.where(multiple.isfinite(), multiple, 0.0)
 
     def _step(self) -> float:
-        return self.options.step or 0.2 * epsilon_of(self.verdict.lowest, self.x.device) ** (1 / 3)
+        return self.critic.options.step or 0.2 * epsilon_of(self.verdict.lowest, self.x.device) ** (1 / 3)
 
-    def outputs(self, times: float = 1.0) -> Iterator[tuple[Tensor, Tensor]]:
-        """The critic's outputs at both points, from the state that it was in at x, and their weights.
+    def outputs(self, times: float = 1.0) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """The parts of the critic's output at each of the two points, from the state that it was in at x, and weights.
 
         Raises:
             NotSmoothError: the critic has run other operations there than at x.
@@ -191,23 +220,29 @@ class Group:
         found = []
         for half in self.halves(times):
             self.before.put_back()
-            y, path = self._run(half.points)
+            parts, path = self._run(half.points)
             if path != self.path:
                 raise NotSmoothError("the critic takes another path near its samples (a branch that depends on them)")
-            found.append(y.detach().to(self.rise.dtype))
-            yield y, half.weights
-            del y  # with what its graph has saved, before the other half runs
-        if not self.verdict.measured and not self.options.force:
+            found.append(self.form.numbers([y.detach() for y in parts]).to(self.rise.dtype))
+            yield [
+                (y, w.to(y.dtype))
+                for y, w in zip(parts, half.weights, strict=True)
+                if w is not None and y.requires_grad
+            ]
+            del parts  # with what their graph has saved, before the other half runs
+        if not self.verdict.measured and not self.critic.options.force:
             self._warn_if_curved(*found)
 
     def _warn_if_curved(self, plus: Tensor, minus: Tensor) -> None:
         """Tells once for each kind of call if the critic is far from linear between the displaced points."""
         call = (self.x, *self.rest)
-        self.verdict = measured(self.critic, call, self.verdict)
-        dims = None if self.verdict.coupled else tuple(range(1, plus.ndim))
-        weight = 1.0 if self.verdict.coupled else _norm(self.v, tuple(range(1, self.v.ndim))).reshape(-1)
-        rounding = epsilon_of(self.verdict.lowest, self.x.device) * _sum(plus.abs() + minus.abs(), dims)
-        away = ((_sum(plus - minus, dims) - self.rise).abs() - rounding).clamp(min=0)
+        self.verdict = measured(self.critic.network, self.critic.outputs, call, self.verdict)
+        difference, size = plus - minus, plus.abs() + minus.abs()
+        weight = _norm(self.v, tuple(range(1, self.v.ndim))).reshape(-1)
+        if self.verdict.coupled:
+            difference, size, weight = difference.sum(), size.sum(), weight.new_ones(())
+        rounding = epsilon_of(self.verdict.lowest, self.x.device) * size
+        away = ((difference - self.rise).abs() - rounding).clamp(min=0)
         deviation = ((weight * away).sum() / (weight * self.rise.abs()).sum()).item()
         if deviation > CURVED:
             warnings.warn(
@@ -227,13 +262,13 @@ def gradient_parts(groups: Sequence[Group], times: float = 1.0) -> list[tuple[Te
     if not groups:
         return []
     after = groups[0].snapshot()
-    sharded = any(is_fully_sharded(module) for module in each_module_of(groups[0].critic))
+    sharded = any(is_fully_sharded(module) for module in each_module_of(groups[0].critic.network))
     parts: dict[int, tuple[Tensor, Tensor]] = {}
     try:
         for group in groups:
-            for y, weights in group.outputs(times):
-                pairs = [(y, weights.to(y.dtype))] if sharded else _weight_gradients(group, y, weights)
-                del y
+            for outputs in group.outputs(times):
+                pairs = outputs if sharded else _weight_gradients(group, outputs)
+                del outputs
                 for tensor, gradient in pairs:
                     known = parts.get(id(tensor))
                     parts[id(tensor)] = tensor, gradient if known is None else known[1] + gradient
@@ -242,18 +277,20 @@ def gradient_parts(groups: Sequence[Group], times: float = 1.0) -> list[tuple[Te
     return list(parts.values())
 
 
-def _weight_gradients(group: Group, y: Tensor, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
-    leaves = [t for t in leaves_of(y) if t is not group.input]
+def _weight_gradients(group: Group, outputs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    parts, weights = [y for y, _ in outputs], [w for _, w in outputs]
+    leaves = {id(t): t for y in parts for t in leaves_of(y) if t is not group.input}
     if not leaves:
         return []
     factor = None
     if group.verdict.lowest == torch.float16:  # which loses what is small
-        factor = HEADROOM * torch.exp2(-torch.log2(weights.abs().amax().float()).ceil()).nan_to_num(1.0, 1.0, 1.0)
-        weights = weights * factor
+        largest = torch.stack([w.abs().amax().float() for w in weights]).amax()
+        factor = HEADROOM * torch.exp2(-torch.log2(largest).ceil()).nan_to_num(1.0, 1.0, 1.0)
+        weights = [(w.float() * factor).to(w.dtype) for w in weights]
     # What the critic's weights were made of outside of it is another's graph, and stays.
-    keep = _has_older_nodes(y, group.since)
-    found = torch.autograd.grad(y, leaves, weights.to(y.dtype), allow_unused=True, retain_graph=keep)
-    pairs = [(t, g) for t, g in zip(leaves, found, strict=True) if g is not None]
+    keep = any(_has_older_nodes(y, group.since) for y in parts)
+    found = torch.autograd.grad(parts, list(leaves.values()), weights, allow_unused=True, retain_graph=keep)
+    pairs = [(t, g) for t, g in zip(leaves.values(), found, strict=True) if g is not None]
     return pairs if factor is None else [(t, (g.float() / factor).to(g.dtype)) for t, g in pairs]
 
 

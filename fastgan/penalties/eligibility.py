@@ -14,6 +14,7 @@ from fastgan._torch_private import is_fully_sharded, module_call_code
 from fastgan.affine import NotAffineError, record
 from fastgan.affine.saved_tensors import why_no_recording
 from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
+from fastgan.penalties.outputs import Outputs
 from fastgan.penalties.state import Snapshot, Watch
 
 
@@ -26,12 +27,14 @@ class Verdict:
         operations: how often each kind of recorded operation occurs.
         weights: how many tensors the gradient goes to.
         overwrites: the memory of tensors that a run overwrites.
+        numbers: how many numbers per sample the critic gives that are judged or shown to the loss.
     """
 
     reasons: tuple[str, ...]
     operations: dict[str, int]
     weights: int
     overwrites: tuple[torch.UntypedStorage, ...] = ()
+    numbers: int = 1
 
     @property
     def eligible(self) -> bool:
@@ -43,7 +46,7 @@ class Verdict:
         return self.reasons[0] if self.reasons else None
 
 
-def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
+def examine(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any) -> Verdict:
     """Records the network, leaving it as it was, and lists everything that is not affine."""
     if isinstance(network, nn.DataParallel) and network.device_ids:
         return Verdict(("DataParallel runs its replicas in threads of their own",), {}, 0)
@@ -52,6 +55,9 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     if any(is_fully_sharded(module) for module in modules):
         return Verdict(("fully_shard gathers the weights for each of autograd's passes",), {}, 0)
     names = {module: f"{name}: {type(module).__name__}" for module, name in modules.items()}
+
+    def parts(x: Tensor, *rest: Any) -> list[Tensor]:
+        return outputs.parts(network(x, *rest), len(x))[0]
 
     def where() -> str:
         return running_module(names, examine)
@@ -62,20 +68,21 @@ def examine(network: Callable[..., Tensor], x: Tensor, *rest: Any) -> Verdict:
     snapshot = Snapshot(network, x.device)
     try:
         with Watch(snapshot):
-            _, tape = record(network, x, *rest, buffers=buffers_of(network), blame=blame, where=where)
+            found, tape = record(parts, x, *rest, buffers=buffers_of(network), blame=blame, where=where)
         overwrites = snapshot.overwritten()
     except NotAffineError as error:
         blame(error)
     except Exception as error:
         snapshot.put_back()
         with torch.enable_grad(), Watch(snapshot):
-            network(x.detach(), *rest)  # what is wrong with the critic itself is its user's to see
+            outputs.read(network(x.detach(), *rest))  # what is wrong with the critic itself is its user's to see
         blame(NotAffineError(f"the critic cannot be recorded ({type(error).__name__}: {error})"))
     finally:
         snapshot.put_back()
     if reasons:
         return Verdict(tuple(reasons), {}, 0)
-    return Verdict((), dict(Counter(type(node).__name__ for node in tape.nodes)), len(tape.slots), overwrites)
+    operations = dict(Counter(type(node).__name__ for node in tape.nodes))
+    return Verdict((), operations, len(tape.slots), overwrites, sum(y.numel() for y in found) // len(x))
 
 
 def running_module(names: dict[nn.Module, str], trial: Any) -> str:
@@ -98,7 +105,7 @@ _FAILED = "failed"
 _KNOWN: "weakref.WeakKeyDictionary[Any, dict[Any, Any]]" = weakref.WeakKeyDictionary()
 
 
-def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[Verdict]:
+def verdicts_of(network: Callable[..., Any], calls: Sequence[tuple], outputs: Outputs) -> list[Verdict]:
     """The verdicts on a network for such calls, cached by its modules and their modes, and by shapes and dtypes.
 
     They only choose the method: a network that has changed in another way since is still differentiated exactly,
@@ -109,30 +116,31 @@ def verdicts_of(network: Callable[..., Tensor], calls: Sequence[tuple]) -> list[
     reason = why_no_recording()
     if reason is not None:  # here; elsewhere the same network may be recorded
         return [Verdict((reason,), {}, 0)] * len(calls)
-    known, structure = _known(network), _structure(network)
+    known, structure = _known(network), _structure(network, outputs)
     found = []
     for call in calls:
         key = structure, _kinds(call)
         if key not in known:
-            known[key] = examine(network, *call)
+            known[key] = examine(network, outputs, *call)
+            remember_graph(network, known[key].numbers > 1)
         found.append(known[key])
     return found
 
 
-def remembered(what: str, network: Callable[..., Tensor], call: tuple, find: Callable[[], Any]) -> Any:
+def remembered(what: str, network: Callable[..., Any], outputs: Outputs, call: tuple, find: Callable[[], Any]) -> Any:
     """Another finding on a network for such a call, cached by the same things."""
-    known, key = _known(network), (what, _structure(network), _kinds(call))
+    known, key = _known(network), (what, _structure(network, outputs), _kinds(call))
     if key not in known:
         known[key] = find()
     return known[key]
 
 
-def remember(what: str, network: Callable[..., Tensor], call: tuple, finding: Any) -> None:
+def remember(what: str, network: Callable[..., Any], outputs: Outputs, call: tuple, finding: Any) -> None:
     """Puts another finding in the place of what is remembered."""
-    _known(network)[what, _structure(network), _kinds(call)] = finding
+    _known(network)[what, _structure(network, outputs), _kinds(call)] = finding
 
 
-def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: str) -> None:
+def reconsider(network: Callable[..., Any], calls: Sequence[tuple], outputs: Outputs, reason: str) -> None:
     """Drops the cached verdict on a network that turned out not to be affine: the next call examines it again.
 
     What only a whole step shows, such as a loss of the critic's activations, is remembered once it has come twice.
@@ -142,8 +150,27 @@ def reconsider(network: Callable[..., Tensor], calls: Sequence[tuple], reason: s
     known.clear()
     known[_FAILED] = Verdict((reason,), {}, 0)
     if again:
-        structure = _structure(network)
+        structure = _structure(network, outputs)
         known.update(((structure, _kinds(call)), known[_FAILED]) for call in calls)
+
+
+_KEEPING: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+
+def remember_graph(network: Callable[..., Any], needed: bool) -> None:
+    """Remembers whether the loss's gradient had, or will have, to go through autograd beside the penalty's."""
+    try:
+        if needed:
+            _KEEPING.add(anchor(network))
+        elif _KEEPING:
+            _KEEPING.discard(anchor(network))
+    except TypeError:  # not weakly referable
+        return
+
+
+def graph_was_needed(network: Callable[..., Any]) -> bool:
+    """What was remembered; if it is wrong the gradient is right, with one more pass or more memory."""
+    return bool(_KEEPING) and anchor(network) in _KEEPING
 
 
 def _known(network: Callable[..., Tensor]) -> dict[Any, Any]:
@@ -153,8 +180,9 @@ def _known(network: Callable[..., Tensor]) -> dict[Any, Any]:
         return {}
 
 
-def _structure(network: Callable[..., Tensor]) -> Any:
-    return code_of(network), tuple((type(module), module.training) for module in each_module_of(network))
+def _structure(network: Callable[..., Any], outputs: Outputs) -> Any:
+    modules = tuple((type(module), module.training) for module in each_module_of(network))
+    return code_of(network), modules, outputs.kind
 
 
 def _kinds(call: tuple) -> Any:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fastgan.penalties.checks import arguments
 from fastgan.penalties.eligibility import examine
+from fastgan.penalties.outputs import Outputs, Which
 from fastgan.penalties.packs import of_packs
 from fastgan.penalties.smooth_trial import try_smooth
 from fastgan.penalties.twice import try_twice
@@ -21,6 +22,7 @@ class Explanation:
         reasons: what stands in the way of one pass, one line for each operation; empty if nothing does.
         operations: how often each kind of recorded operation occurs, for one pass.
         weights: how many tensors the gradient goes to, for one pass.
+        numbers: how many numbers the critic gives for each sample, for one pass.
         not_twice: what stands in the way of double backward; None if nothing does.
         not_smooth: what stands in the way of `directional`; None if nothing does.
     """
@@ -28,6 +30,7 @@ class Explanation:
     reasons: tuple[str, ...]
     operations: dict[str, int]
     weights: int
+    numbers: int
     not_twice: str | None
     not_smooth: str | None
 
@@ -52,6 +55,8 @@ class Explanation:
             kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.operations.items()))
             lines = ["one pass: piecewise affine in x, sample by sample", f"  {kinds}"]
             lines.append(f"  gradients to {self.weights} weights")
+            if self.numbers != 1:
+                lines.append(f"  {self.numbers} numbers per sample: six passes, not four")
         else:
             taken = self.methods[0].replace("_", " ") if self.methods else "no method"
             lines = [f"{taken}, because", *(f"  {reason}" for reason in self.reasons)]
@@ -61,7 +66,7 @@ class Explanation:
         return "\n".join(lines)
 
 
-def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) -> Explanation:
+def explain(critic: Callable[..., Any], example: Tensor, labels: Any = None, *, judge: Which = None) -> Explanation:
     """Prints which method `critic_loss` takes for a critic on such a batch, and what stands in the way of the others.
 
     The critic runs two or three times; what that changes is put back as far as `critic_loss` says. A lazy critic stays
@@ -70,16 +75,17 @@ def explain(critic: Callable[..., Tensor], example: Tensor, labels: Any = None) 
     Args:
         critic: as for `critic_loss`.
         example: a batch of its input; the values matter only to a critic whose code branches on them.
-        labels: as for `critic_loss`.
+        labels, judge: as for `critic_loss`.
 
     Returns:
         What has been found, whose `str` was printed.
     """
     rest = arguments(labels)
     _, network, (batch,) = of_packs("explain", critic, rest, example)
-    verdict = examine(network, batch, *rest)
-    not_twice = None if verdict.eligible else try_twice(network, (batch, *rest), verdict)
-    not_smooth = try_smooth(network, batch, *rest).reason
-    found = Explanation(verdict.reasons, verdict.operations, verdict.weights, not_twice, not_smooth)
+    outputs = Outputs(judge)
+    verdict = examine(network, outputs, batch, *rest)
+    not_twice = None if verdict.eligible else try_twice(network, (batch, *rest), outputs, verdict)
+    not_smooth = try_smooth(network, outputs, batch, *rest).reason
+    found = Explanation(verdict.reasons, verdict.operations, verdict.weights, verdict.numbers, not_twice, not_smooth)
     print(found)
     return found

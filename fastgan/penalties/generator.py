@@ -1,13 +1,17 @@
 """`generator_loss_from`: the generator's loss of a simultaneous step, from what the critic's step has computed."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fastgan.losses import LOSSES, Loss, parse
+from fastgan.losses.several_outputs import summed
+from fastgan.losses.structure import map_parts, tensors_of
+from fastgan.penalties.objective import copied
 from fastgan.penalties.one_pass import not_again
-from fastgan.penalties.result import CriticLoss
+from fastgan.penalties.result import CriticLoss, GeneratorSide
 
 
 class _PullBack(torch.autograd.Function):
@@ -40,8 +44,10 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
         total.backward()                               # the critic's parameters only
         fastgan.generator_loss_from(total).backward()  # the generator's parameters only
 
-    Where the critic was differentiated twice, a sample's output may depend on the others (batch norm), and the sum's
-    gradient is no gradient of each: only a loss of equal slopes (wasserstein, hinge) is taken then.
+    Where a sample has several outputs whose slopes differ (a map and most losses), or where the critic was
+    differentiated twice and the outputs may depend on other samples (batch norm), the sum's gradient is not enough.
+    One more pass backward through the critic finds it then, as long as its graph is there: before `total.backward()`,
+    or after `total.backward(retain_graph=True)`. A loss of equal slopes (wasserstein, hinge) needs nothing.
 
     Args:
         critic_loss: of a call whose `fake` was not detached from the generator, with a penalty on the fakes.
@@ -52,6 +58,7 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
 
     Raises:
         ValueError: there is nothing to compute it from; says what the critic's call lacked.
+        RuntimeError: the critic's graph is needed, and a weight has been changed.
     """
     side = critic_loss._generator_side
     if side is None:
@@ -71,21 +78,45 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
             raise ValueError(f"generator_loss_from: loss is {error}, or a Loss") from None
     if not isinstance(chosen, Loss):
         raise ValueError(f"generator_loss_from: loss is {chosen!r}, expected one of {', '.join(LOSSES)}, or a Loss")
-    assert critic_loss.fake_logits is not None
-    if critic_loss.fake_logits.numel() != len(side.gradient):
-        raise ValueError(
-            f"generator_loss_from: the critic gave fake logits of shape {list(critic_loss.fake_logits.shape)}, "
-            "expected one number for each sample"
-        )
     with torch.enable_grad():
-        fake_logits = critic_loss.fake_logits.detach().requires_grad_()
-        value = chosen.generator(fake_logits.clone(), critic_loss.real_logits)
-        (t,) = torch.autograd.grad(value, fake_logits, retain_graph=True)
-    if bool((t != t.flatten()[:1]).any()) and not side.separate():
-        raise ValueError(
-            "generator_loss_from: the critic may mix the samples of a batch, so that the gradient of the sum of its "
-            "outputs is known, not that of each; expected one that fastgan.explain finds piecewise affine sample by "
-            "sample, or a loss of equal slopes such as wasserstein; call the critic on the samples again"
-        )
-    t = t.reshape(-1, *[1] * (side.gradient.ndim - 1))
-    return _PullBack.apply(value, side.fake, (t * side.gradient).to(side.fake.dtype), [critic_loss])
+        leaves = map_parts(_leaf, critic_loss.fake_logits)
+        value = summed(chosen.generator)(map_parts(copied, leaves), critic_loss.real_logits)
+        outputs = tensors_of(leaves)
+        slopes = torch.autograd.grad(value, outputs, retain_graph=True, allow_unused=True)
+    t = [torch.zeros_like(y) if t is None else t for t, y in zip(slopes, outputs, strict=True)]
+    gradient = _multiple(t, side)
+    if gradient is None:
+        gradient = side.pull(t)
+    if gradient is None:
+        raise ValueError(f"generator_loss_from: {_GONE}")
+    return _PullBack.apply(value, side.fake, gradient.to(side.fake.dtype), [critic_loss])
+
+
+_GONE = (
+    "the slopes of the loss differ within a sample, or the critic may mix the samples of a batch, so that the gradient "
+    "of the sum of its outputs, which is known, is not enough, and the critic's graph is not there any more; call "
+    "generator_loss_from before total.backward(), or total.backward(retain_graph=True), and critic_loss without "
+    "compile; or take a loss of equal slopes such as wasserstein, or call the critic on the samples again"
+)
+
+
+def _multiple(slopes: Sequence[Tensor], side: GeneratorSide) -> Tensor | None:
+    """The gradient of <slopes, outputs> as a multiple of each sample's known one; None if it is none."""
+    assert side.gradient is not None
+    samples = len(side.gradient)
+    if any(slope.numel() != samples and (not slope.ndim or len(slope) % samples) for slope in slopes):
+        return None
+    rows = [slope.reshape(samples, -1) for slope in slopes]
+    if side.reduce == "mean":
+        rows = [row * row.shape[1] for row in rows]
+    every = torch.cat(rows, 1)
+    t = every[:, 0]
+    if every.shape[1] > 1 and bool((every != every[:, :1]).any()):
+        return None
+    if bool((t != t[:1]).any()) and not side.separate():
+        return None
+    return t.reshape(-1, *[1] * (side.gradient.ndim - 1)) * side.gradient
+
+
+def _leaf(part: Any) -> Any:
+    return part.detach().requires_grad_() if isinstance(part, Tensor) else part

@@ -13,7 +13,9 @@ from torch import Tensor
 from fastgan._torch_private import backward_keeps_graph
 from fastgan.affine import Slot, Tape, record
 from fastgan.ops import penalised_input
+from fastgan.penalties.double_backward import drop
 from fastgan.penalties.modules import buffers_of
+from fastgan.penalties.outputs import ONE, Form, Outputs
 from fastgan.penalties.penalty import Penalty
 
 HEADROOM = 16.0
@@ -25,52 +27,113 @@ class Recorded(Protocol):
     """A network after its forward pass (F), recorded on a tape or compiled.
 
     Attributes:
-        logits: its output, one number for each sample.
+        parts: its outputs, detached: one number for each sample, or several.
+        form: what they are parts of.
+        differentiable: the outputs as autograd knows them, if it can differentiate them.
         weights: the tensors that get a gradient, known after X.
         seed: what gradients are multiplied by on their way through the network.
         leaf: its input, as autograd knows it.
     """
 
     leaf: Tensor
-    logits: Tensor
+    parts: list[Tensor]
+    form: Form
+    differentiable: list[Tensor] | None
     weights: list[Tensor]
     seed: float
 
-    def gradient(self, s: Tensor | None) -> Tensor:
-        """X: `seed` times the gradient of each output with respect to its input."""
+    def gradient(self, s: Tensor | None, slopes: Sequence[Tensor | None]) -> Tensor:
+        """X: `seed` times the gradient of each sample's number with respect to its input.
+
+        The loss's gradient with respect to that number is s; where no s can tell, with respect to the parts `slopes`.
+        """
         ...
 
-    def weight_gradients(self, u: Tensor, s: Tensor | None, factor: Tensor | None) -> list[Tensor | None]:
-        """T and W for each weight, u and s multiplied by `factor` on the way."""
+    def weight_gradients(
+        self, u: Tensor, s: Tensor | None, slopes: Sequence[Tensor | None], factor: Tensor | None
+    ) -> list[Tensor | None]:
+        """T and W for each weight, and those of the loss for `slopes`; u and s multiplied by `factor` on the way."""
+        ...
+
+    def pull(self, slopes: Sequence[Tensor | None]) -> Tensor | None:
+        """The gradient of the sum of <slope, part> with respect to the input; None where it is not known."""
         ...
 
 
 class OnTape:
     """A network recorded in eager mode."""
 
-    def __init__(self, critic: Callable[..., Tensor], x: Tensor, rest: Sequence[Any]) -> None:
-        self.logits: Tensor
-        self.tape: Tape
-        self.logits, self.tape = record(critic, x, *rest, buffers=buffers_of(critic))
+    def __init__(
+        self,
+        critic: Callable[..., Any],
+        x: Tensor,
+        rest: Sequence[Any],
+        outputs: Outputs = ONE,
+        keep_graph: bool = False,
+    ) -> None:
+        """`keep_graph`: for autograd to differentiate the outputs too, with the activations that it saves."""
+        self.form: Form
+
+        def parts(x: Tensor, *rest: Any) -> list[Tensor]:
+            found, self.form = outputs.parts(critic(x, *rest), len(x))
+            return found
+
+        found, self.tape = record(parts, x, *rest, buffers=buffers_of(critic), keep_graph=keep_graph)
+        self.parts = [y.detach() for y in found]
+        self.differentiable = found if keep_graph else None
         self.leaf = self.tape.leaf
+        if keep_graph:
+            self.leaf.register_post_accumulate_grad_hook(drop)
         self.slots: list[Slot]
         self.seed = seed_of(self.tape)
 
-    def gradient(self, s: Tensor | None) -> Tensor:
-        g, self.of_constants = self.tape.gradient(torch.full_like(self.logits, self.seed), s)
-        self.slots = self.tape.wanting(constants=s is not None)
+    def gradient(self, s: Tensor | None, slopes: Sequence[Tensor | None]) -> Tensor:
+        g, self.of_constants = self.tape.gradient(self.form.seeds(self.parts, self.seed), s)
+        self.slots = self.tape.wanting(constants=s is not None or bool(slopes))
         self.weights = [slot.tensor for slot in self.slots]
         return g
 
-    def weight_gradients(self, u: Tensor, s: Tensor | None, factor: Tensor | None) -> list[Tensor | None]:
+    def weight_gradients(
+        self, u: Tensor, s: Tensor | None, slopes: Sequence[Tensor | None], factor: Tensor | None
+    ) -> list[Tensor | None]:
         if factor is None:
             found = self.tape.weight_gradients(u, s)
         else:
             found = self.tape.weight_gradients(_times(u, factor), None if s is None else s * factor)
         merged = unscaled(found, self.seed, factor)
-        for slot, gradient in unscaled(self.of_constants, self.seed, None).items():
-            merged[slot] = merged[slot] + gradient if slot in merged else gradient
+        _add(merged, unscaled(self.of_constants, self.seed, None))
+        if slopes:
+            _add(merged, self._of_loss(slopes))
         return [merged.get(slot) for slot in self.slots]
+
+    def _of_loss(self, slopes: Sequence[Tensor | None]) -> dict[Slot, Tensor]:
+        """X, T and W for the loss's own gradient, where no activations were kept: T computes them again."""
+        of_penalties = self.tape.take_cotangents()
+        if not backward_keeps_graph():
+            of_penalties = [None] * len(of_penalties)  # nobody will need them again
+        seeds, factor = self._scaled(slopes, self.seed)
+        ones = self.leaf.new_ones(len(self.leaf), dtype=torch.promote_types(self.leaf.dtype, torch.float32))
+        _, found = self.tape.gradient(seeds, ones)
+        _add(found, self.tape.weight_gradients(self.leaf.detach(), ones))
+        self.tape.put_cotangents(of_penalties)
+        return unscaled(found, self.seed, factor)
+
+    def _scaled(self, slopes: Sequence[Tensor | None], seed: float) -> tuple[Sequence[Tensor | None], Tensor | None]:
+        """The slopes times `seed`, and times a power of two for float16, which is returned as well."""
+        if self.seed == 1:
+            return slopes, None
+        factor = power_of_two(*(slope for slope in slopes if slope is not None))
+        scaled = [
+            None if slope is None else (slope.float() * (factor * seed)).to(y.dtype)
+            for slope, y in zip(slopes, self.parts, strict=True)
+        ]
+        return scaled, factor
+
+    def pull(self, slopes: Sequence[Tensor | None]) -> Tensor | None:
+        self.tape.check_versions()
+        seeds, factor = self._scaled(slopes, self.seed)
+        g, _ = self.tape.gradient(seeds, keep=False)
+        return g if factor is None else g.float() / (factor * self.seed)
 
 
 def seed_of(tape: Tape) -> float:
@@ -85,39 +148,50 @@ def unscaled(gradients: dict[Slot, Tensor], seed: float, factor: Tensor | None) 
     return {k: (g.float() / (factor * seed)).to(g.dtype) for k, g in gradients.items()}
 
 
+def _add(found: dict[Slot, Tensor], others: dict[Slot, Tensor]) -> None:
+    for slot, gradient in others.items():
+        found[slot] = found[slot] + gradient if slot in found else gradient
+
+
+def power_of_two(*tensors: Tensor) -> Tensor:
+    """A power of two that brings the largest number near 1, for which a network's activations are made in float16."""
+    largest = torch.stack([tensor.abs().amax().float() for tensor in tensors]).amax()
+    return torch.exp2(-torch.log2(largest).ceil()).nan_to_num(1.0, 1.0, 1.0).clamp(2.0**-60, 2.0**60)
+
+
 class Evaluation:
     """The critic at a batch of points where its gradient is penalised."""
 
-    def __init__(
-        self,
-        critic: Callable[..., Tensor],
-        x: Tensor,
-        rest: Sequence[Any],
-        penalties: Mapping[str, Penalty],
-        run: Callable[[Callable[..., Tensor], Tensor, Sequence[Any]], Recorded] = OnTape,
-    ) -> None:
-        """Runs the critic at the points x (F). `run` records it; `penalties` are those at these points."""
+    def __init__(self, x: Tensor, penalties: Mapping[str, Penalty], recorded: Recorded) -> None:
+        """`recorded` is the critic after it ran at the points x (F); `penalties` are those at these points."""
         self.x = x.detach()
-        self.recorded = run(critic, self.x, rest)
+        self.recorded = recorded
         self.penalties = penalties
         self.values: dict[str, Tensor] = {}
         """The mean of each penalty."""
         self.norms: dict[str, Tensor] = {}
         """The norm of each sample's gradient."""
 
-    def differentiate(self, s: Tensor | None) -> Tensor:
+    def differentiate(self, slopes: Sequence[Tensor | None] = ()) -> Tensor:
         """Computes the critic's gradient (X), the penalties, and the input u = s x + v of the pass T.
 
         Args:
-            s: dl/dD, one number for each sample; None where the points are not in the loss.
+            slopes: the gradient of the loss with respect to each part of the output; none where the points are not in
+                the loss.
 
         Returns:
             The gradient of D with respect to the points.
         """
         samples, seed = len(self.x), self.recorded.seed
         accumulator = torch.promote_types(self.x.dtype, torch.float32)
-        self.s = None if s is None else s.detach().reshape(samples).to(accumulator)
-        g = self.recorded.gradient(self.s)
+        s = self.recorded.form.one_number(slopes, self.recorded.parts)
+        self.s = None if s is None else s.detach().to(accumulator)
+        in_loss = any(slope is not None for slope in slopes)
+        self.slopes = list(slopes) if in_loss and s is None else []
+        """The loss's gradient with respect to each part where it is no multiple of the penalties'."""
+        if not self.slopes:
+            self.recorded.differentiable = None  # with the activations that autograd has saved
+        g = self.recorded.gradient(self.s, [] if self.by_autograd else self.slopes)
         self.u: Tensor | None = None
         for name, penalty in self.penalties.items():
             once = self.s if self.u is None else None
@@ -128,18 +202,28 @@ class Evaluation:
             self.values[name], self.norms[name] = value.mean(), norm
         return g if seed == 1 else g / seed
 
+    @property
+    def by_autograd(self) -> bool:
+        """Whether the loss's gradient goes through autograd beside the penalties'."""
+        return bool(self.slopes) and self.recorded.differentiable is not None
+
+    def of_loss(self) -> list[tuple[Tensor, Tensor]]:
+        """The outputs that autograd differentiates, with the gradient that goes into each."""
+        pairs = zip(self.recorded.differentiable or (), self.slopes, strict=True) if self.by_autograd else ()
+        return [(y, slope) for y, slope in pairs if slope is not None and y.requires_grad]
+
+    def pull(self, slopes: Sequence[Tensor]) -> Tensor | None:
+        """The gradient with respect to the points for those with respect to what is judged; None where not known."""
+        recorded = self.recorded
+        return recorded.pull(recorded.form.slopes_of_judged(slopes, recorded.parts))
+
     def weight_gradients(self) -> list[Tensor | None]:
         """The gradient of each of the recorded network's weights (T and W)."""
         assert self.u is not None
-        return self.recorded.weight_gradients(self.u, self.s, self._factor() if self.recorded.seed != 1 else None)
-
-    def _factor(self) -> Tensor:
-        """A power of two that brings u and s near 1, for which the network's activations are made in float16."""
-        assert self.u is not None
-        largest = self.u.abs().amax().float()
-        if self.s is not None:
-            largest = torch.maximum(largest, self.s.abs().amax().float())
-        return torch.exp2(-torch.log2(largest).ceil()).nan_to_num(1.0, 1.0, 1.0).clamp(2.0**-60, 2.0**60)
+        factor = None
+        if self.recorded.seed != 1:
+            factor = power_of_two(self.u) if self.s is None else power_of_two(self.u, self.s)
+        return self.recorded.weight_gradients(self.u, self.s, [] if self.by_autograd else self.slopes, factor)
 
 
 class _Deposit(torch.autograd.Function):

@@ -24,6 +24,7 @@ from fastgan._torch_private import (
     function_modes,
     has_hooks_on_every_module,
 )
+from fastgan.penalties.outputs import Outputs
 
 KEPT = 16
 """Number of compiled critics that are cached; each keeps its network alive."""
@@ -109,14 +110,14 @@ class Program:
         self.warned = warned
         """The reasons that this critic's programs have warned of."""
 
-    def __call__(self, critic: Callable[..., Tensor], x: Tensor, *rest: Any) -> Any:
-        """critic(x, *rest), compiled; or None, where only the backend knows.
+    def __call__(self, critic: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any) -> Any:
+        """The parts of the outputs of critic(x, *rest) and their form, compiled; None where only the backend knows.
 
         Raises:
             CompilerError: it cannot be compiled.
         """
         with COMPILING:
-            return _attempt(self.compiled, critic, x, *rest)
+            return _attempt(self.compiled, critic, outputs, x, *rest)
 
     def compiled_or_eager(self, kind: Any, compiled: Callable[[], Result], eager: Callable[[], Result]) -> Result:
         """compiled(), or eager() and a warning where the compiler cannot; remembers for which kinds of call."""
@@ -190,11 +191,16 @@ def _outside() -> int:
 # --- one program for each critic --------------------------------------------------------------------------------------
 
 
-def _call(critic: Callable[..., Tensor], x: Tensor, *rest: Any) -> Any:
+def _call(critic: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any) -> Any:
     if not torch.compiler.is_dynamo_compiling():
         raise _NotCompiledError
-    y = critic(x, *rest)
-    return torch.ops.aten.alias.default(y) if isinstance(y, Tensor) else y  # by which the graph shows what it returns
+    parts, form = outputs.parts(critic(x, *rest), len(x))
+    marked = []
+    for i, y in enumerate(parts):  # with aliases, by which the graph shows what it returns (`returned.Returned`)
+        for _ in range(1 + form.times_judged(i)):
+            y = torch.ops.aten.alias.default(y)
+        marked.append(y)
+    return marked, form
 
 
 def _own_code() -> Callable[..., Any]:

@@ -1,12 +1,13 @@
 """`CriticLoss`, the scalar that `critic_loss` returns, with its parts as attributes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from fastgan._torch_private import no_torch_function
+from fastgan.losses.structure import map_parts
 
 if TYPE_CHECKING:
     from fastgan.losses import Loss
@@ -22,7 +23,8 @@ class CriticLoss(Tensor):
         loss: the objective alone, a detached scalar.
         penalties: each penalty's mean by name, detached scalars (`r1`, `r2`, ...; a second one of a name is `r1_2`).
         gradient_norms: ||grad D(x_i)|| at each penalty's points by the same names, [B], float32 (float64 for float64).
-        real_logits, fake_logits: D(real) and D(fake), detached.
+        real_logits, fake_logits: D(real) and D(fake), what is judged of it, detached: a tensor, or as the critic gives
+            several.
         method: `one_pass`, `double_backward`, `directional` or `random_probe`.
         reason: why it was another than `one_pass`; None for one pass, or if it was asked for.
         error_estimate: the relative error of the gradient, where `Directional(estimate=True)` was asked for; else None.
@@ -34,8 +36,8 @@ class CriticLoss(Tensor):
     loss: Tensor
     penalties: dict[str, Tensor]
     gradient_norms: dict[str, Tensor]
-    real_logits: Tensor
-    fake_logits: Tensor | None
+    real_logits: Any
+    fake_logits: Any
     method: str
     reason: str | None
     error_estimate: Tensor | None = None
@@ -49,12 +51,20 @@ class GeneratorSide:
     """The part of the critic's step that a simultaneous generator update needs: see `generator_loss_from`."""
 
     def __init__(
-        self, fake: Tensor, gradient: Tensor | None, objective: "Loss | Any", separate: Callable[[], bool]
+        self,
+        fake: Tensor,
+        gradient: Tensor | None,
+        objective: "Loss | Any",
+        separate: Callable[[], bool],
+        reduce: str = "sum",
+        pull: Callable[[Sequence[Tensor]], Tensor | None] = lambda _: None,
     ) -> None:
         self.fake = fake
         self.gradient = gradient  # of the sum of D(fake_i) with respect to fake
         self.objective = objective
         self.separate = separate  # whether D(fake_i) is known to depend on fake_i alone
+        self.reduce = reduce  # which number of several outputs D(fake_i) is
+        self.pull = pull  # <slopes, outputs>'s gradient with respect to fake; None where the graph is gone
 
 
 def with_parts(total: Tensor, **parts: Any) -> CriticLoss:
@@ -70,8 +80,8 @@ def loss_with_parts(
     loss: Tensor,
     penalties: dict[str, Tensor],
     gradient_norms: dict[str, Tensor],
-    real_logits: Tensor,
-    fake_logits: Tensor | None,
+    real_logits: Any,
+    fake_logits: Any,
     side: GeneratorSide | None = None,
 ) -> CriticLoss:
     """`total` as a `CriticLoss` with all of its parts but `method` and `reason`."""
@@ -80,16 +90,20 @@ def loss_with_parts(
         loss=loss,
         penalties=penalties,
         gradient_norms=gradient_norms,
-        real_logits=real_logits.detach(),
-        fake_logits=None if fake_logits is None else fake_logits.detach(),
+        real_logits=map_parts(_detached, real_logits),
+        fake_logits=map_parts(_detached, fake_logits),
         _generator_side=side,
     )
 
 
+def _detached(part: Any) -> Any:
+    return part.detach() if isinstance(part, Tensor) else part
+
+
 def sum_of_terms(
     loss: Tensor | None,
-    real_logits: Tensor,
-    fake_logits: Tensor | None,
+    real_logits: Any,
+    fake_logits: Any,
     terms: "dict[str, tuple[Penalty, Tensor]]",
     side: GeneratorSide | None = None,
 ) -> CriticLoss:

@@ -45,14 +45,19 @@ class Smoothness(TorchDispatchMode):
 
     def why_not(self, y: Tensor) -> str | None:
         """Why what the critic has returned is not smooth in x; None if it is."""
-        if not self._follows(y):
+        if not self.follows(y):
             return self._left or "the output does not depend on the samples"
         return self._why(y) or self._left or (self._hidden_by(y) if y.requires_grad else "the output is detached")
+
+    def follows(self, y: Any) -> bool:
+        """Whether it is a tensor that depends on x."""
+        known = self._rough.get(block_of(y)) if isinstance(y, Tensor) else None
+        return known is not None and not known[0].expired()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         given = _tensors((args, kwargs))
-        followed = [t for t in given if self._follows(t)]
+        followed = [t for t in given if self.follows(t)]
         call = _Call(func, args, kwargs)
         reads = bool(followed) and call.name not in SHAPE_ONLY
         why = self._why_rough_before(followed) if reads else None
@@ -103,7 +108,7 @@ class Smoothness(TorchDispatchMode):
             smooth = name in SMOOTH
         if not smooth:
             return f"{func} is not known to be smooth"
-        if name.startswith("grid_sampler") and self._follows(call.argument("grid")):
+        if name.startswith("grid_sampler") and self.follows(call.argument("grid")):
             return f"{func} has kinks in its grid"
         if name in ("linalg_vector_norm", "norm") and call.argument("ord" if "linalg" in name else "p") not in (
             2,
@@ -127,17 +132,13 @@ class Smoothness(TorchDispatchMode):
 
     # --- what is known of memory --------------------------------------------------------------------------------------
 
-    def _follows(self, t: Any) -> bool:
-        known = self._rough.get(block_of(t)) if isinstance(t, Tensor) else None
-        return known is not None and not known[0].expired()
-
     def _why(self, t: Tensor) -> str | None:
         return self._rough[block_of(t)][1]
 
     def _remember(self, made: list[Tensor], why: str | None) -> None:
         for t in made:
             reason = why
-            if self._follows(t):  # a view, or changed in place: what was rough stays so
+            if self.follows(t):  # a view, or changed in place: what was rough stays so
                 reason = self._why(t) or reason
             elif t.is_floating_point() and torch.finfo(t.dtype).eps > torch.finfo(self.lowest).eps:
                 self.lowest = t.dtype

@@ -1,11 +1,12 @@
 """The critic's side of one training step, and the ways to differentiate its penalties.
 
-`CriticStep` is what one call of `critic_loss` works on. `by_one_pass` needs a piecewise affine critic, `by_directional`
-a smooth one; `by_double_backward` takes any; `by_witness` is for losses of several numbers per sample;
-`by_random_probe` is no method but what others use in place of one.
+`CriticStep` is what one call of `critic_loss` works on. `by_one_pass` needs a piecewise affine critic;
+`by_double_backward` takes any; `by_witness` is for losses of several numbers per sample. For a smooth critic there is
+`directional_step.by_directional`.
 """
 
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,16 +14,15 @@ import torch
 from torch import Tensor
 
 from fastgan.affine import NotAffineError, was_recorded
+from fastgan.losses.structure import map_parts, tensors_of
 from fastgan.nn import statistics_of
 from fastgan.penalties import double_backward, one_pass
-from fastgan.penalties.checks import check_scalar, one_tensor
+from fastgan.penalties.checks import check_scalar
 from fastgan.penalties.compiled import backend_of, ordinary, recorded_by
-from fastgan.penalties.directional import Directional, Group, error_between, gradient_parts
-from fastgan.penalties.eligibility import verdicts_of
-from fastgan.penalties.errors import NotSmoothError
-from fastgan.penalties.objective import leaves_of, slopes
+from fastgan.penalties.eligibility import graph_was_needed, remember_graph, verdicts_of
+from fastgan.penalties.objective import copied, leaves_of, slopes
+from fastgan.penalties.outputs import Form, Outputs, Read
 from fastgan.penalties.penalty import Penalty
-from fastgan.penalties.random_probe import probe
 from fastgan.penalties.result import CriticLoss, GeneratorSide, loss_with_parts, sum_of_terms
 from fastgan.penalties.witness import Pass, Witness, witness_gradient
 
@@ -49,15 +49,17 @@ class CriticStep:
 
     Attributes:
         network: the critic inside its wrappers.
-        objective: the loss as a function of the network's outputs on real and fake samples.
+        outputs: which of its outputs the objective is given, and which are penalised.
+        objective: the loss as a function of those on real and fake samples.
         penalties: by their names.
         real, fake: samples, [B, ...] and [B', ...].
         labels: the network's further arguments for real samples and for points between real and fake ones.
         fake_labels: the same for fake samples.
     """
 
-    network: Callable[..., Tensor]
-    objective: Callable[[Tensor, Tensor], Tensor]
+    network: Callable[..., Any]
+    outputs: Outputs
+    objective: Callable[[Any, Any], Tensor]
     penalties: dict[str, Penalty]
     real: Tensor
     fake: Tensor
@@ -85,79 +87,101 @@ class CriticStep:
 
 
 def by_one_pass(step: CriticStep, compile: bool | str) -> CriticLoss:
-    """The gradient of loss and penalties in four passes over a piecewise affine network."""
-    run = recorded_by(compile)
-    plain = ordinary(step.network, backend_of(compile)) if compile else step.network
+    """The gradient of loss and penalties in four passes over a piecewise affine network, in six if it gives a map."""
+    run = recorded_by(compile, step.outputs, keep_graph=graph_was_needed(step.network))
+    run_alone = recorded_by(compile, step.outputs.alone())
+    plain = ordinary(step.network, step.outputs, backend_of(compile) if compile else None)
     evaluations: dict[str, one_pass.Evaluation] = {}
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, tuple[list[Tensor], Form]] = {}
     for at, x, labels, penalised in step.sides():
         with statistics_of(at, step.network):
             if penalised:
-                evaluations[at] = one_pass.Evaluation(step.network, x, labels, step.penalties_at(at), run)
-                outputs[at] = evaluations[at].recorded.logits
+                recorded = run(step.network, x.detach(), labels)
+                evaluations[at] = one_pass.Evaluation(x, step.penalties_at(at), recorded)
+                outputs[at] = recorded.parts, recorded.form
             else:  # nothing to penalise: three passes, by autograd
                 with torch.enable_grad():
-                    outputs[at] = one_tensor(plain(x.detach(), *labels))
-                if any(was_recorded(leaf) for leaf in leaves_of(outputs[at])):
+                    outputs[at] = plain(x.detach(), *labels)
+                if any(was_recorded(leaf) for y in outputs[at][0] for leaf in leaves_of(y)):
                     raise NotAffineError("the critic's output depends on activations that an earlier call has kept")
-    leaves = [evaluation.recorded.leaf for evaluation in evaluations.values()]
-    loss, output_gradients, further = slopes(step.objective, outputs, leaves)
-    gradients = {at: evaluation.differentiate(output_gradients[at]) for at, evaluation in evaluations.items()}
+    leaves = [e.recorded.leaf for e in evaluations.values() if e.recorded.differentiable is None]
+    loss, of_outputs, further = slopes(step.objective, outputs, leaves)
+    gradients = {at: evaluation.differentiate(of_outputs[at]) for at, evaluation in evaluations.items()}
+    if evaluations:
+        remember_graph(step.network, any(evaluation.slopes for evaluation in evaluations.values()))
     for name, penalty in step.penalties.items():
         if penalty.at not in outputs:
-            run_again = one_pass.Evaluation(step.network, step.points(penalty), step.labels, {name: penalty}, run)
-            run_again.differentiate(None)
-            evaluations[name] = run_again
+            points = step.points(penalty)
+            again = one_pass.Evaluation(points, {name: penalty}, run_alone(step.network, points, step.labels))
+            again.differentiate()
+            evaluations[name] = again
     values = {name: e.values[name] for name in step.penalties for e in evaluations.values() if name in e.values}
     norms = {name: e.norms[name] for name in step.penalties for e in evaluations.values() if name in e.norms}
     total = loss.detach()
     for value in values.values():
         total = total + value  # in the wider dtype of the two
-    others = [
+    others = [pair for evaluation in evaluations.values() for pair in evaluation.of_loss()]
+    others += [
         (y, dy)
-        for at, y in outputs.items()
-        if at not in evaluations and y.requires_grad and (dy := output_gradients[at]) is not None
+        for at, (parts, _) in outputs.items()
+        for y, dy in zip(parts, of_outputs[at], strict=True)
+        if at not in evaluations and y.requires_grad and dy is not None
     ]
     if further:
         others.append((loss, torch.ones_like(loss)))
     total = one_pass.deposit(total, list(evaluations.values()), others)
+    real, fake = (form.judged(parts) for parts, form in (outputs["real"], outputs["fake"]))
     side = None
     if step.fake.requires_grad:
-        side = GeneratorSide(step.fake, gradients.get("fake"), step.objective, lambda: True)
-    return loss_with_parts(total, loss.detach(), values, norms, outputs["real"], outputs["fake"], side)
+        # Held by the result's graph alone, so that it goes with the masks.
+        of_fake = weakref.ref(evaluations["fake"]) if "fake" in evaluations else lambda: None
+
+        def pull(slopes: Sequence[Tensor]) -> Tensor | None:
+            evaluation = of_fake()
+            return None if evaluation is None else evaluation.pull(slopes)
+
+        reduce = step.outputs.reduce
+        side = GeneratorSide(step.fake, gradients.get("fake"), step.objective, lambda: True, reduce, pull)
+    return loss_with_parts(total, loss.detach(), values, norms, real, fake, side)
 
 
 def by_double_backward(step: CriticStep) -> CriticLoss:
     """The loss and penalties as autograd's graph, any network's: the gradient is differentiated again."""
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, Read] = {}
+    points: dict[str, Tensor] = {}
     gradients: dict[str, Tensor] = {}
     for at, x, labels, penalised in step.sides():
         with statistics_of(at, step.network), torch.enable_grad():
             if penalised:
-                outputs[at], gradients[at] = double_backward.gradient(step.network, x, labels)
+                points[at], outputs[at], gradients[at] = double_backward.gradient(step.network, x, labels, step.outputs)
             else:
-                outputs[at] = one_tensor(step.network(x.detach(), *labels))
+                outputs[at] = step.outputs.read(step.network(x.detach(), *labels))
     with torch.enable_grad():  # before the critic runs again: the loss may depend on what its last run has saved
-        loss = step.objective(outputs["real"].clone(), outputs["fake"].clone())  # which it may change in place
+        loss = step.objective(*(map_parts(copied, outputs[at].shown) for at in ("real", "fake")))
         check_scalar("critic_loss", loss)
     terms: dict[str, tuple[Penalty, Tensor]] = {}
     for name, penalty in step.penalties.items():
         if penalty.at in outputs:
             terms[name] = penalty, gradients[penalty.at]
         else:
-            points = step.points(penalty)
+            elsewhere = step.points(penalty)
             with statistics_of(penalty.at, step.network):
-                terms[name] = penalty, double_backward.gradient(step.network, points, step.labels)[1]
+                found = double_backward.gradient(step.network, elsewhere, step.labels, step.outputs)
+            terms[name] = penalty, found.g
     side = None
     if step.fake.requires_grad:
         g = gradients.get("fake")
         call = (step.fake.detach(), *step.fake_labels)
 
         def separate() -> bool:
-            return verdicts_of(step.network, [call])[0].eligible
+            return verdicts_of(step.network, [call], step.outputs)[0].eligible
 
-        side = GeneratorSide(step.fake, None if g is None else g.detach(), step.objective, separate)
-    return sum_of_terms(loss, outputs["real"], outputs["fake"], terms, side)
+        def pull(slopes: Sequence[Tensor]) -> Tensor | None:
+            return double_backward.pulled(tensors_of(outputs["fake"].judged), points["fake"], slopes)
+
+        g = None if g is None else g.detach()
+        side = GeneratorSide(step.fake, g, step.objective, separate, step.outputs.reduce, pull)
+    return sum_of_terms(loss, outputs["real"].judged, outputs["fake"].judged, terms, side)
 
 
 def by_witness(step: CriticStep, witness: Witness) -> CriticLoss:
@@ -165,10 +189,10 @@ def by_witness(step: CriticStep, witness: Witness) -> CriticLoss:
     passes: dict[str, Pass] = {}
     for at, x, labels, penalised in step.sides():
         if penalised:
-            passes[at] = Pass.differentiable(step.network, at, x, labels)
+            passes[at] = Pass.differentiable(step.network, step.outputs, at, x, labels)
         else:
             with statistics_of(at, step.network), torch.enable_grad():
-                passes[at] = Pass(x, one_tensor(step.network(x.detach(), *labels)))
+                passes[at] = Pass(x, step.outputs.features(step.network(x.detach(), *labels)))
     real, fake = passes["real"].features, passes["fake"].features
     with torch.enable_grad():
         loss = step.objective(real, fake)
@@ -177,71 +201,7 @@ def by_witness(step: CriticStep, witness: Witness) -> CriticLoss:
     for name, penalty in step.penalties.items():
         points = passes.get(penalty.at)
         if points is None:
-            points = Pass.differentiable(step.network, penalty.at, step.points(penalty), step.labels)
+            points = Pass.differentiable(step.network, step.outputs, penalty.at, step.points(penalty), step.labels)
         terms[name] = penalty, witness_gradient(witness, points, (real, fake))
     side = GeneratorSide(step.fake, None, step.objective, lambda: False) if step.fake.requires_grad else None
     return sum_of_terms(loss, real, fake, terms, side)
-
-
-def by_directional(step: CriticStep, options: Directional, compile: bool | str) -> CriticLoss:
-    """The gradient of loss and penalties by differences of a smooth network's first derivatives."""
-    run = ordinary(step.network, backend_of(compile)) if compile else step.network
-    groups: dict[str, Group] = {}
-    outputs: dict[str, Tensor] = {}
-    for at, x, labels, penalised in step.sides():
-        if penalised:
-            groups[at] = Group(step.network, x, labels, step.penalties_at(at), options, run, at)
-            outputs[at] = groups[at].output
-        else:
-            with statistics_of(at, step.network), torch.enable_grad():
-                outputs[at] = one_tensor(run(x.detach(), *labels))
-    try:
-        loss, output_gradients, further = slopes(step.objective, outputs, [group.input for group in groups.values()])
-    except NotAffineError as error:  # what was saved for these activations is gone
-        raise NotSmoothError(f"directional: {error}") from None
-    for at, group in groups.items():
-        s = output_gradients[at]
-        group.differentiate(torch.zeros_like(group.output) if s is None else s)
-    for name, penalty in step.penalties.items():
-        if penalty.at not in outputs:
-            groups[name] = Group(
-                step.network, step.points(penalty), step.labels, {name: penalty}, options, run, penalty.at
-            )
-            groups[name].differentiate(None)
-    parts = gradient_parts(list(groups.values()))
-    estimate = error_between(parts, gradient_parts(list(groups.values()), 2.0)) if options.estimate else None
-    values = {name: group.values[name] for name in step.penalties for group in groups.values() if name in group.values}
-    norms = {name: group.norms[name] for name in step.penalties for group in groups.values() if name in group.norms}
-    total = loss.detach()
-    for value in values.values():
-        total = total + value
-    for at, y in outputs.items():
-        if at not in groups and y.requires_grad and (dy := output_gradients[at]) is not None:
-            parts.append((y, dy))
-    if further:
-        parts.append((loss, torch.ones_like(loss)))
-    side = None
-    if step.fake.requires_grad:
-        fake = groups.get("fake")
-        separate = fake is not None and not fake.verdict.coupled
-        side = GeneratorSide(step.fake, None if fake is None else fake.gradient, step.objective, lambda: separate)
-    total = one_pass.deposit(total, [], parts)
-    result = loss_with_parts(total, loss.detach(), values, norms, outputs["real"], outputs["fake"], side)
-    result.error_estimate = estimate
-    return result
-
-
-def by_random_probe(step: CriticStep) -> CriticLoss:
-    """The loss, and R1 and R2 estimated from one random direction for each sample."""
-    outputs: dict[str, Tensor] = {}
-    probes: dict[str, Tensor] = {}
-    for at, x, labels, penalised in step.sides():
-        with statistics_of(at, step.network), torch.enable_grad():
-            outputs[at] = one_tensor(step.network(x.detach(), *labels))
-            if penalised:
-                probes[at] = probe(step.network, x.detach(), labels, outputs[at])
-    with torch.enable_grad():
-        loss = step.objective(outputs["real"].clone(), outputs["fake"].clone())
-        check_scalar("critic_loss", loss)
-    terms = {name: (penalty, probes[penalty.at]) for name, penalty in step.penalties.items()}
-    return sum_of_terms(loss, outputs["real"], outputs["fake"], terms)

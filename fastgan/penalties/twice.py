@@ -14,23 +14,29 @@ from fastgan.penalties import double_backward
 from fastgan.penalties.eligibility import Verdict, remembered
 from fastgan.penalties.modules import each_module_of
 from fastgan.penalties.objective import leaves_of
+from fastgan.penalties.outputs import Outputs
 from fastgan.penalties.state import Snapshot, Watch
 
 _DOUBTFUL = re.compile("attention|autograd.Function|autograd function|checkpoint")
 """What the reasons against one pass tell of operations that PyTorch may not differentiate twice."""
 
 
-def why_not_twice(network: Callable[..., Tensor], calls: Sequence[tuple], verdicts: Sequence[Verdict]) -> str | None:
+def why_not_twice(
+    network: Callable[..., Any], calls: Sequence[tuple], outputs: Outputs, verdicts: Sequence[Verdict]
+) -> str | None:
     """Why the gradient of a network at these arguments cannot be differentiated; None if nothing speaks against it.
 
     The finding is remembered. `verdicts` are those on one pass.
     """
     pairs = zip(calls, verdicts, strict=True)
-    found = (remembered("twice", network, call, partial(try_twice, network, call, verdict)) for call, verdict in pairs)
+    found = (
+        remembered("twice", network, outputs, call, partial(try_twice, network, call, outputs, verdict))
+        for call, verdict in pairs
+    )
     return next((why for why in found if why is not None), None)
 
 
-def try_twice(network: Callable[..., Tensor], call: tuple, verdict: Verdict) -> str | None:
+def try_twice(network: Callable[..., Any], call: tuple, outputs: Outputs, verdict: Verdict) -> str | None:
     """The same for one call; the network runs only where the verdict raises a doubt, and is left as it was."""
     if any(is_fully_sharded(module) for module in each_module_of(network)):
         return "fully_shard frees the weights after the first backward pass"
@@ -42,7 +48,7 @@ def try_twice(network: Callable[..., Tensor], call: tuple, verdict: Verdict) -> 
     snapshot.add_small_tensors()
     try:
         with contextlib.nullcontext() if compiled else Watch(snapshot):  # under which nothing compiled would run
-            _, g = double_backward.gradient(network, x, rest)
+            g = double_backward.gradient(network, x, rest, outputs).g
     except RuntimeError as error:  # of the critic itself too: the step then raises it
         return refusal_in(error)
     finally:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from fastgan.losses import Loss
 from fastgan.nn import statistics_of
-from fastgan.penalties.checks import one_tensor
 from fastgan.penalties.double_backward import leaf
 from fastgan.penalties.lean import lean_derivatives
+from fastgan.penalties.outputs import Outputs
 from fastgan.penalties.penalty import Penalty
 
 Witness = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -41,11 +41,13 @@ class Pass(NamedTuple):
     features: Tensor
 
     @classmethod
-    def differentiable(cls, critic: Callable[..., Tensor], at: str, x: Tensor, labels: Sequence[Any]) -> "Pass":
+    def differentiable(
+        cls, critic: Callable[..., Any], outputs: Outputs, at: str, x: Tensor, labels: Sequence[Any]
+    ) -> "Pass":
         """Runs the critic on a leaf x, with the statistics of the side `at`, to be differentiated twice."""
         with statistics_of(at, critic), torch.enable_grad(), lean_derivatives():
             x = leaf(x)
-            return cls(x, one_tensor(critic(x, *labels)))
+            return cls(x, outputs.features(critic(x, *labels)))
 
 
 def witness_gradient(witness: Witness, points: Pass, held: tuple[Tensor, Tensor]) -> Tensor:

@@ -10,11 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.affine import NotAffineError, record
+from fastgan.affine import NotAffineError
 from fastgan.affine.memory import Memory
 from fastgan.affine.rules import RULES
 from fastgan.affine.tape import Node, Scales
 from fastgan.penalties import R1, R2, WGANGP
+from tests.affine.one_output import record
 from tests.affine.test_rules import CALLS, COMPOSITE, OTHER_DEVICES, REFUSED, VECTORS, WHOLE, WIDE, Around
 from tests.penalties.critics import CRITICS, batch, build, gradients, relative_error, textbook
 

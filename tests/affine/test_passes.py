@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.affine import NotAffineError, Tape, record
+from fastgan.affine import NotAffineError, Tape
+from tests.affine.one_output import record
 from tests.penalties.critics import CRITICS, batch, build
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,7 +37,7 @@ def test_the_gradient_is_autograd_s(kind, seed):
     torch.testing.assert_close(output, expected.detach())
     assert not output.requires_grad
     assert x.grad is None
-    found, constants = tape.gradient(torch.ones_like(output))
+    found, constants = tape.gradient([torch.ones_like(output)])
     torch.testing.assert_close(found, g)
     assert not constants, "without s no constant has a gradient"
 
@@ -45,9 +46,9 @@ def test_the_seed_of_the_gradient():
     critic = build(CRITICS["dcgan"])
     x = batch(CRITICS["dcgan"], 4)[0]
     output, tape = record(critic, x)
-    one, _ = tape.gradient(torch.ones_like(output), keep=False)
+    one, _ = tape.gradient([torch.ones_like(output)], keep=False)
     seed = torch.tensor([1.0, -2.0, 0.0, 3.0]).double()
-    other, _ = tape.gradient(seed.view_as(output), keep=False)
+    other, _ = tape.gradient([seed.view_as(output)], keep=False)
     torch.testing.assert_close(other, one * seed.view(-1, 1, 1, 1))
 
 
@@ -71,7 +72,7 @@ def test_weight_gradients_are_of_s_d_plus_v_g(s):
     )
     output, tape = record(critic, x)
     given = None if s is None else factor
-    _, constants = tape.gradient(torch.ones_like(output), given)
+    _, constants = tape.gradient([torch.ones_like(output)], given)
     found = tape.weight_gradients(v if s is None else v + factor.view(-1, 1, 1, 1) * x, given)
     critic.zero_grad()
     for part in (constants, found):  # a slot may be a view of a parameter
@@ -116,7 +117,7 @@ def test_activations_die(in_place):
     gc.collect()
     assert len(seen) == 24
     assert [i for i, r in enumerate(seen) if r() is not None] == []
-    tape.gradient(torch.ones_like(output))
+    tape.gradient([torch.ones_like(output)])
 
 
 @pytest.mark.parametrize("act", [lambda: nn.LeakyReLU(0.2), nn.ReLU, lambda: nn.LeakyReLU(0.2, inplace=True)])

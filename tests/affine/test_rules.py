@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fastgan
-from fastgan.affine import NotAffineError, record
+from fastgan.affine import NotAffineError
 from fastgan.affine.rules import CONSTANT, IN_PLACE, RULES, refused
 from fastgan.ops.convolution.autograd import Convolution
 from fastgan.ops.convolution.passes import ConvolutionConfig
 from fastgan.penalties import R1, R2
+from tests.affine.one_output import record
 from tests.penalties.critics import gradients, relative_error, textbook
 
 pytestmark = pytest.mark.usefixtures("one_thread")

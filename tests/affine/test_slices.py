@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastgan.affine import record
 from fastgan.affine.rules.spatial import halved_back, pooled_by_slices, resampled_by_slices
+from tests.affine.one_output import record
 from tests.penalties.critics import CRITICS, batch, build
 
 SHAPES = [(2, 3, 4, 6), (3, 64, 32, 32), (1, 5, 10, 2), (2, 17, 34, 18)]

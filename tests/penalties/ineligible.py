@@ -307,7 +307,6 @@ INELIGIBLE = {
     "a refusal that is swallowed": (lambda: Around(swallowed), "of unknown derivative"),
     "autograd.grad in forward": (lambda: Around(gradient_inside), "reduced"),
     "torch.func.grad in forward": (lambda: Around(functional_gradient), "cannot be recorded.*torch.func"),
-    "patches": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 2)), "one number for each sample"),
 }  # fmt: skip
 
 CONSTANTS = {

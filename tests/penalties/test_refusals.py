@@ -147,20 +147,6 @@ def test_the_module_at_fault_is_named(kind):
     assert f"(in 1: {kind.__name__})" in reasons[0], reasons
 
 
-@pytest.mark.parametrize("output", [(1,), {"logits": 1}, [1, 2], None])
-@pytest.mark.parametrize("method", ["auto", "double_backward", "one_pass"])
-def test_several_outputs_are_refused_in_one_line(output, method, samples):
-    head = nn.Linear(108, 1).double()
-
-    def critic(x: Tensor):
-        return output and type(output)(output) and (head(x.flatten(1)),)
-
-    with pytest.raises((TypeError, NotAffineError), match=r"tuple|NoneType"):
-        fastgan.critic_loss(critic, *samples, method=method)
-    with pytest.raises(TypeError, match=r"critic: it returned a (tuple of 1|NoneType), expected one tensor"):
-        fastgan.critic_loss(critic, *samples, penalties=())
-
-
 def test_a_batch_without_samples_is_pytorch_s_affair():
     critic = nn.Linear(6, 1)
     empty = torch.zeros(0, 6)

@@ -1,0 +1,51 @@
+"""The tensors of what a critic returns: one tensor, or lists, tuples and dicts of tensors, in each other."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+
+def map_parts(f: Callable[[Any], Any], output: Any) -> Any:
+    """The same lists, tuples and dicts, with f(part) for everything in them that is none of these."""
+    if isinstance(output, dict):
+        kind = OrderedDict if isinstance(output, OrderedDict) else dict
+        return kind([(key, map_parts(f, value)) for key, value in output.items()])
+    if isinstance(output, (list, tuple)):
+        parts = [map_parts(f, part) for part in output]
+        if isinstance(output, list):
+            return parts
+        return type(output)(*parts) if hasattr(output, "_fields") else tuple(parts)
+    return f(output)
+
+
+def parts_of(output: Any) -> list[Any]:
+    """Everything in the lists, tuples and dicts that is none of these, in order."""
+    if isinstance(output, dict):
+        output = list(output.values())
+    if isinstance(output, (list, tuple)):
+        return [part for inner in output for part in parts_of(inner)]
+    return [output]
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """Its floating-point tensors, in order."""
+    return [part for part in parts_of(output) if is_floating(part)]
+
+
+def is_floating(part: Any) -> bool:
+    """Whether it is a tensor of real floating-point numbers."""
+    return isinstance(part, Tensor) and part.is_floating_point()
+
+
+def described(output: Any) -> str:
+    """In words for messages: its classes, and the shapes of its tensors."""
+    if isinstance(output, Tensor):
+        return str(list(output.shape))
+    if isinstance(output, dict):
+        return "{" + ", ".join(f"{key!r}: {described(value)}" for key, value in output.items()) + "}"
+    if isinstance(output, (list, tuple)):
+        inside = ", ".join(described(value) for value in output)
+        return f"a {type(output).__name__} of ({inside})"
+    return "None" if output is None else f"a {type(output).__name__}"
