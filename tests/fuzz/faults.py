@@ -103,7 +103,7 @@ def trial_of_a_function() -> AbstractContextManager[None]:
     """The trial run of a critic that is no module leaves what it has changed."""
     today = eligibility.examine
 
-    def examine(network: Callable[..., Tensor], *args: Any) -> eligibility.Verdict:
+    def examine(network: Callable[..., Any], *args: Any) -> eligibility.Verdict:
         of_module = isinstance(network, nn.Module)
         with nullcontext() if of_module else _instead(Snapshot, "put_back", lambda self: None):
             return today(network, *args)

@@ -15,7 +15,7 @@ import fastgan
 from fastgan.penalties import DRAGAN, R1, R2, WGANGP, Directional
 from tests.penalties.common import norms_by_hand, plain
 from tests.penalties.critics import batch, build, gradients, textbook
-from tests.penalties.smooth_critics import SMOOTH, composed, error, random_critic
+from tests.penalties.smooth_critics import SMOOTH, composed, convolutional, error, group_norm, random_critic
 from tests.penalties.test_exact import LOSSES, PENALTIES
 
 
@@ -305,3 +305,38 @@ def test_a_random_probe_is_that_of_the_code_bases(seed):
     assert estimate.item() == pytest.approx(exact.item(), rel=5 * (2 / 4096) ** 0.5)
     with pytest.raises(ValueError, match="expected R1 and R2 alone"):
         fastgan.critic_loss(linear, real, fake, penalties=(WGANGP(1.0),), method="random_probe")
+
+
+class Several(nn.Module):
+    """A map, a coarser one of other layers, and features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = (convolutional(group_norm, map_=True) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> dict:
+        return {"maps": [self.fine(x), self.coarse(F.avg_pool2d(x, 2))], "features": self.fine[:3](x).mean((2, 3))}
+
+
+def _with_features(real: dict, fake: dict) -> torch.Tensor:
+    maps = zip(real["maps"], fake["maps"], strict=True)
+    return sum(plain(r, f) for r, f in maps) + (real["features"].mean(0) - fake["features"].mean(0)).square().sum()
+
+
+@pytest.mark.parametrize("reduce", ["sum", "mean"])
+@pytest.mark.parametrize("kind", ["map", "list", "dict"])
+def test_maps_lists_and_dicts(kind, reduce, seed):
+    torch.manual_seed(seed)
+    critic, (real, fake, _) = Several().double(), batch(SMOOTH["group norm"])
+    run = {"map": critic.fine, "list": lambda x: critic(x)["maps"], "dict": critic}[kind]
+    loss, judge = (_with_features, "maps") if kind == "dict" else ("hinge" if kind == "list" else "least_squares", None)
+    found = []
+    for method in ("directional", "double_backward"):
+        torch.manual_seed(seed)
+        total = fastgan.critic_loss(
+            run, real, fake, loss=loss, penalties=PENALTIES["all"][1], judge=judge, reduce=reduce, method=method
+        )
+        found.append((total, gradients(critic, total)))
+    torch.testing.assert_close(*(total.detach().as_subclass(torch.Tensor) for total, _ in found))
+    torch.testing.assert_close(found[0][0].real_logits, found[1][0].real_logits)
+    assert error(*(gradient for _, gradient in found)) <= 1e-7
