@@ -224,12 +224,9 @@ class Group:
             if path != self.path:
                 raise NotSmoothError("the critic takes another path near its samples (a branch that depends on them)")
             found.append(self.form.numbers([y.detach() for y in parts]).to(self.rise.dtype))
-            yield [
-                (y, w.to(y.dtype))
-                for y, w in zip(parts, half.weights, strict=True)
-                if w is not None and y.requires_grad
-            ]
-            del parts  # with what their graph has saved, before the other half runs
+            pairs = zip(parts, half.weights, strict=True)
+            yield [(y, w) for y, w in pairs if w is not None and y.requires_grad]
+            del parts, pairs  # with what their graph has saved, before the other half runs
         if not self.verdict.measured and not self.critic.options.force:
             self._warn_if_curved(*found)
 
@@ -267,7 +264,7 @@ def gradient_parts(groups: Sequence[Group], times: float = 1.0) -> list[tuple[Te
     try:
         for group in groups:
             for outputs in group.outputs(times):
-                pairs = outputs if sharded else _weight_gradients(group, outputs)
+                pairs = [(y, w.to(y.dtype)) for y, w in outputs] if sharded else _weight_gradients(group, outputs)
                 del outputs
                 for tensor, gradient in pairs:
                     known = parts.get(id(tensor))
@@ -286,10 +283,11 @@ def _weight_gradients(group: Group, outputs: Sequence[tuple[Tensor, Tensor]]) ->
     if group.verdict.lowest == torch.float16:  # which loses what is small
         largest = torch.stack([w.abs().amax().float() for w in weights]).amax()
         factor = HEADROOM * torch.exp2(-torch.log2(largest).ceil()).nan_to_num(1.0, 1.0, 1.0)
-        weights = [(w.float() * factor).to(w.dtype) for w in weights]
+        weights = [w.float() * factor for w in weights]
+    cotangents = [w.to(y.dtype) for y, w in zip(parts, weights, strict=True)]
     # What the critic's weights were made of outside of it is another's graph, and stays.
     keep = any(_has_older_nodes(y, group.since) for y in parts)
-    found = torch.autograd.grad(parts, list(leaves.values()), weights, allow_unused=True, retain_graph=keep)
+    found = torch.autograd.grad(parts, list(leaves.values()), cotangents, allow_unused=True, retain_graph=keep)
     pairs = [(t, g) for t, g in zip(leaves.values(), found, strict=True) if g is not None]
     return pairs if factor is None else [(t, (g.float() / factor).to(g.dtype)) for t, g in pairs]
 

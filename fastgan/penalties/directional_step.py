@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastgan._torch_private import is_fully_sharded
 from fastgan.affine import NotAffineError
 from fastgan.nn import statistics_of
 from fastgan.penalties import one_pass
 from fastgan.penalties.compiled import backend_of, ordinary
 from fastgan.penalties.directional import Directional, Group, Runner, error_between, gradient_parts
 from fastgan.penalties.errors import NotSmoothError
+from fastgan.penalties.modules import each_module_of
 from fastgan.penalties.objective import slopes
 from fastgan.penalties.outputs import Form, Outputs
 from fastgan.penalties.penalty import Penalty
@@ -77,7 +79,13 @@ def penalty_by_directional(critic: Runner, x: Tensor, rest: Sequence[Any], name:
 
 
 def runner(network: Callable[..., Any], outputs: Outputs, options: Directional, compile: bool | str) -> Runner:
-    """The critic as a step runs it, compiled or not."""
+    """The critic as a step runs it, compiled or not.
+
+    Raises:
+        ValueError: the error of a sharded critic's gradient is to be estimated, which is known in `.backward()` only.
+    """
+    if options.estimate and any(is_fully_sharded(module) for module in each_module_of(network)):
+        raise ValueError("Directional: estimate is True and the critic is under fully_shard, expected False there")
     return Runner(network, outputs, options, ordinary(network, outputs, _backend(compile)), bool(compile))
 
 
