@@ -17,8 +17,9 @@
 // The forward pass goes block by block of tiles, each by one thread from beginning to end, so that its
 // transformed tiles stay in the thread's cache.
 //
-// The gradient to the filters sums over the tiles. The threads transform blocks of tiles together, then each
-// adds up its own places of the result: the sums are not by thread, and do not depend on their number.
+// The gradient to the filters sums over the tiles, in a number of sums that does not depend on the threads:
+// nor does the result. Each thread takes whole sums; where there are too few for that, the threads transform
+// blocks of tiles together, then each adds up its own places of the result.
 #pragma once
 
 #include "common.h"
@@ -264,8 +265,7 @@ struct Shares {
   }
 };
 
-// Threads work on so many sums at a time: then each multiplies what it has transformed itself, unless there
-// are more threads than sums.
+// Threads work on so many sums at a time: as many as there are threads where those divide them, else fewer.
 inline int64_t sums_at_once(int64_t sums, int threads) {
   int64_t width = smaller(sums, threads);
   while (sums % width) --width;
@@ -287,53 +287,79 @@ void weight_grad(const T* x, const T* dy, T* dw, const Geometry& g, int threads)
   const int64_t m_size = Block<T>::size(kPlaces<OutputGradient>, N, portions.chunks);
   const int64_t sums_size = Filters<T>::size(kFilterPlaces, channels, portions.chunks);
   const Shares shares = Shares::of<T>(tiles.count(), portions.groups * sums_size);
-  const int64_t most = portions.groups * shares.count;
-  const Scratch<T> v_memory(threads * v_size), m_memory(threads * m_size), sums_memory(most * sums_size);
-  const auto v = [&](int64_t i) { return Block<T>{v_memory.data() + i * v_size, N, from}; };
+  const Scratch<T> sums_memory(portions.groups * shares.count * sums_size);
+  const Scratch<T> v_memory(threads * v_size), m_memory(threads * m_size);
 
-  // One block of tiles of each of `width` sums from `first_sum` on; `done` tiles are behind it.
-  const auto add_blocks = [&](const Portion& portion, int64_t first_sum, int64_t width, int64_t done, T* read,
-                              T* read_dy) {
-    const int64_t chunks = portion.chunks;
-    const auto group = [&](int64_t i) { return portion.group + (first_sum + i) / shares.count; };
-    const auto m = [&](int64_t i) { return Block<T>{m_memory.data() + i * m_size, N, chunks}; };
-    const auto first = [&](int64_t i) { return (first_sum + i) % shares.count * shares.tiles + done; };
-    const auto count = [&](int64_t i) {
-      const int64_t last = smaller(((first_sum + i) % shares.count + 1) * shares.tiles, tiles.count());
-      return first(i) < last ? smaller(N, last - first(i)) : 0;
-    };
-#pragma omp for schedule(static)
-    for (int64_t item = 0; item < width * (from + chunks); ++item) {
-      const int64_t i = item / (from + chunks), chunk = item % (from + chunks);
-      for_each_run(tiles, first(i), count(i), [&](const Run& run) {
-        if (chunk < from) {
-          transform_run<Input>(x + g.x.offset(group(i)), g.x, chunk, run, in_x, read, v(i), chunk);
-        } else {
-          transform_run<OutputGradient>(dy + g.y.offset(group(i)), g.y, portion.chunk + chunk - from, run,
-                                        in_y, read_dy, m(i), chunk - from);
-        }
-      });
-    }
-    const Panels panels{chunks};
-    const int64_t products = kFilterPlaces * panels.count();
-#pragma omp for schedule(static)
-    for (int64_t item = 0; item < width * products; ++item) {
-      const int64_t i = item / products, place = item % products / panels.count();
-      const int64_t panel = item % panels.count();
-      const Filters<T> sums{sums_memory.data() + (first_sum + i) * sums_size, channels, chunks};
-      add_tiles<Scheme>(v(i), m(i), count(i), place, panels.first(panel), panels.size(panel), done > 0, sums);
-    }
+  // A block of the tiles of one of the sums, that of a share in a group; `done` of the share's tiles are
+  // behind it.
+  struct Step {
+    const Portion& portion;
+    int64_t sum, done;
+    Block<T> v, m;
+  };
+  const auto first = [&](const Step& step) { return step.sum % shares.count * shares.tiles + step.done; };
+  const auto count = [&](const Step& step) {
+    const int64_t last = smaller((step.sum % shares.count + 1) * shares.tiles, tiles.count());
+    return first(step) < last ? smaller(N, last - first(step)) : 0;
+  };
+  // Transforms chunk number `item` of x, or where it has no more of dy.
+  const auto transform = [&](const Step& step, int64_t item, T* read, T* read_dy) {
+    const int64_t group = step.portion.group + step.sum / shares.count, chunk = item - from;
+    for_each_run(tiles, first(step), count(step), [&](const Run& run) {
+      if (item < from) {
+        transform_run<Input>(x + g.x.offset(group), g.x, item, run, in_x, read, step.v, item);
+      } else {
+        transform_run<OutputGradient>(dy + g.y.offset(group), g.y, step.portion.chunk + chunk, run, in_y,
+                                      read_dy, step.m, chunk);
+      }
+    });
+  };
+  // Adds the products of place and panel number `item`.
+  const auto add = [&](const Step& step, int64_t item) {
+    const Panels panels{step.portion.chunks};
+    const int64_t place = item / panels.count(), panel = item % panels.count();
+    const Filters<T> sums{sums_memory.data() + step.sum * sums_size, channels, step.portion.chunks};
+    add_tiles<Scheme>(step.v, step.m, count(step), place, panels.first(panel), panels.size(panel),
+                      step.done > 0, sums);
   };
 #pragma omp parallel num_threads(threads)
   {
     const Scratch<T> read(window_size<T>(Input::kIn, Scheme::kInputStep, N));
     const Scratch<T> read_dy(window_size<T>(kOut, kOut, N));
+    const Scratch<T> own_v(v_size), own_m(m_size);
     portions.for_each([&](const Portion& portion) {
       const int64_t all = portion.groups * shares.count, width = sums_at_once(all, threads);
-      for (int64_t sum = 0; sum < all; sum += width) {
-        // An empty batch goes through once, to sums of nothing.
-        for (int64_t done = 0; done == 0 || done < shares.tiles; done += N)
-          add_blocks(portion, sum, width, done, read.data(), read_dy.data());
+      const int64_t images = from + portion.chunks;
+      const int64_t products = kFilterPlaces * Panels{portion.chunks}.count();
+      // An empty batch goes through once, to sums of nothing.
+      const auto for_each_block = [&](const auto& body) {
+        for (int64_t done = 0; done == 0 || done < shares.tiles; done += N) body(done);
+      };
+      if (width == threads) {  // a sum is one thread's, and nobody waits
+#pragma omp for schedule(static)
+        for (int64_t sum = 0; sum < all; ++sum)
+          for_each_block([&](int64_t done) {
+            const Step step{portion, sum, done, {own_v.data(), N, from}, {own_m.data(), N, portion.chunks}};
+            for (int64_t item = 0; item < images; ++item) transform(step, item, read.data(), read_dy.data());
+            for (int64_t item = 0; item < products; ++item) add(step, item);
+          });
+      } else {
+        const auto step = [&](int64_t sum, int64_t i, int64_t done) {
+          return Step{portion,
+                      sum + i,
+                      done,
+                      {v_memory.data() + i * v_size, N, from},
+                      {m_memory.data() + i * m_size, N, portion.chunks}};
+        };
+        for (int64_t sum = 0; sum < all; sum += width)
+          for_each_block([&](int64_t done) {
+#pragma omp for schedule(static)
+            for (int64_t item = 0; item < width * images; ++item)
+              transform(step(sum, item / images, done), item % images, read.data(), read_dy.data());
+#pragma omp for schedule(static)
+            for (int64_t item = 0; item < width * products; ++item)
+              add(step(sum, item / products, done), item % products);
+          });
       }
       const int64_t slices = Slice::count(C, portion.chunks);
 #pragma omp for schedule(static)

@@ -201,3 +201,20 @@ def test_the_worst_error_of_many_groups_is_of_the_size_of_a_direct_convolutions(
     for ours, torchs, truth in zip(*results, strict=True):
         assert (ours - truth).square().mean().sqrt() <= 2 * (torchs - truth).square().mean().sqrt()
         assert (ours - truth).abs().max() <= 2 * (torchs - truth).abs().max()
+
+
+def test_results_do_not_depend_on_the_threads(generator):
+    """Whether they divide the sums of the filters' gradient, which each then takes whole, or not."""
+    x, w = torch.randn(2, 80, 17, 18, generator=generator), torch.randn(75, 16, 3, 3, generator=generator)
+    leaves = [x.requires_grad_(), w.requires_grad_()]
+    results = []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3, 5):
+            torch.set_num_threads(count)
+            y = conv3x3(*leaves, groups=5)
+            results.append((y, *torch.autograd.grad(y.square().sum(), leaves)))
+    finally:
+        torch.set_num_threads(threads)
+    for others in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(others, results[0], strict=True))
