@@ -39,6 +39,7 @@ def fits(x: Tensor, w: Tensor, bias: Tensor | None, padding: Pair, groups: int) 
     """Whether the kernel takes these tensors, w of 3x3 filters. x is on the CPU."""
     return (
         minimal_filtering.kernels_fit(x, w, bias, w.shape[1] * groups, w.shape[0])
+        and groups > 0
         and w.shape[0] % groups == 0
         and all(0 <= p <= 2 for p in padding)
         and min(output_size(x, padding)) > 0
