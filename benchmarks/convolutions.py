@@ -33,15 +33,24 @@ class Shape:
     taps: int
     stride: int = 1
     padding: int = 0
+    groups: int = 1
 
     def __str__(self) -> str:
         filters = f"{self.taps}x{self.taps}" + (f" stride {self.stride}" if self.stride > 1 else "")
+        filters += f" in {self.groups} groups" if self.groups > 1 else ""
         return f"{self.B}x{self.C}->{self.K}x{self.side}x{self.side} {filters}"
 
 
 SHAPES = (
     Shape(16, 48, 48, 32, 3, padding=1),
     Shape(16, 96, 96, 16, 3, padding=1),
+    Shape(16, 192, 192, 32, 3, padding=1, groups=12),  # R3GAN's, 16 channels in a group
+    Shape(16, 192, 192, 16, 3, padding=1, groups=12),
+    Shape(16, 192, 192, 8, 3, padding=1, groups=12),
+    Shape(16, 192, 192, 4, 3, padding=1, groups=12),
+    Shape(2, 192, 192, 64, 3, padding=1, groups=12),
+    Shape(16, 192, 192, 16, 3, padding=1, groups=6),
+    Shape(16, 192, 192, 16, 3, padding=1, groups=3),
     Shape(16, 48, 96, 33, 3, stride=2),  # StyleGAN2's critic, after its blur; and its generator's, transposed
     Shape(16, 96, 96, 17, 3, stride=2),
     Shape(64, 32, 64, 32, 4, stride=2, padding=1),  # DCGAN's
@@ -83,8 +92,9 @@ def error(found: Tensor | None, truth: Tensor | None) -> float:
 
 def add_rows(table: Table, shape: Shape) -> bool:
     """Adds the three passes of a shape to the table; returns whether all are right."""
-    x, w = torch.randn(shape.B, shape.C, shape.side, shape.side), torch.randn(shape.K, shape.C, shape.taps, shape.taps)
-    plain = ConvolutionConfig((shape.stride,) * 2, (shape.padding,) * 2, (1, 1), False, (0, 0), 1)
+    x = torch.randn(shape.B, shape.C, shape.side, shape.side)
+    w = torch.randn(shape.K, shape.C // shape.groups, shape.taps, shape.taps)
+    plain = ConvolutionConfig((shape.stride,) * 2, (shape.padding,) * 2, (1, 1), False, (0, 0), shape.groups)
     dy = torch.randn_like(passes.forward(x, w, None, plain))
     ours, torchs = passes_of(x, w, dy, plain.chosen(x, w, None)), passes_of(x, w, dy, plain)
     exact = passes_of(x.double(), w.double(), dy.double(), plain)

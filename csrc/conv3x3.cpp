@@ -9,8 +9,9 @@ namespace FASTGAN_ISA {
 namespace {
 
 Geometry geometry(const Conv3x3Args& a) {
-  const Image y{a.K, a.H + 2 * a.pad_y - 2, a.W + 2 * a.pad_x - 2, a.y_channels_last};
-  return {a.B, {a.C, a.H, a.W, a.x_channels_last}, y, a.pad_y, a.pad_x};
+  const Image x{a.C / a.groups, a.H, a.W, a.x_channels_last, a.groups};
+  const Image y{a.K / a.groups, a.H + 2 * a.pad_y - 2, a.W + 2 * a.pad_x - 2, a.y_channels_last, a.groups};
+  return {a.B, x, y, a.pad_y, a.pad_x};
 }
 
 }  // namespace

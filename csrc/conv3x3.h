@@ -22,8 +22,11 @@ namespace fastgan {
 struct Conv3x3Args {
   int64_t B, C, H, W, K;
   int64_t pad_y, pad_x;  // rows and columns of zeros on either side of x, 0 to 2
+  int64_t groups;        // of channels, C / groups of x and K / groups of y in each
   bool x_channels_last, y_channels_last;
-  bool turned;  // w is [C, K, 3, 3], that of the convolution whose gradient to x this one is
+  // Whether this one is the gradient to the image of another, whose w it is given: [C, K / groups, 3, 3]
+  // instead of [K, C / groups, 3, 3].
+  bool turned;
   DType dtype;  // float32 or float64
 };
 

@@ -17,8 +17,9 @@
 // The forward pass goes block by block of tiles, each by one thread from beginning to end, so that its
 // transformed tiles stay in the thread's cache.
 //
-// The gradient to the filters sums over the tiles. The threads transform blocks of tiles together, then each
-// adds up its own places of the result: the sums are not by thread, and do not depend on their number.
+// The gradient to the filters sums over the tiles, in a number of sums that does not depend on the threads:
+// nor does the result. Each thread takes whole sums; where there are too few for that, the threads transform
+// blocks of tiles together, then each adds up its own places of the result.
 #pragma once
 
 #include "common.h"
@@ -34,7 +35,7 @@ constexpr int64_t kTilesGradient = 128;  // fewer passes over the sums
 constexpr int64_t kTermsAtOnce = 64;     // of a sum over the channels
 constexpr int64_t kMostShares = 4;
 // Bytes of transformed filters, or of their sums: more would leave the cache, and memory that is mapped anew
-// at every call. The channels of y are taken in groups that they suffice for.
+// at every call. Filters are taken in portions that they suffice for.
 constexpr int64_t kMostFilters = 8 << 20;
 
 // Calls run(T()) for the type of the elements.
@@ -45,11 +46,20 @@ Error with_type(DType dtype, const Run& run) {
   return "minimal filtering: the dtype is neither float32 nor float64";
 }
 
+// A convolution of `groups` groups of x's channels to as many of y's: those of x and y are of one group.
 struct Geometry {
   int64_t B;
   Image x, y;
   int64_t pad_y, pad_x;  // pixels of the first tile's window before x; the tile begins at y's first one
+
+  int64_t groups() const { return x.groups; }
 };
+
+// Numbers that the filters of one group are.
+template <typename Scheme>
+int64_t filters_size(const Geometry& g) {
+  return g.x.C * g.y.C * Scheme::Taps::kIn * Scheme::Taps::kIn;
+}
 
 template <typename Scheme>
 Placement placed_in_x(const Geometry& g) {
@@ -82,16 +92,31 @@ struct Parts {
   }
 };
 
-// Chunks of y's channels in groups of equal size, but for the last one.
-struct Groups {
-  int64_t chunks, width;
+// The filters to some chunks of y's channels, in each of some groups.
+struct Portion {
+  int64_t group, groups;  // the first one, and how many
+  int64_t chunk, chunks;
+};
+
+// Several whole groups, or where not even one is small enough some of its chunks; of equal size but for the
+// last ones.
+struct Portions {
+  int64_t all_groups, all_chunks;
+  int64_t groups, chunks;  // of the largest portion
 
   // `bytes` are those of a chunk.
-  Groups(int64_t chunks, int64_t bytes) : chunks(chunks) {
+  Portions(int64_t groups_, int64_t chunks_, int64_t bytes) : all_groups(groups_), all_chunks(chunks_) {
     const int64_t fit = kMostFilters / bytes, most = fit < kMostChunks ? kMostChunks : fit;
-    width = ceil_div(chunks, ceil_div(chunks, most));
+    chunks = ceil_div(all_chunks, ceil_div(all_chunks, most));
+    const int64_t whole = most / all_chunks;
+    groups = whole > 1 ? smaller(whole, all_groups) : 1;
   }
-  int64_t size(int64_t first) const { return smaller(width, chunks - first); }
+  template <typename Body>
+  void for_each(const Body& body) const {
+    for (int64_t group = 0; group < all_groups; group += groups)
+      for (int64_t chunk = 0; chunk < all_chunks; chunk += chunks)
+        body(Portion{group, smaller(groups, all_groups - group), chunk, smaller(chunks, all_chunks - chunk)});
+  }
 };
 
 // Smaller blocks where there would be fewer than threads; what a tile comes to does not depend on its block.
@@ -146,51 +171,63 @@ Vec<T> bias_of_chunk(const T* bias, int64_t k0, int64_t K) {
   return lanes;
 }
 
-// bias is nullptr or [K].
+// w is one group's filters after the other's, bias nullptr or [groups K].
 template <typename Scheme, typename T>
 void forward(const T* x, const T* w, const FilterOrder& order, const T* bias, T* y, const Geometry& g,
              int threads) {
   using Input = typename Scheme::Input;
   using Output = typename Scheme::Output;
   constexpr int64_t kStep = Scheme::kInputStep, kOut = Output::kOut;
+  constexpr int64_t kFilterPlaces = kPlaces<typename Scheme::Taps>;
   const Placement in_x = placed_in_x<Scheme>(g), in_y = placed_in_y<Scheme>();
   const Parts parts(g.B, g.y, kOut);
-  const int64_t N = tiles_in_block<T>(all_tiles(g.B, g.y, kOut).count(), threads);
   const int64_t C = g.x.C, K = g.y.C, from = ceil_div(C, kLanes<T>), to = ceil_div(K, kLanes<T>);
-  const Groups groups(to, Filters<T>::size(kPlaces<typename Scheme::Taps>, C, 1) * sizeof(T));
-  const Scratch<T> u_memory(Filters<T>::size(kPlaces<typename Scheme::Taps>, C, groups.width));
+  const Portions portions(g.groups(), to, Filters<T>::size(kFilterPlaces, C, 1) * sizeof(T));
+  const int threads_each = int(ceil_div(threads, portions.groups));  // for a group
+  const int64_t N = tiles_in_block<T>(all_tiles(g.B, g.y, kOut).count(), threads_each);
+  const int64_t u_size = Filters<T>::size(kFilterPlaces, C, portions.chunks);
+  const Scratch<T> u_memory(portions.groups * u_size);
 #pragma omp parallel num_threads(threads)
   {
     const Scratch<T> v_memory(Block<T>::size(kPlaces<Input>, N, from));
-    const Scratch<T> m_memory(Block<T>::size(Output::kIn * Output::kIn, N, groups.width));
+    const Scratch<T> m_memory(Block<T>::size(Output::kIn * Output::kIn, N, portions.chunks));
     const Scratch<T> read(window_size<T>(Input::kIn, kStep, N)), written(window_size<T>(kOut, kOut, N));
     const Block<T> v{v_memory.data(), N, from};
-    for (int64_t group = 0; group < to; group += groups.width) {
-      const int64_t chunks = groups.size(group);
-      const Filters<T> u{u_memory.data(), C, chunks};
+    portions.for_each([&](const Portion& portion) {
+      const int64_t chunks = portion.chunks;
       const Block<T> m{m_memory.data(), N, chunks};
+      const auto u = [&](int64_t i) { return Filters<T>{u_memory.data() + i * u_size, C, chunks}; };
 #pragma omp for schedule(static)
-      for (int64_t item = 0; item < Slice::count(C, chunks); ++item)
-        transform_filters<typename Scheme::Taps>(w, C, K, order, slice_of(item, chunks), group, u);
+      for (int64_t item = 0; item < portion.groups * Slice::count(C, chunks); ++item) {
+        const int64_t i = item / Slice::count(C, chunks), slice = item % Slice::count(C, chunks);
+        transform_filters<typename Scheme::Taps>(w + (portion.group + i) * filters_size<Scheme>(g), C, K,
+                                                 order, slice_of(slice, chunks), portion.chunk, u(i));
+      }
       for (const Tiles& tiles : parts.part) {
-        const int64_t size = tiles_in_block<T>(tiles.count(), threads);
+        const int64_t size = tiles_in_block<T>(tiles.count(), threads_each);
+        const int64_t blocks = ceil_div(tiles.count(), size);
 #pragma omp for schedule(static) nowait
-        for (int64_t block = 0; block < ceil_div(tiles.count(), size); ++block) {
-          const int64_t first = block * size, count = smaller(size, tiles.count() - first);
+        for (int64_t item = 0; item < portion.groups * blocks; ++item) {
+          const int64_t i = item / blocks, group = portion.group + i;
+          const int64_t first = item % blocks * size, count = smaller(size, tiles.count() - first);
           for_each_run(tiles, first, count, [&](const Run& run) {
             for (int64_t chunk = 0; chunk < from; ++chunk)
-              transform_run<Input>(x, g.x, chunk, run, in_x, read.data(), v, chunk);
+              transform_run<Input>(x + g.x.offset(group), g.x, chunk, run, in_x, read.data(), v, chunk);
           });
-          multiply_filters<Scheme>(v, u, count, tiles.height, tiles.width, m);
+          multiply_filters<Scheme>(v, u(i), count, tiles.height, tiles.width, m);
           for_each_run(tiles, first, count, [&](const Run& run) {
-            for (int64_t chunk = 0; chunk < chunks; ++chunk)
-              pixels_of_run<Output>(m, chunk, run, bias_of_chunk(bias, (group + chunk) * kLanes<T>, K), in_y,
-                                    written.data(), y, g.y, group + chunk);
+            for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+              const int64_t to_chunk = portion.chunk + chunk;
+              const Vec<T> of_chunk =
+                  bias_of_chunk(bias ? bias + group * K : nullptr, to_chunk * kLanes<T>, K);
+              pixels_of_run<Output>(m, chunk, run, of_chunk, in_y, written.data(), y + g.y.offset(group), g.y,
+                                    to_chunk);
+            }
           });
         }
       }
 #pragma omp barrier
-    }
+    });
   }
 }
 
@@ -218,6 +255,7 @@ void add_tiles(const Block<T>& v, const Block<T>& m, int64_t count, int64_t plac
 struct Shares {
   int64_t count, tiles;  // of each
 
+  // `sums` are the numbers that a share's sums are.
   template <typename T>
   static Shares of(int64_t tiles, int64_t sums) {
     const int64_t whole = ceil_div(tiles, kTilesGradient), fit = kMostFilters / (sums * int64_t(sizeof(T)));
@@ -225,14 +263,14 @@ struct Shares {
     while (2 * count <= kMostShares && 2 * count <= whole && 2 * count <= fit) count *= 2;
     return {count, ceil_div(tiles, count)};
   }
-  // Threads work on as many at a time: then each multiplies what it has transformed itself, unless there are
-  // more threads than shares.
-  int64_t at_once(int threads) const {
-    int64_t width = 1;
-    while (2 * width <= count && 2 * width <= threads) width *= 2;
-    return width;
-  }
 };
+
+// Threads work on so many sums at a time: as many as there are threads where those divide them, else fewer.
+inline int64_t sums_at_once(int64_t sums, int threads) {
+  int64_t width = smaller(sums, threads);
+  while (sums % width) --width;
+  return width;
+}
 
 template <typename Scheme, typename T>
 void weight_grad(const T* x, const T* dy, T* dw, const Geometry& g, int threads) {
@@ -244,64 +282,95 @@ void weight_grad(const T* x, const T* dy, T* dw, const Geometry& g, int threads)
   const Tiles tiles = all_tiles(g.B, g.y, kOut);
   const int64_t C = g.x.C, K = g.y.C, from = ceil_div(C, kLanes<T>), to = ceil_div(K, kLanes<T>);
   const int64_t channels = from * kLanes<T>;  // whole chunks of them: kRows divides it
-  const Groups groups(to, Filters<T>::size(kFilterPlaces, channels, 1) * sizeof(T));
+  const Portions portions(g.groups(), to, Filters<T>::size(kFilterPlaces, channels, 1) * sizeof(T));
   const int64_t v_size = Block<T>::size(kPlaces<Input>, N, from);
-  const int64_t m_size = Block<T>::size(kPlaces<OutputGradient>, N, groups.width);
-  const int64_t sums_size = Filters<T>::size(kFilterPlaces, channels, groups.width);
-  const Shares shares = Shares::of<T>(tiles.count(), sums_size);
-  const int64_t width = shares.at_once(threads);
-  const Scratch<T> v_memory(width * v_size), m_memory(width * m_size), sums_memory(shares.count * sums_size);
-  const auto v = [&](int64_t i) { return Block<T>{v_memory.data() + i * v_size, N, from}; };
+  const int64_t m_size = Block<T>::size(kPlaces<OutputGradient>, N, portions.chunks);
+  const int64_t sums_size = Filters<T>::size(kFilterPlaces, channels, portions.chunks);
+  const Shares shares = Shares::of<T>(tiles.count(), portions.groups * sums_size);
+  const Scratch<T> sums_memory(portions.groups * shares.count * sums_size);
+  const Scratch<T> v_memory(threads * v_size), m_memory(threads * m_size);
 
-  // One block of tiles of each of the shares from `share` on, of which `done` tiles are behind it, for the
-  // `chunks` chunks of y from `group` on.
-  const auto add_blocks = [&](int64_t group, int64_t chunks, int64_t share, int64_t done, T* read,
-                              T* read_dy) {
-    const auto m = [&](int64_t i) { return Block<T>{m_memory.data() + i * m_size, N, chunks}; };
-    const auto first = [&](int64_t i) { return (share + i) * shares.tiles + done; };
-    const auto count = [&](int64_t i) {
-      const int64_t last = smaller((share + i + 1) * shares.tiles, tiles.count());
-      return first(i) < last ? smaller(N, last - first(i)) : 0;
-    };
-#pragma omp for schedule(static)
-    for (int64_t item = 0; item < width * (from + chunks); ++item) {
-      const int64_t i = item / (from + chunks), chunk = item % (from + chunks);
-      for_each_run(tiles, first(i), count(i), [&](const Run& run) {
-        if (chunk < from) {
-          transform_run<Input>(x, g.x, chunk, run, in_x, read, v(i), chunk);
-        } else {
-          transform_run<OutputGradient>(dy, g.y, group + chunk - from, run, in_y, read_dy, m(i),
-                                        chunk - from);
-        }
-      });
-    }
-    const Panels panels{chunks};
-    const int64_t products = kFilterPlaces * panels.count();
-#pragma omp for schedule(static)
-    for (int64_t item = 0; item < width * products; ++item) {
-      const int64_t i = item / products, place = item % products / panels.count();
-      const int64_t panel = item % panels.count();
-      const Filters<T> sums{sums_memory.data() + (share + i) * sums_size, channels, chunks};
-      add_tiles<Scheme>(v(i), m(i), count(i), place, panels.first(panel), panels.size(panel), done > 0, sums);
-    }
+  // A block of the tiles of one of the sums, that of a share in a group; `done` of the share's tiles are
+  // behind it.
+  struct Step {
+    const Portion& portion;
+    int64_t sum, done;
+    Block<T> v, m;
+  };
+  const auto first = [&](const Step& step) { return step.sum % shares.count * shares.tiles + step.done; };
+  const auto count = [&](const Step& step) {
+    const int64_t last = smaller((step.sum % shares.count + 1) * shares.tiles, tiles.count());
+    return first(step) < last ? smaller(N, last - first(step)) : 0;
+  };
+  // Transforms chunk number `item` of x, or where it has no more of dy.
+  const auto transform = [&](const Step& step, int64_t item, T* read, T* read_dy) {
+    const int64_t group = step.portion.group + step.sum / shares.count, chunk = item - from;
+    for_each_run(tiles, first(step), count(step), [&](const Run& run) {
+      if (item < from) {
+        transform_run<Input>(x + g.x.offset(group), g.x, item, run, in_x, read, step.v, item);
+      } else {
+        transform_run<OutputGradient>(dy + g.y.offset(group), g.y, step.portion.chunk + chunk, run, in_y,
+                                      read_dy, step.m, chunk);
+      }
+    });
+  };
+  // Adds the products of place and panel number `item`.
+  const auto add = [&](const Step& step, int64_t item) {
+    const Panels panels{step.portion.chunks};
+    const int64_t place = item / panels.count(), panel = item % panels.count();
+    const Filters<T> sums{sums_memory.data() + step.sum * sums_size, channels, step.portion.chunks};
+    add_tiles<Scheme>(step.v, step.m, count(step), place, panels.first(panel), panels.size(panel),
+                      step.done > 0, sums);
   };
 #pragma omp parallel num_threads(threads)
   {
     const Scratch<T> read(window_size<T>(Input::kIn, Scheme::kInputStep, N));
     const Scratch<T> read_dy(window_size<T>(kOut, kOut, N));
-    for (int64_t group = 0; group < to; group += groups.width) {
-      const int64_t chunks = groups.size(group);
-      for (int64_t share = 0; share < shares.count; share += width) {
-        // An empty batch goes through once, to sums of nothing.
-        for (int64_t done = 0; done == 0 || done < shares.tiles; done += N)
-          add_blocks(group, chunks, share, done, read.data(), read_dy.data());
-      }
-      const Filters<T> sums{sums_memory.data(), channels, chunks};
+    const Scratch<T> own_v(v_size), own_m(m_size);
+    portions.for_each([&](const Portion& portion) {
+      const int64_t all = portion.groups * shares.count, width = sums_at_once(all, threads);
+      const int64_t images = from + portion.chunks;
+      const int64_t products = kFilterPlaces * Panels{portion.chunks}.count();
+      // An empty batch goes through once, to sums of nothing.
+      const auto for_each_block = [&](const auto& body) {
+        for (int64_t done = 0; done == 0 || done < shares.tiles; done += N) body(done);
+      };
+      if (width == threads) {  // a sum is one thread's, and nobody waits
 #pragma omp for schedule(static)
-      for (int64_t item = 0; item < Slice::count(C, chunks); ++item)
+        for (int64_t sum = 0; sum < all; ++sum)
+          for_each_block([&](int64_t done) {
+            const Step step{portion, sum, done, {own_v.data(), N, from}, {own_m.data(), N, portion.chunks}};
+            for (int64_t item = 0; item < images; ++item) transform(step, item, read.data(), read_dy.data());
+            for (int64_t item = 0; item < products; ++item) add(step, item);
+          });
+      } else {
+        const auto step = [&](int64_t sum, int64_t i, int64_t done) {
+          return Step{portion,
+                      sum + i,
+                      done,
+                      {v_memory.data() + i * v_size, N, from},
+                      {m_memory.data() + i * m_size, N, portion.chunks}};
+        };
+        for (int64_t sum = 0; sum < all; sum += width)
+          for_each_block([&](int64_t done) {
+#pragma omp for schedule(static)
+            for (int64_t item = 0; item < width * images; ++item)
+              transform(step(sum, item / images, done), item % images, read.data(), read_dy.data());
+#pragma omp for schedule(static)
+            for (int64_t item = 0; item < width * products; ++item)
+              add(step(sum, item / products, done), item % products);
+          });
+      }
+      const int64_t slices = Slice::count(C, portion.chunks);
+#pragma omp for schedule(static)
+      for (int64_t item = 0; item < portion.groups * slices; ++item) {
+        const int64_t i = item / slices;
+        const Filters<T> sums{sums_memory.data() + i * shares.count * sums_size, channels, portion.chunks};
         taps_of_sums<typename Scheme::TapsGradient>(sums, shares.count, sums_size, C, K,
-                                                    slice_of(item, chunks), group, dw);
-    }
+                                                    slice_of(item % slices, portion.chunks), portion.chunk,
+                                                    dw + (portion.group + i) * filters_size<Scheme>(g));
+      }
+    });
   }
 }
 

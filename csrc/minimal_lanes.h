@@ -13,11 +13,16 @@ using Vec = typename Simd<T>::Vec;
 template <typename T>
 constexpr int64_t kLanes = Simd<T>::kLanes;
 
+// The channels of one group of an image that may have several, which lie one after the other.
 struct Image {
   int64_t C, H, W;
   bool channels_last;
+  int64_t groups = 1;
 
-  int64_t size() const { return C * H * W; }
+  int64_t all_channels() const { return groups * C; }
+  int64_t size() const { return all_channels() * H * W; }
+  // Of a group from the beginning of the image.
+  int64_t offset(int64_t group) const { return group * C * (channels_last ? 1 : H * W); }
 };
 
 struct Window {  // of an image: rows and columns, the last ones exclusive
@@ -104,12 +109,13 @@ LanesOfWindow<T> read_lanes(const T* image, const Image& of, int64_t c0, const W
   const int64_t lanes = smaller(kLanes<T>, of.C - c0);
   if (of.channels_last) {
     const T* first = image + c0;
-    if (lanes == kLanes<T>) return {first, of.W * of.C, of.C};
+    const int64_t pitch = of.all_channels();
+    if (lanes == kLanes<T>) return {first, of.W * pitch, pitch};
     T* to = scratch;
     for (int64_t row = window.row0; row < window.row1; ++row)
       for (int64_t col = window.col0; col < window.col1; ++col, to += kLanes<T>)
         for (int64_t l = 0; l < kLanes<T>; ++l)
-          to[l] = l < lanes ? first[(row * of.W + col) * of.C + l] : T(0);
+          to[l] = l < lanes ? first[(row * of.W + col) * pitch + l] : T(0);
   } else {
     const T* first = image + c0 * of.H * of.W + window.row0 * of.W + window.col0;
     if (window.width() == of.W) {  // whole rows follow one another
@@ -132,7 +138,7 @@ void write_lanes(const T* lanes_of, const Image& of, int64_t c0, const Window& w
     const T* from = lanes_of;
     for (int64_t row = window.row0; row < window.row1; ++row)
       for (int64_t col = window.col0; col < window.col1; ++col, from += kLanes<T>)
-        std::memcpy(image + (row * of.W + col) * of.C + c0, from, size_t(lanes) * sizeof(T));
+        std::memcpy(image + (row * of.W + col) * of.all_channels() + c0, from, size_t(lanes) * sizeof(T));
     return;
   }
   T* first = image + c0 * of.H * of.W + window.row0 * of.W + window.col0;

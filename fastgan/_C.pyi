@@ -32,6 +32,7 @@ class Conv3x3Args:
         x: tuple[int, ...],
         K: int,
         padding: tuple[int, ...],
+        groups: int,
         x_channels_last: bool,
         y_channels_last: bool,
         turned: bool,

@@ -15,11 +15,20 @@ using Pair = std::array<int64_t, 2>;  // (x, y), but sizes are (height, width)
 
 void fastgan::bindings::bind_conv3x3(py::module_& module) {
   py::class_<Conv3x3Args>(module, "Conv3x3Args")
-      .def(py::init([](std::array<int64_t, 4> x, int64_t K, Pair padding, bool x_channels_last,
-                       bool y_channels_last, bool turned, int dtype) {
-        return Conv3x3Args{
-            x[0],   x[1],        x[2], x[3], K, padding[0], padding[1], x_channels_last, y_channels_last,
-            turned, DType(dtype)};
+      .def(py::init([](std::array<int64_t, 4> x, int64_t K, Pair padding, int64_t groups,
+                       bool x_channels_last, bool y_channels_last, bool turned, int dtype) {
+        return Conv3x3Args{x[0],
+                           x[1],
+                           x[2],
+                           x[3],
+                           K,
+                           padding[0],
+                           padding[1],
+                           groups,
+                           x_channels_last,
+                           y_channels_last,
+                           turned,
+                           DType(dtype)};
       }));
   module.def(
       "conv3x3",

@@ -162,7 +162,9 @@ CALLS = {
     "aten.constant_pad_nd.default": lambda h, p: F.pad(h, (1, -1, 2, 0, 0, 1), value=0.7),
     "fastgan.upfirdn2d.default": lambda h, p: fastgan.ops.upfirdn2d(h, FILTER, up=(2, 1), down=(1, 2), padding=2),
     "fastgan.conv1x1.default": lambda h, p: Convolution.apply(h, weight(5, 4, 1, 1), weight(5), POINTWISE),
-    "fastgan.conv3x3.default": lambda h, p: fastgan.ops.conv3x3(h, weight(4, 4, 3, 3), p),
+    "fastgan.conv3x3.default": lambda h, p: fastgan.ops.conv3x3(
+        fastgan.ops.conv3x3(h, weight(4, 2, 3, 3), p, groups=2), weight(4, 4, 3, 3), p
+    ),
     "fastgan.conv_stride2.default": lambda h, p: fastgan.ops.conv_stride2(h, weight(5, 4, 4, 4), padding=2),
     "fastgan.conv_stride2_transposed.default": lambda h, p: Convolution.apply(
         h, weight(4, 2, 3, 3), weight(2), TRANSPOSED

@@ -203,17 +203,23 @@ def test_the_worst_error_is_of_the_size_of_a_direct_convolutions(taps, generator
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize(("taps", "stride", "C", "K"), [(3, 1, 300, 365), (3, 2, 365, 300), (4, 2, 270, 301)])
-def test_more_filters_than_fit_in_the_cache(taps, stride, C, K, generator):
-    """They are taken in groups of channels, of which the last is smaller: in every pass, and in both directions."""
+@pytest.mark.parametrize(
+    ("taps", "stride", "C", "K", "groups"),
+    [(3, 1, 300, 365, 1), (3, 1, 300, 365, 2), (3, 1, 130, 110, 5), (3, 2, 365, 300, 1), (4, 2, 270, 301, 1)],
+)
+def test_more_filters_than_fit_in_the_cache(taps, stride, C, K, groups, generator):
+    """They are taken in portions, of which the last is smaller: in every pass, and in both directions. Of several
+    groups, a portion is some of the channels of one, or several whole ones."""
     leaves = [
-        draw(generator, torch.float64, 2, C, 9, 10).requires_grad_(),
-        draw(generator, torch.float64, K, C, taps, taps).requires_grad_(),
-        draw(generator, torch.float64, K),
+        draw(generator, torch.float64, 2, C * groups, 9, 10).requires_grad_(),
+        draw(generator, torch.float64, K * groups, C, taps, taps).requires_grad_(),
+        draw(generator, torch.float64, K * groups),
     ]
     results = []
     for function in (conv_stride2 if stride == 2 else conv3x3, F.conv2d):
-        options = {"stride": stride} if function is F.conv2d else {}
+        options = {"groups": groups} if stride == 1 else {}
+        if function is F.conv2d:
+            options["stride"] = stride
         y = function(*leaves, padding=1, **options)
         first = torch.autograd.grad(y.sin().sum(), leaves[:2], create_graph=True)
         results.append((y, *first, *torch.autograd.grad(sum(g.square().sum() for g in first), leaves[:2])))

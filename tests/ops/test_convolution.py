@@ -316,6 +316,8 @@ def test_the_table_names_functions_with_the_same_arguments(generator):
         {"padding": (1, 1, 1)},
         {"stride": 0},
         {"groups": 2},
+        {"groups": 0},
+        {"groups": 0, "input": torch.zeros(1, 0, 5, 5)},
         {"bias": torch.zeros(4)},
         {"weight": torch.zeros(3, 2, 3)},
         {"weight": torch.zeros(3, 5, 3, 3)},

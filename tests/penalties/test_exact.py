@@ -5,9 +5,11 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import fastgan
 from fastgan.penalties import R1, R2, WGANGP
+from tests.ops.convolution_passes import Passes
 from tests.penalties.critics import CRITICS, batch, build, gradients, relative_error, textbook
 
 LOSSES = {
@@ -68,3 +70,17 @@ def test_any_loss_of_the_two_output_vectors(kind, loss):
     for penalties in ("reals", "all"):
         _, error = compare(critic, *batch(CRITICS[kind]), loss, penalties, "one_pass")
         assert error <= 1e-10
+
+
+@pytest.mark.parametrize("method", ["one_pass", "double_backward"])
+def test_grouped_convolutions_by_the_kernel_of_the_cpu(method):
+    """Wide enough groups for it; the other critics' are narrower."""
+    critic = nn.Sequential(
+        nn.Conv2d(3, 24, 1), nn.LeakyReLU(0.2), nn.Conv2d(24, 36, 3, padding=1, groups=2), nn.LeakyReLU(0.2),
+        nn.Conv2d(36, 36, 3, groups=3, bias=False), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(36 * 36, 1),
+    ).double()  # fmt: skip
+    real, fake = torch.randn(2, 5, 3, 8, 8, dtype=torch.float64)
+    with Passes() as passes:
+        _, error = compare(critic, real, fake, None, "nonsaturating", "all", method)
+    assert error <= 1e-10
+    assert {"forward", "turned", "weight_grad"} <= set(passes.calls)

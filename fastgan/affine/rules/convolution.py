@@ -109,10 +109,10 @@ def convolution(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) ->
 
 def conv3x3(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
     """Rule of fastgan's 3x3 convolution, which `fastgan.ops.convolution` calls."""
-    x, weight, bias, padding, turned = args
+    x, weight, bias, padding, groups, turned = args
     if turned:
         raise NotAffineError("a gradient to the input of a convolution")
-    config = ConvolutionConfig((1, 1), tuple(padding), (1, 1), False, (0, 0), 1, "minimal filtering")
+    config = ConvolutionConfig((1, 1), tuple(padding), (1, 1), False, (0, 0), groups, "minimal filtering")
     return _record(recorder, func, args, kwargs, (x, weight, bias), config)
 
 

@@ -27,16 +27,20 @@ def _samples(device: torch.device, dtype: torch.dtype, generator: torch.Generato
     yield sample(2, 3, 2, 4, 10, 3, "strided").map(lambda t: t[..., ::2] if t.ndim == 4 and t.shape[2] != 3 else t)
     yield sample(5, 3, 2, 4, 6, 3, "transposed").map(lambda t: t.transpose(2, 3) if t.ndim == 4 else t)
     yield sample(0, 2, 3, 4, 5, 3, "empty-batch", bias=True)
+    yield sample(2, 2, 3, 4, 5, 3, "grouped", bias=True, groups=3)
+    yield sample(1, 16, 32, 6, 5, 3, "grouped-lanes", padding=0, groups=3)
+    yield sample(2, 16, 17, 5, 8, 3, "grouped-channels-last", bias=True, groups=2).map(channels_last)
+    yield sample(0, 2, 3, 4, 5, 3, "grouped-empty-batch", bias=True, groups=2)
 
 
-def bench_shape(B: int, C: int, R: int) -> BenchShape:
+def bench_shape(B: int, C: int, R: int, groups: int = 1) -> BenchShape:
     def make(device: torch.device, dtype: torch.dtype) -> Sample:
         x = torch.randn(B, C, R, R, device=device, dtype=dtype)
-        return Sample((x, torch.randn(C, C, 3, 3, device=device, dtype=dtype), None))
+        return Sample((x, torch.randn(C, I, 3, 3, device=device, dtype=dtype), None), {"groups": groups})
 
-    return BenchShape(
-        f"{B}x{C}x{R}x{R}", make, lambda size: size * (2 * B * C * R * R + 9 * C * C), 18 * B * C * C * R * R
-    )
+    I = C // groups  # noqa: E741
+    label = f"{B}x{C}x{R}x{R}" + (f" in {groups} groups" if groups > 1 else "")
+    return BenchShape(label, make, lambda size: size * (2 * B * C * R * R + 9 * C * I), 18 * B * C * I * R * R)
 
 
 SPEC = register(
@@ -49,7 +53,8 @@ SPEC = register(
         samples=_samples,
         tiled=True,
         bench=tuple(
-            bench_shape(*shape) for shape in ((4, 512, 8), (16, 96, 16), (8, 128, 32), (8, 64, 64), (4, 32, 128))
+            bench_shape(*shape)
+            for shape in ((4, 512, 8), (16, 96, 16), (8, 128, 32), (8, 64, 64), (4, 32, 128), (16, 192, 32, 12))
         ),
         paper="Lavin and Gray 2015, Fast Algorithms for Convolutional Neural Networks, section 4.1",
     )

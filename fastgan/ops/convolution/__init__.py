@@ -220,8 +220,8 @@ def _autocast(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def minimal_convolution(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int], groups: int = 1
 ) -> Tensor:
     """The convolution by minimal filtering, whose kernels take these arguments, whatever their size."""
-    config = ConvolutionConfig((stride, stride), padding, (1, 1), False, (0, 0), 1, "minimal filtering")
+    config = ConvolutionConfig((stride, stride), padding, (1, 1), False, (0, 0), groups, "minimal filtering")
     return Convolution.apply(x, weight, bias, config)

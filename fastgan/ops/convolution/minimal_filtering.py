@@ -20,16 +20,20 @@ LEAST_TILES = 32
 """Of 2x2 pixels of the smaller image, in the whole batch. Measured: fewer do not pay for the filters' transform."""
 
 
-def check(op: str, x: Any, weight: Any, bias: Any, *sides: int) -> None:
+def check(op: str, x: Any, weight: Any, bias: Any, *sides: int, groups: int = 1) -> None:
     """Raises TypeError or ValueError unless x are images and weight square filters of one of these widths."""
     for name, tensor in (("x", x), ("weight", weight), ("bias", bias)):
         if name != "bias" or tensor is not None:
             check_floating(op, name, tensor)
     if x.ndim != 4:
         raise ValueError(f"{op}: x has shape {list(x.shape)}, expected [batch, channels, height, width]")
-    shapes = [[x.shape[1], side, side] for side in sides]
-    if weight.ndim != 4 or list(weight.shape[1:]) not in shapes:
+    if x.shape[1] % groups != 0:
+        raise ValueError(f"{op}: groups is {groups}, expected a divisor of the {x.shape[1]} channels of x")
+    shapes = [[x.shape[1] // groups, side, side] for side in sides]
+    if weight.ndim != 4 or list(weight.shape[1:]) not in shapes or weight.shape[0] % groups != 0:
         expected = " or ".join(f"[out, {', '.join(map(str, shape))}]" for shape in shapes)
+        if groups > 1:
+            expected += f" with out a multiple of groups, {groups}"
         raise ValueError(f"{op}: weight has shape {list(weight.shape)}, expected {expected}")
     if bias is not None and list(bias.shape) != [weight.shape[0]]:
         raise ValueError(f"{op}: bias has shape {list(bias.shape)}, expected [{weight.shape[0]}]")
@@ -71,12 +75,18 @@ def kernels_fit(x: Tensor, w: Tensor, bias: Tensor | None, inputs: int, outputs:
 
 def large_enough(batch: int, channels: Pair, smaller_image: Pair) -> bool:
     """Whether minimal filtering is the faster one: enough channels on both sides, and enough tiles."""
-    height, width = smaller_image
-    return min(channels) >= LEAST_CHANNELS and batch * ((height + 1) // 2) * ((width + 1) // 2) >= LEAST_TILES
+    return min(channels) >= LEAST_CHANNELS and tiles(batch, smaller_image) >= LEAST_TILES
+
+
+def tiles(batch: int, image: Pair) -> int:
+    """Of 2x2 pixels in the whole batch."""
+    height, width = image
+    return batch * ((height + 1) // 2) * ((width + 1) // 2)
 
 
 def sample_of(device: torch.device, dtype: torch.dtype, generator: torch.Generator) -> Callable[..., Sample]:
-    """What makes the samples of an op: (B, inputs, outputs, H, W, taps, label, bias, **kwargs) -> Sample.
+    """What makes the samples of an op: (B, inputs, outputs, H, W, taps, label, bias, **kwargs) -> Sample, `inputs` and
+    `outputs` those of a group where `groups` is among kwargs.
 
     Pixels and weights are positive: no sum cancels, so that a relative error can be asked for.
     """
@@ -87,7 +97,9 @@ def sample_of(device: torch.device, dtype: torch.dtype, generator: torch.Generat
         def draw(*size: int) -> Tensor:
             return (torch.rand(size, generator=generator, dtype=torch.float64) + 0.1).to(device, dtype)
 
-        tensors = draw(B, inputs, H, W), draw(outputs, inputs, taps, taps), draw(outputs) if bias else None
+        groups = kwargs.get("groups", 1)
+        outputs *= groups
+        tensors = draw(B, groups * inputs, H, W), draw(outputs, inputs, taps, taps), draw(outputs) if bias else None
         return Sample(tensors, kwargs, label)
 
     return sample

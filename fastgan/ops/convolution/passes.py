@@ -35,12 +35,12 @@ class ConvolutionConfig(NamedTuple):
 
 
 def _minimal_pays(x: Tensor, w: Tensor, bias: Tensor | None, config: ConvolutionConfig) -> bool:
-    if w.ndim != 4 or config.groups != 1 or config.dilation != (1, 1):
+    if w.ndim != 4 or config.dilation != (1, 1):
         return False
     padding, end = config.padding[:2], config.output_padding[:2]
     if config.stride == (1, 1) and w.shape[2:] == (3, 3) and not config.transposed:
-        return conv3x3.pays(x, w, bias, padding)  # type: ignore[arg-type]
-    if config.stride == (2, 2) and w.shape[2:] in ((3, 3), (4, 4)):
+        return conv3x3.pays(x, w, bias, padding, config.groups)  # type: ignore[arg-type]
+    if config.groups == 1 and config.stride == (2, 2) and w.shape[2:] in ((3, 3), (4, 4)):
         if config.transposed:
             return conv_stride2.transposed_pays(x, w, bias, padding, end)  # type: ignore[arg-type]
         return conv_stride2.pays(x, w, bias, padding)  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def forward(x: Tensor, w: Tensor, bias: Tensor | None, config: ConvolutionConfig
 def _minimal_forward(x: Tensor, w: Tensor, bias: Tensor | None, config: ConvolutionConfig) -> Tensor:
     padding = config.padding[0]
     if config.stride == (1, 1):
-        return conv3x3.conv3x3(x, w, bias, config.padding, False)
+        return conv3x3.conv3x3(x, w, bias, config.padding, config.groups, False)
     if not config.transposed:
         return conv_stride2.conv_stride2(x, w, bias, padding)
     size = conv_stride2.transposed_size(x, w, padding, config.output_padding)  # type: ignore[arg-type]
@@ -103,7 +103,7 @@ def _in_format(images: Tensor, channels_last: bool) -> Tensor:
 def _minimal_data_grad(dy: Tensor, x: Tensor, w: Tensor, config: ConvolutionConfig) -> Tensor:
     padding = config.padding[0]
     if config.stride == (1, 1):
-        return conv3x3.conv3x3(dy, w, None, [2 - p for p in config.padding], True)
+        return conv3x3.conv3x3(dy, w, None, [2 - p for p in config.padding], config.groups, True)
     if config.transposed:
         return conv_stride2.conv_stride2(dy, w, None, padding)
     return conv_stride2.conv_stride2_transposed(dy, w, None, list(x.shape[2:]), padding)
@@ -111,6 +111,6 @@ def _minimal_data_grad(dy: Tensor, x: Tensor, w: Tensor, config: ConvolutionConf
 
 def _minimal_weight_grad(dy: Tensor, x: Tensor, w: Tensor, config: ConvolutionConfig) -> Tensor:
     if config.stride == (1, 1):
-        return conv3x3.conv3x3_weight_grad(x, dy, config.padding)
+        return conv3x3.conv3x3_weight_grad(x, dy, config.padding, config.groups)
     wide, narrow = (dy, x) if config.transposed else (x, dy)
     return conv_stride2.conv_stride2_weight_grad(wide, narrow, config.padding[0], w.shape[-1])
