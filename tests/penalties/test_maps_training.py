@@ -32,7 +32,7 @@ def generator(kind) -> nn.Module:
 
 @pytest.mark.parametrize("reduce", ["sum", "mean"])
 @pytest.mark.parametrize("loss", ["nonsaturating", "hinge", "relativistic_pairing"])
-@pytest.mark.parametrize("kind", [*AFFINE, "batch norm"])
+@pytest.mark.parametrize("kind", in_turn([*AFFINE, "batch norm"], "generators of maps", 4))
 def test_the_generator_s_loss(kind, loss, reduce, method):
     kind = KINDS[kind]
     if method == "one_pass" and not kind.affine:
@@ -135,7 +135,7 @@ def test_one_pass_keeps_less_than_double_backward_in_a_map_too():
 
 @pytest.mark.filterwarnings("error:fastgan.critic_loss runs without")
 @pytest.mark.parametrize("penalties", [{"r1": 2.0, "r2": 1.0}, {"r1": 1.0, "wgan-gp": 1.0}])
-@pytest.mark.parametrize("kind", [name for name, kind in KINDS.items() if kind.affine])
+@pytest.mark.parametrize("kind", in_turn([name for name, kind in KINDS.items() if kind.affine], "compiled", 2))
 def test_compiled(kind, penalties, fresh_dynamo):
     kind = KINDS[kind]
     loss = summed(kind, LOSSES["hinge"])
