@@ -134,6 +134,62 @@ def r3gan(widths: tuple[int, ...] = (64, 128, 256)) -> nn.Module:
     return nn.Sequential(*layers, mixed, nn.Flatten(), nn.Linear(last, 1, bias=False))
 
 
+def patchgan(width: int = 64) -> nn.Module:
+    """A map of patches of 70x70 pixels (Isola et al. 2017, arXiv:1611.07004), with spectral normalisation."""
+    layers: list[nn.Module] = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(SLOPE, inplace=True)]
+    for before, after, stride in ((width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 8 * width, 1)):
+        layers += [parametrizations.spectral_norm(nn.Conv2d(before, after, 4, stride, 1))]
+        layers += [nn.LeakyReLU(SLOPE, inplace=True)]
+    return nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
+
+
+class MultiPeriod(nn.Module):
+    """A list of maps, one for each period of a signal (Kong et al. 2020, arXiv:2010.05646)."""
+
+    def __init__(self, periods: tuple[int, ...] = (2, 3, 5, 7, 11), widths: tuple[int, ...] = (16, 64, 256)) -> None:
+        super().__init__()
+        self.periods = periods
+        self.critics = nn.ModuleList(self._critic(widths) for _ in periods)
+
+    @staticmethod
+    def _critic(widths: tuple[int, ...]) -> nn.Module:
+        layers: list[nn.Module] = []
+        for before, after in pairwise((1, *widths)):
+            layers += [nn.Conv2d(before, after, (5, 1), (3, 1), (2, 0)), nn.LeakyReLU(SLOPE)]
+        return nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, (3, 1), 1, (1, 0)))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        outputs = []
+        for period, critic in zip(self.periods, self.critics, strict=True):
+            h = F.pad(x, (0, -x.shape[2] % period), "reflect")
+            outputs.append(critic(h.unflatten(2, (-1, period))))
+        return outputs
+
+
+class UNet(nn.Module):
+    """A logit and a map of the image's size (Schönfeld et al. 2020, arXiv:2002.12655)."""
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128)) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(ResidualBlock(before, after) for before, after in pairwise(widths))
+        self.up = nn.ModuleList(
+            nn.Conv2d(below + beside, beside, 3, padding=1) for beside, below in reversed(list(pairwise(widths)))
+        )
+        self.logit, self.map = nn.Linear(widths[-1], 1), nn.Conv2d(widths[0], 1, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        beside = [self.stem(x)]
+        for block in self.down:
+            beside.append(block(beside[-1]))
+        h = beside.pop()
+        logit = self.logit(F.leaky_relu(h, SLOPE).mean((2, 3)))
+        for conv in self.up:
+            h = F.interpolate(F.leaky_relu(h, SLOPE), scale_factor=2)
+            h = F.leaky_relu(conv(torch.cat([h, beside.pop()], 1)), SLOPE)
+        return logit, self.map(h)
+
+
 CRITICS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -143,12 +199,15 @@ CRITICS: dict[str, Kind] = {
         Kind("resnet-64", resnet64, (3, 64, 64), 8, 64),
         Kind("r3gan-32", r3gan, (3, 32, 32), 16, 256),
         Kind("resnet-sn-32", resnet32_sn, (3, 32, 32), 16, 128),
+        Kind("patchgan-64", patchgan, (3, 64, 64), 8, 64, convolutional=False),
+        Kind("multi-period-8192", MultiPeriod, (1, 8192), 8, 64, convolutional=False),
+        Kind("u-net-32", UNet, (3, 32, 32), 8, 64, convolutional=False),
     )
 }
 
 
 def initialise(critic: nn.Module, samples: Tensor, gradient_norm: float) -> None:
-    """He's initialisation for leaky ReLU, the head scaled until the gradients at these samples have this norm."""
+    """He's initialisation for leaky ReLU, the heads scaled until the gradients at these samples have this norm."""
     for module in critic.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             if not hasattr(module, "parametrizations"):  # what is normalised may have any scale
@@ -156,7 +215,13 @@ def initialise(critic: nn.Module, samples: Tensor, gradient_norm: float) -> None
             if module.bias is not None:
                 nn.init.normal_(module.bias, std=0.1)
     x = samples.detach().requires_grad_()
-    (g,) = torch.autograd.grad(critic(x).sum(), x)
-    head = [module for module in critic.modules() if isinstance(module, nn.Linear)][-1]
+    (g,) = torch.autograd.grad(sum(output.sum() for output in maps(critic(x))), x)
+    heads = [m for m in critic.modules() if isinstance(m, (nn.Linear, nn.Conv2d)) and m.weight.shape[0] == 1]
     with torch.no_grad():
-        head.weight *= gradient_norm / g.flatten(1).norm(dim=1).mean()
+        for head in heads:
+            head.weight *= gradient_norm / g.flatten(1).norm(dim=1).mean()
+
+
+def maps(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> list[Tensor]:
+    """A critic's outputs as a list."""
+    return [output] if isinstance(output, Tensor) else list(output)

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.penalties.case import Subject
+from benchmarks.penalties.critics import maps
 from fastgan.ops import interpolation_weights
 from fastgan.penalties import R1, R2, WGANGP, CriticLoss, Penalty, critic_loss, generator_loss_from
 
-Critic = Callable[[Tensor], Tensor]
+Output = Tensor | list[Tensor] | tuple[Tensor, ...]
+Critic = Callable[[Tensor], Output]
 
 PLAIN, JOINT, SEPARATE, LEAN, ONE_PASS = "plain", "joint", "separate", "lean", "one_pass"
 BOTH_JOINT, BOTH = "joint + generator", "simultaneous"
@@ -32,8 +34,14 @@ def plain_compiled(subject: Subject) -> None:
 
 def _plain(subject: Subject, critic: Critic) -> None:
     with subject.precision():
-        loss = subject.objective.loss(critic(subject.real), critic(subject.fake.detach()))
+        loss = _loss(subject, critic(subject.real), critic(subject.fake.detach()))
     loss.backward()
+
+
+def _loss(subject: Subject, real: Output, fake: Output) -> Tensor:
+    """The objective's, added up over the critic's outputs."""
+    pairs = zip(maps(real), maps(fake), strict=True)
+    return torch.stack([subject.objective.loss(*pair) for pair in pairs]).sum()
 
 
 def joint(subject: Subject) -> None:
@@ -41,7 +49,7 @@ def joint(subject: Subject) -> None:
     critic, objective = subject.critic, subject.objective
     with subject.precision():
         points = {"real": subject.real.detach(), "fake": subject.fake.detach()}
-        outputs: dict[str, Tensor] = {}
+        outputs: dict[str, Output] = {}
         terms = []
         for at, x in points.items():
             penalty = next((p for p in objective.penalties if p.at == at), None)
@@ -49,7 +57,7 @@ def joint(subject: Subject) -> None:
             outputs[at] = critic(x)
             if penalty:
                 terms.append(_cost(penalty, outputs[at], x))
-        total = objective.loss(outputs["real"], outputs["fake"])
+        total = _loss(subject, outputs["real"], outputs["fake"])
         terms += _penalties(subject, [p for p in objective.penalties if p.at not in points])
         for term in terms:
             total = total + term
@@ -84,8 +92,9 @@ def _points(penalty: Penalty, real: Tensor, fake: Tensor) -> Tensor:
     return e * real + (1 - e) * fake
 
 
-def _cost(penalty: Penalty, output: Tensor, x: Tensor) -> Tensor:
-    (g,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+def _cost(penalty: Penalty, output: Output, x: Tensor) -> Tensor:
+    number = torch.stack([each.sum() for each in maps(output)]).sum()
+    (g,) = torch.autograd.grad(number, x, create_graph=True)
     squares = g.square().flatten(1).sum(1)
     if isinstance(penalty, WGANGP):
         return penalty.weight * (squares.sqrt() - penalty.target).square().mean()
@@ -108,8 +117,9 @@ def one_pass_compiled(subject: Subject) -> None:
 def simultaneous(subject: Subject) -> None:
     """The generator's gradient at the fakes as well, from the critic's step."""
     total = _fastgan(subject, subject.fake, "one_pass")
+    of_generator = generator_loss_from(total)  # before: a map's needs the tape
     total.backward()
-    generator_loss_from(total).backward()
+    of_generator.backward()
 
 
 def joint_and_generator(subject: Subject) -> None:
@@ -119,7 +129,8 @@ def joint_and_generator(subject: Subject) -> None:
     for parameter in parameters:
         parameter.requires_grad_(False)
     with subject.precision():
-        loss = subject.objective.generator_loss(subject.critic(subject.fake))
+        outputs = maps(subject.critic(subject.fake))
+        loss = torch.stack([subject.objective.generator_loss(each) for each in outputs]).sum()
     loss.backward()
     for parameter in parameters:
         parameter.requires_grad_()

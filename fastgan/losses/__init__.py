@@ -24,6 +24,7 @@ from fastgan.losses.mmd_loss import maximum_mean_discrepancy, mmd, mmd_with, wit
 from fastgan.losses.nonsaturating_loss import nonsaturating
 from fastgan.losses.relativistic_pairing_loss import relativistic_pairing
 from fastgan.losses.semi_supervised_loss import semi_supervised, supervised
+from fastgan.losses.several_outputs import over_outputs
 from fastgan.losses.sliced_wasserstein_loss import sliced_wasserstein, squared_sliced_wasserstein
 from fastgan.losses.wasserstein_loss import wasserstein
 
@@ -115,7 +116,7 @@ def _number(text: str, part: str, example: str) -> float:
 __all__ = [
     "DIVERGENCES", "LOSSES", "Loss", "Players", "adaptive_weight", "auxiliary_classifier", "began", "ebgan",
     "feature_matching", "feature_matching_with", "fgan", "hinge", "label_smoothing", "learned_moments", "least_squares",
-    "maximum_likelihood", "maximum_mean_discrepancy", "minimax", "mmd", "mmd_with", "nonsaturating", "parse",
-    "plain_maximum_likelihood", "pulling_away", "relativistic_pairing", "semi_supervised", "sliced_wasserstein",
-    "squared_sliced_wasserstein", "supervised", "wasserstein", "witness_function",
+    "maximum_likelihood", "maximum_mean_discrepancy", "minimax", "mmd", "mmd_with", "nonsaturating", "over_outputs",
+    "parse", "plain_maximum_likelihood", "pulling_away", "relativistic_pairing", "semi_supervised",
+    "sliced_wasserstein", "squared_sliced_wasserstein", "supervised", "wasserstein", "witness_function",
 ]  # fmt: skip

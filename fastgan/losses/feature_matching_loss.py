@@ -9,20 +9,22 @@ move.
 """
 
 from functools import partial, update_wrapper
+from typing import Any
 
 from torch import Tensor
 
 from fastgan.losses.features import leading_logit, vectors, wide
 from fastgan.losses.loss import Loss
+from fastgan.losses.several_outputs import summed
 from fastgan.ops._common.checks import check_floating, check_shape
 
 
-def feature_matching(real_features: Tensor, fake_features: Tensor) -> Tensor:
+def feature_matching(real_features: Any, fake_features: Any) -> Tensor:
     """||E_p f(x) - E_q f(G(z))||^2, with f a hidden layer of the critic.
 
     Args:
         real_features: of data, floating point [B, F] or a map [B, ...], which is flattened, B at least 1. Half
-            precision is averaged in float32.
+            precision is averaged in float32. Lists, tuples and dicts of such, a tensor for each layer, are added up.
         fake_features: of samples, [B', ...], as many numbers each.
 
     Returns:
@@ -35,6 +37,8 @@ def feature_matching(real_features: Tensor, fake_features: Tensor) -> Tensor:
 
     Salimans et al. 2016, arXiv:1606.03498, section 3.1.
     """
+    if not isinstance(real_features, Tensor):
+        return summed(feature_matching)(real_features, fake_features)
     owner = "feature_matching"
     check_floating(owner, "real_features", real_features)
     check_floating(owner, "fake_features", fake_features)

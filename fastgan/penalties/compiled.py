@@ -132,6 +132,7 @@ class Compiled:
         self.graphs, self.seed = request.graphs, request.graphs.seed
         self.form = request.graphs.returned.form_of(outputs, len(x), found)
         self.differentiable: list[Tensor] | None = None
+        self.apart = self.graphs.several
         self.parts, self.g, self.kept = request.parts, request.g, request.kept
         self.leaf = request.anchor
         self.weights: list[Tensor]
@@ -140,8 +141,6 @@ class Compiled:
         self.inputs = request.weights
 
     def gradient(self, s: Tensor | None, slopes: Sequence[Tensor | None]) -> Tensor:
-        if self.graphs.several and s is not None:  # what of_loss takes
-            slopes = [s if times else None for times in self.graphs.returned.times_judged]
         gives = self.graphs.gives_without_loss
         if s is not None or slopes:
             gives = self.graphs.gives_with([slope is not None for slope in slopes])
@@ -154,8 +153,6 @@ class Compiled:
     ) -> list[Tensor | None]:
         self._check_versions()
         accumulator = torch.promote_types(u.dtype, torch.float32)
-        if self.graphs.several and s is not None:
-            slopes, s = [s if times else None for times in self.graphs.returned.times_judged], None
         late_s = u.new_zeros(len(u), dtype=accumulator) if s is None else s
         of_loss = self._of_loss(u, slopes) if slopes else None
         if factor is not None:

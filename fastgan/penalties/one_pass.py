@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastgan._torch_private import backward_keeps_graph
 from fastgan.affine import Slot, Tape, record
+from fastgan.affine.versions import version_of
 from fastgan.ops import penalised_input
 from fastgan.penalties.double_backward import drop
 from fastgan.penalties.modules import buffers_of
@@ -30,6 +31,7 @@ class Recorded(Protocol):
         parts: its outputs, detached: one number for each sample, or several.
         form: what they are parts of.
         differentiable: the outputs as autograd knows them, if it can differentiate them.
+        apart: whether T and W are of the penalties alone, even where the loss is of the same number.
         weights: the tensors that get a gradient, known after X.
         seed: what gradients are multiplied by on their way through the network.
         leaf: its input, as autograd knows it.
@@ -39,6 +41,7 @@ class Recorded(Protocol):
     parts: list[Tensor]
     form: Form
     differentiable: list[Tensor] | None
+    apart: bool
     weights: list[Tensor]
     seed: float
 
@@ -81,7 +84,9 @@ class OnTape:
         found, self.tape = record(parts, x, *rest, buffers=buffers_of(critic), keep_graph=keep_graph)
         self.parts = [y.detach() for y in found]
         self.differentiable = found if keep_graph else None
+        self.apart = False
         self.leaf = self.tape.leaf
+        self.version = version_of(self.leaf)
         if keep_graph:
             self.leaf.register_post_accumulate_grad_hook(drop)
         self.slots: list[Slot]
@@ -108,6 +113,10 @@ class OnTape:
 
     def _of_loss(self, slopes: Sequence[Tensor | None]) -> dict[Slot, Tensor]:
         """X, T and W for the loss's own gradient, where no activations were kept: T computes them again."""
+        if version_of(self.leaf) != self.version:
+            raise RuntimeError(
+                f"samples of shape {list(self.leaf.shape)} were modified in place between critic_loss and backward"
+            )
         of_penalties = self.tape.take_cotangents()
         if not backward_keeps_graph():
             of_penalties = [None] * len(of_penalties)  # nobody will need them again
@@ -184,7 +193,7 @@ class Evaluation:
         """
         samples, seed = len(self.x), self.recorded.seed
         accumulator = torch.promote_types(self.x.dtype, torch.float32)
-        s = self.recorded.form.one_number(slopes, self.recorded.parts)
+        s = None if self.recorded.apart else self.recorded.form.one_number(slopes)
         self.s = None if s is None else s.detach().to(accumulator)
         in_loss = any(slope is not None for slope in slopes)
         self.slopes = list(slopes) if in_loss and s is None else []

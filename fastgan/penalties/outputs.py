@@ -194,14 +194,17 @@ class Form(NamedTuple):
         """The same of those with respect to what is judged."""
         return _summed(_parts(self.penalised), of_judged, len(parts))
 
-    def one_number(self, slopes: Sequence[Tensor | None], parts: Sequence[Tensor]) -> Tensor | None:
+    def one_number(self, slopes: Sequence[Tensor | None]) -> Tensor | None:
         """The gradient with respect to what is judged, [samples], if that is a number, and the loss of nothing else."""
-        judged = [part.index for part in _parts(self.penalised)]
-        used = [i for i, slope in enumerate(slopes) if slope is not None]
-        if len(judged) > 1 or used != judged or parts[judged[0]].numel() != self.samples:
+        judged = {part.index for part in _parts(self.penalised)}
+        used = [(i, slope) for i, slope in enumerate(slopes) if slope is not None]
+        if len(judged) > 1 or len(used) != 1:
             return None
-        slope = slopes[judged[0]]
-        return None if slope is None else slope.reshape(self.samples)
+        ((i, slope),) = used
+        if i not in judged or slope.numel() != self.samples:
+            return None
+        times = self.times_judged(i)
+        return slope.reshape(self.samples) if times == 1 else slope.reshape(self.samples) / times
 
     def numbers(self, parts: Sequence[Tensor]) -> Tensor:
         """The number of each sample that is penalised, [samples]; differentiable."""

@@ -1,6 +1,7 @@
 """Ways to use a critic: wrappers, losses, penalties, and changes between the steps."""
 
 from tests.fuzz.program import Program
+from tests.fuzz.structures import STRUCTURES
 
 FORMS: dict[str, str] = {
     "module": "critic",
@@ -46,7 +47,7 @@ def use(program: Program) -> str:
     if "T" in " ".join(around.terms):
         lines += ["T = nn.Parameter(torch.tensor(1.3, dtype=torch.float64))", "see.leaf('T', T)"]
     if around.explained:
-        lines.append(f"api.explain({_handed_over(program)}, real{_labels(program)})")
+        lines.append(f"api.explain({_handed_over(program)}, real{_labels(program)}{_options(program)})")
     lines += FLOWS[around.flow](program)
     return "\n".join(
         [
@@ -60,18 +61,38 @@ def call(program: Program, penalties: str | None = None) -> str:
     """A call of critic_loss."""
     around = program.around
     loss = around.loss
-    if around.terms:
+    if program.structure:
+        loss = _of_structure(program)
+    elif around.terms:
         first = loss if loss.startswith("lambda r, f: ") else LOSSES[4]
         loss = " + ".join([first, *around.terms])
     given = penalties if penalties is not None else f"[{', '.join(around.penalties)}]"
     labels = _labels(program)
     if labels and (program.fakes != program.samples or program.seed % 2):
         labels += f", fake_labels={_values(program, 'fake_')}"
-    return f"api.critic_loss({_handed_over(program)}, real, fake, loss={loss}, penalties={given}{labels})"
+    arguments = f"{_handed_over(program)}, real, fake, loss={loss}, penalties={given}{labels}{_options(program)}"
+    return f"api.critic_loss({arguments})"
 
 
 def penalty_call(program: Program) -> str:
-    return f"api.gradient_penalty({_handed_over(program)}, real, {program.around.penalties[0]}{_labels(program)})"
+    arguments = f"{_handed_over(program)}, real, {program.around.penalties[0]}{_labels(program)}{_options(program)}"
+    return f"api.gradient_penalty({arguments})"
+
+
+def _options(program: Program) -> str:
+    return STRUCTURES[program.structure].options() if program.structure else ""
+
+
+def _of_structure(program: Program) -> str:
+    """The loss of each judged tensor, with terms of others."""
+    loss, terms = program.around.loss, list(program.around.terms)
+    extra = STRUCTURES[program.structure].extra
+    if extra and program.seed % 2:
+        terms.append(extra)
+    if not terms and not loss.startswith("lambda"):
+        return loss
+    each = loss if loss.startswith("lambda") else LOSSES[4]
+    return " + ".join([f"lambda r, f: sum(({each})(p, q) for p, q in zip(judged(r), judged(f)))", *terms])
 
 
 def _handed_over(program: Program) -> str:
@@ -179,8 +200,12 @@ def _generated(program: Program) -> list[str]:
         "fake = fake.detach() * G",
         f"total = {call(program)}",
         "see(total)",
-        "total.backward()",
-        "api.generator_loss_from(total, 'nonsaturating').backward()",
+        *(
+            ["of_generator = api.generator_loss_from(total, 'nonsaturating')", "total.backward()"]
+            if program.structure or program.output == "two numbers"
+            else ["total.backward()", "of_generator = api.generator_loss_from(total, 'nonsaturating')"]
+        ),
+        "of_generator.backward()",
     ]
 
 

@@ -136,7 +136,7 @@ def _judge(
         if NO_GRADIENT in str(found.error) and not any(_has(truth.gradients.get(n)) for n in found.trained):
             verdict.named.append("nothing that can be trained has a gradient")
             return None
-        return _judge_error(verdict, name, found, changed)
+        return _judge_error(verdict, program, name, found, changed)
     if found.disturbed:
         return Failure(name, "explain", f"explain changes {', '.join(found.disturbed)}")
     if name == "one_pass":
@@ -172,7 +172,7 @@ def _has(gradient: torch.Tensor | None) -> bool:
     return gradient is not None and bool(gradient.any())
 
 
-def _judge_error(verdict: Verdict, name: str, found: Outcome, changed: bool) -> Failure | None:
+def _judge_error(verdict: Verdict, program: Program, name: str, found: Outcome, changed: bool) -> Failure | None:
     error = found.error
     message = f"{type(error).__name__} in {found.stage}: {error}"
     if name.startswith("one_pass") and isinstance(error, NotAffineError):
@@ -184,7 +184,11 @@ def _judge_error(verdict: Verdict, name: str, found: Outcome, changed: bool) -> 
         if name == "one_pass":
             verdict.one_pass = True
         return None
-    if "generator_loss_from: the critic may mix the samples" in str(error) and "one_pass" not in name:
+    gone = "generator_loss_from" in str(error) and "may mix the samples of a batch" in str(error)
+    if gone and program.structure and "compiled" in name:
+        verdict.named.append("generator_loss_from: compiled passes know the gradient of the outputs' sum only")
+        return None
+    if gone and not program.structure and "one_pass" not in name:
         verdict.named.append("generator_loss_from: a critic that is differentiated twice may mix the samples")
         return None
     if type(error).__name__ == "CheckpointError":

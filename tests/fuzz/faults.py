@@ -4,7 +4,7 @@ A fault is a context manager that puts what was faulty in the place of today's; 
 longer there. Names are what the fault did, in a few words.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from typing import Any
@@ -17,6 +17,7 @@ from fastgan.affine.recorder import Recorder
 from fastgan.affine.tape import Bias, Value
 from fastgan.nn import spectral_norm_ahead, spectral_norm_group
 from fastgan.penalties import choice, compiled, critic, eligibility, programs, step
+from fastgan.penalties.outputs import Form
 from fastgan.penalties.state import Snapshot
 
 Fault = Callable[[], AbstractContextManager[Any]]
@@ -162,6 +163,17 @@ def norms_ahead_of_their_use() -> AbstractContextManager[None]:
     )
 
 
+def map_as_its_mean() -> AbstractContextManager[None]:
+    """The slopes of a map's places are taken for one number for each sample, as if the loss were of their mean."""
+
+    def one_number(self: Form, slopes: Sequence[Tensor | None]) -> Tensor | None:
+        used = [slope for slope in slopes if slope is not None]
+        return used[0].reshape(self.samples, -1).mean(1) if len(used) == len(slopes) == 1 else today(self, slopes)
+
+    today = Form.one_number
+    return _instead(Form, "one_number", one_number)
+
+
 FAULTS: dict[str, Fault] = {
     "": nullcontext,
     **{
@@ -179,6 +191,7 @@ FAULTS: dict[str, Fault] = {
             hooks_on_nodes,
             refused_only_once,
             norms_ahead_of_their_use,
+            map_as_its_mean,
         )
     },
 }

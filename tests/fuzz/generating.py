@@ -13,6 +13,7 @@ from tests.fuzz.growing import DoesNotFitError, Growth, writing
 from tests.fuzz.operations import HEADS, OPERATIONS, OUTPUTS
 from tests.fuzz.operations.hooks import MODULE_HOOKS
 from tests.fuzz.program import Around, Gene, Program
+from tests.fuzz.structures import STRUCTURES
 from tests.fuzz.writing import OUTSIDE
 
 SHAPES = (
@@ -76,11 +77,14 @@ def _generate(rng: random.Random) -> tuple[Program, Growth]:
     if "nn.utils." in "".join(growth.members):  # older norms hide the weights from a group
         program = replace(program, group=False)
     output = rng.choice((*["as it is"] * 6, *OUTPUTS, "a vector"))
-    if rng.random() < 0.75 and output in ("smooth", "two numbers"):
+    if rng.random() < 0.75 and output == "smooth":
         output = "as it is"
     if len(heads) == 1 and rng.random() < 0.07 and growth.lines[-1].startswith(f"h{heads[0].id} = "):
         output = OUTSIDE
-    program = replace(program, genes=tuple(genes), heads=tuple(heads), output=output)
+    structure = ""
+    if output in ("as it is", "scaled", "rectified", "smooth") and rng.random() < 0.3:
+        structure = rng.choice(list(STRUCTURES))
+    program = replace(program, genes=tuple(genes), heads=tuple(heads), output=output, structure=structure)
     return replace(program, around=_around(rng, program, growth)), growth
 
 
@@ -155,8 +159,11 @@ def _around(rng: random.Random, program: Program, growth: Growth) -> Around:
     form = rng.choice(("module",) * 12 + tuple(FORMS)[:-1] * 1 + (("data parallel",) if rng.random() < 0.2 else ()))
     penalties = _penalties(rng, program, flow)
     terms: list[str] = []
+    if program.structure:
+        form = "lambda" if form == "doubled" else form
     if rng.random() < 0.15:
-        terms.append(rng.choice(list(TERMS.values())))
+        term = rng.choice(list(TERMS.values()))
+        terms += [term] if not program.structure or "r * T" not in term else []
     if growth.terms and rng.random() < 0.7:
         terms += [f"critic.{name}" for name in growth.terms]
     if growth.features and rng.random() < 0.7:
@@ -164,7 +171,7 @@ def _around(rng: random.Random, program: Program, growth: Growth) -> Around:
     layouts = LAYOUTS if not growth.noisy else ("contiguous", "with zeros", "trained")
     layout = rng.choice(layouts) if rng.random() < 0.4 else "contiguous"
     losses = LOSSES if program.samples == program.fakes else [s for s in LOSSES if "relativistic" not in s]
-    if flow == "generated" and (layout == "trained" or program.output == "two numbers"):
+    if flow == "generated" and layout == "trained":
         layout, flow = "contiguous", "once"
     return Around(
         form=form,

@@ -67,6 +67,7 @@ class Program:
         genes: the critic, in the order in which it is run.
         heads: what makes one number per sample of its last tensors; their results are added.
         output: how their sum is returned (`operations.heads.OUTPUTS`).
+        structure: what it is returned in (`structures.STRUCTURES`); "" for nothing.
         group: whether every layer gets a spectral norm by `spectral_norm_`.
         compiled: whether it is run through torch.compile as well, which takes a second.
         around: the user.
@@ -81,6 +82,7 @@ class Program:
     genes: tuple[Gene, ...] = ()
     heads: tuple[Gene, ...] = ()
     output: str = "as it is"
+    structure: str = ""
     group: bool = False
     compiled: bool = False
     around: Around = field(default_factory=Around)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 import fastgan
 from fastgan import allocation
@@ -58,7 +59,7 @@ class Seen:
     def __call__(self, total: Tensor) -> None:
         parts = getattr(total, "seen", None)
         if parts is None:
-            logits = [t for t in (total.real_logits, total.fake_logits) if t is not None]
+            logits = [t for t in tree_leaves((total.real_logits, total.fake_logits)) if t is not None]
             lone = total.fake_logits is None
             values = [] if lone else [total.loss, *total.penalties.values()]
             parts = [*values, *total.gradient_norms.values(), *logits]
@@ -80,20 +81,22 @@ class Fastgan:
         self.outcome, self.critic = outcome, critic
         self.options = {"method": method, "compile": compile}
 
-    def critic_loss(self, *args: Any, **kwargs: Any) -> Tensor:
+    def critic_loss(self, *args: Any, judged: Any = None, **kwargs: Any) -> Tensor:
         return self._noted(fastgan.critic_loss, *args, **kwargs)
 
-    def gradient_penalty(self, *args: Any, **kwargs: Any) -> Tensor:
+    def gradient_penalty(self, *args: Any, judged: Any = None, **kwargs: Any) -> Tensor:
         return self._noted(fastgan.gradient_penalty, *args, **kwargs)
 
     def generator_loss_from(self, total: Tensor, loss: str) -> Tensor:
         return fastgan.generator_loss_from(total, loss)
 
-    def explain(self, critic: Any, x: Tensor, labels: Any = None) -> None:
+    def explain(
+        self, critic: Any, x: Tensor, labels: Any = None, judge: Any = None, reduce: str = "sum", judged: Any = None
+    ) -> None:
         before = state_of(self.critic)
         random = torch.get_rng_state()
         with contextlib.redirect_stdout(io.StringIO()):
-            fastgan.explain(critic, x, labels)
+            fastgan.explain(critic, x, labels, judge=judge)
         after = state_of(self.critic)
         self.outcome.disturbed += [name for name in before if not _same(before[name], after.get(name))]
         if not torch.equal(random, torch.get_rng_state()):

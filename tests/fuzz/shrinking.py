@@ -51,6 +51,10 @@ def _smaller(program: Program) -> Iterator[Program]:
     if around != simplest:
         yield replace(program, around=simplest)
     yield from _without_genes(program)
+    if program.structure:
+        yield replace(program, structure="")
+        yield replace(program, structure="a map")
+        yield replace(program, structure="a logit and features")
     if program.output != "as it is":
         yield replace(program, output="as it is")
     for field in fields(Around):

@@ -6,6 +6,7 @@ from tests.fuzz.around import use
 from tests.fuzz.growing import Growth
 from tests.fuzz.operations import OUTPUTS
 from tests.fuzz.program import Program
+from tests.fuzz.structures import STRUCTURES
 
 OUTSIDE = "by a head that is called after forward"
 """An output of its own kind: forward returns features, and the user calls the head."""
@@ -13,7 +14,10 @@ OUTSIDE = "by a head that is called after forward"
 
 def source(program: Program, growth: Growth) -> str:
     """The classes and functions of a program: Critic, data, use."""
-    return "\n".join([_critic(program, growth), "", _data(program), "", use(program)])
+    parts = [_critic(program, growth), "", _data(program), "", use(program)]
+    if program.structure:
+        parts += ["", "def judged(o):", f"    return {STRUCTURES[program.structure].judged}"]
+    return "\n".join(parts)
 
 
 def _critic(program: Program, growth: Growth) -> str:
@@ -29,9 +33,23 @@ def _critic(program: Program, growth: Growth) -> str:
         lines += [f"    def judge(self, {known}{arguments}):", *_indented([f"return {head.split(' = ', 1)[1]}"], 2)]
         return "\n".join(lines)
     returned = OUTPUTS[program.output].format(" + ".join(growth.returned))
+    if program.structure:
+        h = _features(growth)
+        m = f"{h}.reshape(len({h}), -1)[:, None]"
+        returned = STRUCTURES[program.structure].returns.format(y=returned, h=h, m=m)
     return "\n".join(
         [*lines, f"    def forward(self, {arguments}):", *_indented([*growth.lines, f"return {returned}"], 2)]
     )
+
+
+def _features(growth: Growth) -> str:
+    """The last tensor whose samples come first, of those that the heads were given to choose from."""
+    fitting = [
+        live.name
+        for live in growth.lives.values()
+        if live.name not in growth.returned and (live.dim, live.folded) == (0, 1) and not live.constant
+    ]
+    return fitting[-1]
 
 
 def _data(program: Program) -> str:

@@ -21,11 +21,27 @@ KINDS = (
     "hook",
     "subclass",
     "compiled",
+    "scales",
 )
+
+
+class _Scales(nn.Module):
+    """A list of maps; the first step of one_pass computes activations again, those after it have them kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine, self.coarse = (
+            nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 2)).double() for _ in range(2)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.fine(x), self.coarse(nn.functional.interpolate(x, scale_factor=2))]
 
 
 def _critic(kind: str) -> nn.Module:
     torch.manual_seed(3)
+    if kind == "scales":
+        return _Scales()
     critic = build(CRITICS["dcgan"])
     if kind == "spectral norm":
         for i in (0, 2, 4):

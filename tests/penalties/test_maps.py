@@ -91,7 +91,7 @@ def compare(kind, loss, penalties, *, given=None, reduce="sum", calls=1, **optio
 
 @pytest.mark.parametrize("penalties", in_turn(list(PENALTIES), "penalties of maps", 2))
 @pytest.mark.parametrize("method", [*METHODS, "auto"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", in_turn(list(KINDS), "kinds of maps", 6))
 def test_they_equal_the_textbook(kind, method, penalties):
     kind = KINDS[kind]
     if method == "one_pass" and not kind.affine:

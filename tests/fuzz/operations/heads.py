@@ -14,7 +14,7 @@ OUTPUTS: dict[str, str] = {
     "two numbers": "torch.cat([{0}, 2 * ({0})], 1)",
     "four dimensions": "({})[:, :, None, None]",
 }
-NOT_ELIGIBLE = ("smooth", "two numbers")
+NOT_ELIGIBLE = ("smooth",)
 
 
 @operation(into=HEADS, weight=4)
