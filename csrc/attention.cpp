@@ -1,7 +1,7 @@
 // Softmax attention on the CPU (attention.h has the formulas).
 //
 // Everything of size N x M lives in tiles of 64 x 64, in the innermost cache, and is computed again where it
-// is needed. The work is the products: 2 of N x M x d multiply-adds forward, 5 backward, 17 in the second
+// is needed. The work is the products: 2 of N x M x d multiply-adds forward, 5 backward, 15 in the second
 // backward. Forward and the sums over keys of the second backward go through blocks of queries; what is
 // summed over queries, through blocks of keys, and the gradients to queries come with it: each of at most 8
 // parts of the keys adds up its own, which saves the products of another pass over the tiles. Parts and tasks
@@ -228,6 +228,7 @@ void run_grad2(const AttentionInputs& inputs, const AttentionCotangents& cotange
   const Cotangents<E, T> y(cotangents, s);
   const QuerySums<T> sums(s.heads * s.N);
   const QueryTasks outputs(s);
+  products_with_output<E, T>(x, sums.D);
   for_each_task(s.heads * outputs.per_head, s.threads,
                 [&] { return Grad2OfOutputs<E, T>(x, y, (E*)out.g, sums, outputs); });
   if (!out.q && !out.k && !out.v && !out.bias) return;

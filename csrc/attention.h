@@ -14,10 +14,11 @@
 //             the derivative of o in the direction (a, b, c, t):
 //             X_ij = s (<a_i, k_j> + <q_i, b_j>) + t_ij,   r_i = sum_j P_ij X_ij,   Y_ij = P_ij (X_ij - r_i)
 //             gg_i = o'_i = sum_j Y_ij v_j + P_ij c_j                                        cotangent of g
-//             With C_ij = <g_i, c_j> and w_i = sum_j P_ij C_ij + (P_ij X_ij G_ij - r_i D_i),
-//             W_ij = Y_ij (G_ij - D_i) + P_ij (C_ij - w_i)                                   cotangent of S
-//             gq_i = s sum_j dS_ij b_j + W_ij k_j,   gk_j = s sum_i dS_ij a_i + W_ij q_i     cotangents of q
-//             and k gv_j = sum_i Y_ij g_i,   gh_ij = W_ij                                          of v and h
+//             With C_ij = <g_i, c_j> and w_i = <g_i, o'_i>, which is sum_j P_ij (X_ij - r_i) G_ij + P_ij
+//             C_ij, W_ij = Y_ij (G_ij - D_i) + P_ij (C_ij - w_i)                                   cotangent
+//             of S gq_i = s sum_j dS_ij b_j + W_ij k_j,   gk_j = s sum_i dS_ij a_i + W_ij q_i     cotangents
+//             of q and k gv_j = sum_i Y_ij g_i,   gh_ij = W_ij                                          of v
+//             and h
 //
 // -inf in the bias masks; a row of S that is all -inf by it has o_i = 0 and l_i = inf, so that P_ij = 0 from
 // there on. P is computed again in each pass. Arithmetic and sums are float32 (float64 for float64), in an

@@ -1,5 +1,5 @@
-// The two passes of attention's second backward (attention.h has the formulas): sums over keys, which are
-// what the other needs for each query, and the gradient to g; then the gradients to the inputs.
+// The two passes of attention's second backward (attention.h has the formulas): the gradient to g, whose sums
+// over keys the other needs for each query; then the gradients to the inputs.
 #pragma once
 
 #include "attention_tasks.h"
@@ -37,7 +37,7 @@ struct QuerySums {
       : memory(3 * queries), D(memory.data()), r(D + queries), w(r + queries) {}
 };
 
-// The sums over keys, and the gradient to g.
+// The gradient to g, and with it r and w.
 template <typename E, typename T>
 class Grad2OfOutputs {
  public:
@@ -50,31 +50,29 @@ class Grad2OfOutputs {
         gg_(gg),
         sums_(sums),
         k_(s_.d),
-        v_(s_.e),
         b_(s_.d),
-        c_(s_.e),
         q_(tasks.queries, s_.d),
         a_(tasks.queries, s_.d),
-        g_(tasks.queries, s_.e),
+        gg_sums_(tasks.queries, s_.e),
         o_(tasks.queries, s_.e),
+        g_(tasks.queries, s_.e),
+        v_(kBlock, s_.e),
+        c_(kBlock, s_.e),
         P_(kBlock, kBlock),
-        G_(kBlock, kBlock),
-        X_(kBlock, kBlock),
-        C_(kBlock, kBlock) {}
+        X_(kBlock, kBlock) {}
 
   void operator()(int64_t task) {
     const int64_t head = task / tasks_.per_head, i0 = task % tasks_.per_head * tasks_.queries;
     const int64_t n = smaller(tasks_.queries, s_.N - i0), first = head * s_.N + i0;
     read_rows<E, T>(x_.q + first * s_.d, n, s_.d, T(s_.scale), q_);
-    read_rows<E, T>(x_.g + first * s_.e, n, s_.e, T(1), g_);
     if (y_.a) read_rows<E, T>(y_.a + first * s_.d, n, s_.d, T(s_.scale), a_);
-    for (int64_t row = 0; row < n; ++row) D_[row] = r_[row] = XG_[row] = C_sum_[row] = T(0);
+    for (int64_t row = 0; row < n; ++row) sums_.r[first + row] = T(0);
     for (int64_t j0 = 0; j0 < s_.M; j0 += kBlock) {
       const int64_t m = smaller(kBlock, s_.M - j0), at = head * s_.M + j0;
       k_.read(x_.k + at * s_.d, m, s_.d);
-      v_.read(x_.v + at * s_.e, m, s_.e);
+      read_rows<E, T>(x_.v + at * s_.e, m, s_.e, T(1), v_);
       if (y_.b) b_.read(y_.b + at * s_.d, m, s_.d);
-      if (y_.c) c_.read(y_.c + at * s_.e, m, s_.e);
+      if (y_.c) read_rows<E, T>(y_.c + at * s_.e, m, s_.e, T(1), c_);
       for (int64_t i = 0; i < n; i += kBlock) tile(i, {head, i0 + i, smaller(kBlock, n - i), j0, m});
     }
     finish(first, n);
@@ -84,44 +82,38 @@ class Grad2OfOutputs {
   void tile(int64_t i, const Place& place) {
     using S = Simd<T>;
     const auto& [head, i0, n, j0, m] = place;
-    const Chunked<T> q = from_row(q_, i), g = from_row(g_, i), o = from_row(o_, i);
-    probabilities<T>(q, k_, x_.bias, x_.lse + head * s_.N + i0, place, P_);
-    multiply<T>(g, v_.columns, n, s_.e, m, G_, false);
+    const int64_t first = head * s_.N + i0;
+    const Chunked<T> q = from_row(q_, i), sums = from_row(gg_sums_, i);
+    probabilities<T>(q, k_, x_.bias, x_.lse + first, place, P_);
     y_.direction(q, from_row(a_, i), k_, b_, place, X_);
-    if (y_.c) multiply<T>(g, c_.columns, n, s_.e, m, C_, false);
     for (int64_t row = 0; row < n; ++row) {
-      Vec<T> D = {}, r = {}, XG = {}, C = {};
+      Vec<T> r = {};
       for (int64_t c = 0; c < chunks_of<T>(m); ++c) {
-        const Vec<T> P = S::load(P_.at(row, c)), G = S::load(G_.at(row, c)), PX = P * S::load(X_.at(row, c));
+        const Vec<T> PX = S::load(P_.at(row, c)) * S::load(X_.at(row, c));
         S::store(X_.at(row, c), PX);
-        D += P * G;
         r += PX;
-        XG += PX * G;
-        if (y_.c) C += P * S::load(C_.at(row, c));
       }
-      D_[i + row] += S::sum(D);
-      r_[i + row] += S::sum(r);
-      XG_[i + row] += S::sum(XG);
-      C_sum_[i + row] += S::sum(C);
+      sums_.r[first + row] += S::sum(r);
     }
-    multiply<T>(X_, v_.rows, n, m, s_.e, o, j0 > 0);
-    if (y_.c) multiply<T>(P_, c_.rows, n, m, s_.e, o, true);
+    multiply<T>(X_, v_, n, m, s_.e, sums, j0 > 0);
+    if (y_.c) multiply<T>(P_, c_, n, m, s_.e, sums, true);
   }
 
   void finish(int64_t first, int64_t n) {
+    read_rows<E, T>(x_.o + first * s_.e, n, s_.e, T(1), o_);
+    read_rows<E, T>(x_.g + first * s_.e, n, s_.e, T(1), g_);
     for (int64_t row = 0; row < n; ++row) {
-      sums_.D[first + row] = D_[row];
-      sums_.r[first + row] = r_[row];
-      sums_.w[first + row] = C_sum_[row] + (XG_[row] - r_[row] * D_[row]);
+      const T r = sums_.r[first + row];
+      Vec<T> w = {};
+      for (int64_t c = 0; c < chunks_of<T>(s_.e); ++c) {
+        T* sums = gg_sums_.at(row, c);
+        const Vec<T> gg = Simd<T>::load(sums) - r * Simd<T>::load(o_.at(row, c));
+        Simd<T>::store(sums, gg);
+        w += gg * Simd<T>::load(g_.at(row, c));
+      }
+      sums_.w[first + row] = Simd<T>::sum(w);
     }
-    if (!gg_) return;
-    // g is not needed any more: its place takes the outputs, of the same shape.
-    read_rows<E, T>(x_.o + first * s_.e, n, s_.e, T(1), g_);
-    for_each_vector<T>(n, s_.e, o_, [&](int64_t v, int64_t row) {
-      const Vec<T> o = Simd<T>::load(g_.data + v);
-      Simd<T>::store(o_.data + v, Simd<T>::load(o_.data + v) - r_[row] * o);
-    });
-    write_rows<E, T>(o_, n, s_.e, T(1), gg_ + first * s_.e);
+    if (gg_) write_rows<E, T>(gg_sums_, n, s_.e, T(1), gg_ + first * s_.e);
   }
 
   const Inputs<E, T>& x_;
@@ -130,9 +122,8 @@ class Grad2OfOutputs {
   const Cotangents<E, T>& y_;
   E* gg_;
   const QuerySums<T>& sums_;
-  KeyBlock<T> k_, v_, b_, c_;
-  Matrix<T> q_, a_, g_, o_, P_, G_, X_, C_;
-  T D_[4 * kBlock], r_[4 * kBlock], XG_[4 * kBlock], C_sum_[4 * kBlock];
+  KeyBlock<T> k_, b_;
+  Matrix<T> q_, a_, gg_sums_, o_, g_, v_, c_, P_, X_;
 };
 
 // The gradients to q, k, v and the bias.
