@@ -9,8 +9,6 @@
 
 #include "attention.h"
 
-#include <cmath>
-
 #include "attention_grad2.h"
 #include "dtype_switch.h"
 
@@ -62,12 +60,12 @@ struct Softmax {
 template <typename E, typename T>
 class Forward {
  public:
-  Forward(const Inputs<E, T>& x, E* o, T* lse, const QueryTasks& tasks)
+  Forward(const Inputs<E, T>& x, E* o, T* softmax, const QueryTasks& tasks)
       : x_(x),
         s_(x.s),
         tasks_(tasks),
         o_(o),
-        lse_(lse),
+        softmax_out_(softmax),
         q_(tasks.queries, s_.d),
         sums_(tasks.queries, s_.e),
         v_(kBlock, s_.e),
@@ -98,7 +96,8 @@ class Forward {
     for (int64_t row = 0; row < n; ++row) {
       const T total = softmax_.total[row];
       const bool masked = x_.bias.data && total == T(0);
-      lse_[first + row] = masked ? kInfinity<T> : softmax_.highest[row] + std::log(total);
+      softmax_out_[2 * (first + row)] = masked ? T(0) : softmax_.highest[row];
+      softmax_out_[2 * (first + row) + 1] = masked ? T(0) : T(1) / total;
       for (int64_t c = 0; c < chunks_of<T>(s_.e); ++c) {
         T* sums = sums_.at(row, c);
         Simd<T>::store(sums, masked ? Vec<T>{} : Simd<T>::load(sums) / total);
@@ -111,17 +110,17 @@ class Forward {
   const AttentionArgs& s_;
   const QueryTasks& tasks_;
   E* o_;
-  T* lse_;
+  T* softmax_out_;
   Matrix<T> q_, sums_, v_, tile_;
   KeyBlock<T> k_;
   Softmax<T> softmax_;
 };
 
 template <typename E, typename T>
-void run_forward(const AttentionInputs& inputs, E* o, T* lse, const AttentionArgs& s) {
+void run_forward(const AttentionInputs& inputs, E* o, T* softmax, const AttentionArgs& s) {
   const Inputs<E, T> x(inputs, s);
   const QueryTasks tasks(s);
-  for_each_task(s.heads * tasks.per_head, s.threads, [&] { return Forward<E, T>(x, o, lse, tasks); });
+  for_each_task(s.heads * tasks.per_head, s.threads, [&] { return Forward<E, T>(x, o, softmax, tasks); });
 }
 
 // D_i = <g_i, o_i>
@@ -184,7 +183,7 @@ class Grad {
     const bool later = i0 > 0;
     read_rows<E, T>(x_.q + at * s_.d, n, s_.d, T(s_.scale), q_);
     read_rows<E, T>(x_.g + at * s_.e, n, s_.e, T(1), g_);
-    probabilities<T>(q_, k_, x_.bias, x_.lse + at, place, P_);
+    probabilities<T>(q_, k_, x_.bias, x_.softmax + 2 * at, place, P_);
     if (out_.v) multiply_transposed<T>(P_, g_, m, n, s_.e, dv_, later);
     if (!out_.q && !out_.k && !dh_.wanted()) return;
     multiply<T>(g_, v_.columns, n, s_.e, m, dS_, false);
@@ -241,8 +240,8 @@ void run_grad2(const AttentionInputs& inputs, const AttentionCotangents& cotange
 
 }  // namespace
 
-Error attention(const AttentionInputs& x, void* o, void* lse, const AttentionArgs& args){
-#define RUN(E, T) run_forward<E, T>(x, (E*)o, (T*)lse, args)
+Error attention(const AttentionInputs& x, void* o, void* softmax, const AttentionArgs& args){
+#define RUN(E, T) run_forward<E, T>(x, (E*)o, (T*)softmax, args)
     FASTGAN_DTYPE_SWITCH(args.dtype, "attention", RUN)
 #undef RUN
 }

@@ -84,7 +84,7 @@ class Grad2OfOutputs {
     const auto& [head, i0, n, j0, m] = place;
     const int64_t first = head * s_.N + i0;
     const Chunked<T> q = from_row(q_, i), sums = from_row(gg_sums_, i);
-    probabilities<T>(q, k_, x_.bias, x_.lse + first, place, P_);
+    probabilities<T>(q, k_, x_.bias, x_.softmax + 2 * first, place, P_);
     y_.direction(q, from_row(a_, i), k_, b_, place, X_);
     for (int64_t row = 0; row < n; ++row) {
       Vec<T> r = {};
@@ -183,7 +183,7 @@ class Grad2OfInputs {
     read_rows<E, T>(x_.q + at * s_.d, n, s_.d, T(s_.scale), q_);
     read_rows<E, T>(x_.g + at * s_.e, n, s_.e, T(1), g_);
     if (y_.a) read_rows<E, T>(y_.a + at * s_.d, n, s_.d, T(s_.scale), a_);
-    probabilities<T>(q_, k_, x_.bias, x_.lse + at, place, dS_);
+    probabilities<T>(q_, k_, x_.bias, x_.softmax + 2 * at, place, dS_);
     multiply<T>(g_, v_.columns, n, s_.e, m, G_, false);
     y_.direction(q_, a_, k_, b_, place, X_);
     if (y_.c) multiply<T>(g_, c_.columns, n, s_.e, m, C_, false);

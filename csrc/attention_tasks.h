@@ -12,7 +12,7 @@ struct Inputs {
   const AttentionArgs& s;
   const E *q, *k, *v, *g, *o;
   BiasOf<T> bias;
-  const T* lse;
+  const T* softmax;
 
   Inputs(const AttentionInputs& x, const AttentionArgs& s)
       : s(s),
@@ -22,7 +22,7 @@ struct Inputs {
         g((const E*)x.g),
         o((const E*)x.o),
         bias{(T*)x.bias, s},
-        lse((const T*)x.lse) {}
+        softmax((const T*)x.softmax) {}
 };
 
 // Calls task(0) ... task(count - 1); `prepare` makes the task of one thread, with its own scratch.

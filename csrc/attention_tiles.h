@@ -115,14 +115,14 @@ void scores(const Chunked<T>& q, const KeyBlock<T>& k, const BiasOf<T>& bias, co
     for (int64_t l = lanes; l < kLanes<T>; ++l) tile.at(row, last)[l] = -kInfinity<T>;
 }
 
-// P of a tile, from its queries' logarithms of sums.
+// P of a tile, from its queries' highest scores and inverse sums.
 template <typename T>
-void probabilities(const Chunked<T>& q, const KeyBlock<T>& k, const BiasOf<T>& bias, const T* lse,
+void probabilities(const Chunked<T>& q, const KeyBlock<T>& k, const BiasOf<T>& bias, const T* softmax,
                    const Place& place, const Chunked<T>& tile) {
   scores<T>(q, k, bias, place, tile);
   for_each_vector<T>(place.n, place.m, tile, [&](int64_t at, int64_t row) {
     T* p = tile.data + at;
-    Simd<T>::store(p, Simd<T>::exp_nonpositive(Simd<T>::load(p) - lse[row]));
+    Simd<T>::store(p, Simd<T>::exp_nonpositive(Simd<T>::load(p) - softmax[2 * row]) * softmax[2 * row + 1]);
   });
 }
 

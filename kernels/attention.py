@@ -23,6 +23,7 @@ from .attention_tiles import (
     flags_of,
     load_sums,
     output_products,
+    probabilities,
     product,
     rows_of,
     scores_of,
@@ -36,7 +37,7 @@ __all__ = ["forward", "grad", "grad2"]
 
 @triton.jit
 def forward_kernel(
-    p_q, p_k, p_v, p_bias, p_o, p_lse, N, M, d, e, scale, inner, count,
+    p_q, p_k, p_v, p_bias, p_o, p_softmax, N, M, d, e, scale, inner, count,
     HAS_BIAS: tl.constexpr, BY_ROW: tl.constexpr, BY_COLUMN: tl.constexpr,
     STEPS: tl.constexpr, OPERAND: tl.constexpr, BLOCK: tl.constexpr,
     WIDTH_D: tl.constexpr, WIDTH_E: tl.constexpr, CHUNK_D: tl.constexpr, CHUNK_E: tl.constexpr,
@@ -65,20 +66,22 @@ def forward_kernel(
             b_p.to(OPERAND), rows_of(h_v, o_j, o_e, M, e, OPERAND), b_o * shrink[:, None], input_precision="tf32x3"
         )  # fmt: skip
         highest = now
-    lse = highest + tl.log(total)
     if HAS_BIAS:
         masked = total == 0.0
-        lse = tl.where(masked, float("inf"), lse)
-        b_o = tl.where(masked[:, None], 0.0, b_o / tl.where(masked, 1.0, total)[:, None])
+        highest = tl.where(masked, 0.0, highest)
+        inverse = tl.where(masked, 0.0, 1.0 / tl.where(masked, 1.0, total))
+        b_o = tl.where(masked[:, None], 0.0, b_o)
     else:
-        b_o = b_o / total[:, None]
+        inverse = 1.0 / total
+    b_o = b_o * inverse[:, None]
     store_rows(p_o + wide * N * e, b_o, o_i, o_e, N, e)
-    tl.store(p_lse + wide * N + o_i, lse, mask=o_i < N)
+    tl.store(p_softmax + 2 * (wide * N + o_i), highest, mask=o_i < N)
+    tl.store(p_softmax + 2 * (wide * N + o_i) + 1, inverse, mask=o_i < N)
 
 
 @triton.jit
 def grad_queries_kernel(
-    p_q, p_k, p_v, p_bias, p_g, p_lse, p_D, p_dq, N, M, d, e, scale, inner, count,
+    p_q, p_k, p_v, p_bias, p_g, p_softmax, p_D, p_dq, N, M, d, e, scale, inner, count,
     HAS_BIAS: tl.constexpr, BY_ROW: tl.constexpr, BY_COLUMN: tl.constexpr,
     STEPS: tl.constexpr, OPERAND: tl.constexpr, BLOCK: tl.constexpr,
     WIDTH_D: tl.constexpr, WIDTH_E: tl.constexpr, CHUNK_D: tl.constexpr, CHUNK_E: tl.constexpr,
@@ -90,7 +93,7 @@ def grad_queries_kernel(
     h_v = p_v + wide * M * e
     h_g = p_g + wide * N * e
     o_d = tl.arange(0, WIDTH_D)
-    lse, D = load_sums(p_lse, head, o_i, N), load_sums(p_D, head, o_i, N)
+    D = load_sums(p_D, head, o_i, N)
     b_dq = tl.zeros((BLOCK, WIDTH_D), tl.float32)
     for step in range(STEPS):
         o_j = step * BLOCK + tl.arange(0, BLOCK)
@@ -98,14 +101,15 @@ def grad_queries_kernel(
             h_q, h_k, p_bias, head, o_i, o_j, N, M, d, scale, inner, count,
             HAS_BIAS, BY_ROW, BY_COLUMN, OPERAND, BLOCK, WIDTH_D, CHUNK_D,
         )  # fmt: skip
-        b_ds = tl.exp(b_s - lse) * (product(h_g, o_i, N, h_v, o_j, M, e, WIDTH_E, CHUNK_E, OPERAND, BLOCK) - D)
+        b_g_v = product(h_g, o_i, N, h_v, o_j, M, e, WIDTH_E, CHUNK_E, OPERAND, BLOCK)
+        b_ds = probabilities(b_s, p_softmax, head, o_i, N) * (b_g_v - D)
         b_dq = tl.dot(b_ds.to(OPERAND), rows_of(h_k, o_j, o_d, M, d, OPERAND), b_dq, input_precision="tf32x3")
     store_rows(p_dq + wide * N * d, b_dq * scale, o_i, o_d, N, d)
 
 
 @triton.jit
 def grad_keys_kernel(
-    p_q, p_k, p_v, p_bias, p_g, p_lse, p_D, p_dk, p_dv, p_dbias, N, M, d, e, scale, inner, count,
+    p_q, p_k, p_v, p_bias, p_g, p_softmax, p_D, p_dk, p_dv, p_dbias, N, M, d, e, scale, inner, count,
     HAS_BIAS: tl.constexpr, BY_ROW: tl.constexpr, BY_COLUMN: tl.constexpr, SUMS_BIAS: tl.constexpr,
     STEPS: tl.constexpr, OPERAND: tl.constexpr, BLOCK: tl.constexpr,
     WIDTH_D: tl.constexpr, WIDTH_E: tl.constexpr, CHUNK_D: tl.constexpr, CHUNK_E: tl.constexpr,
@@ -127,7 +131,7 @@ def grad_keys_kernel(
             h_q, h_k, p_bias, head, o_i, o_j, N, M, d, scale, inner, count,
             HAS_BIAS, BY_ROW, BY_COLUMN, OPERAND, BLOCK, WIDTH_D, CHUNK_D,
         )  # fmt: skip
-        b_p = tl.where((o_i < N)[:, None], tl.exp(b_s - load_sums(p_lse, head, o_i, N)), 0.0)
+        b_p = probabilities(b_s, p_softmax, head, o_i, N)
         b_dv = tl.dot(tl.trans(b_p.to(OPERAND)), rows_of(h_g, o_i, o_e, N, e, OPERAND), b_dv, input_precision="tf32x3")
         b_ds = b_p * (
             product(h_g, o_i, N, h_v, o_j, M, e, WIDTH_E, CHUNK_E, OPERAND, BLOCK) - load_sums(p_D, head, o_i, N)
@@ -143,7 +147,7 @@ def grad_keys_kernel(
 
 @triton.jit
 def grad_bias_kernel(
-    p_q, p_k, p_v, p_bias, p_g, p_lse, p_D, p_dbias, N, M, d, e, scale, inner, count,
+    p_q, p_k, p_v, p_bias, p_g, p_softmax, p_D, p_dbias, N, M, d, e, scale, inner, count,
     BY_ROW: tl.constexpr, BY_COLUMN: tl.constexpr,
     STEPS: tl.constexpr, OPERAND: tl.constexpr, BLOCK: tl.constexpr,
     WIDTH_D: tl.constexpr, WIDTH_E: tl.constexpr, CHUNK_D: tl.constexpr, CHUNK_E: tl.constexpr,
@@ -166,7 +170,7 @@ def grad_bias_kernel(
             True, BY_ROW, BY_COLUMN, OPERAND, BLOCK, WIDTH_D, CHUNK_D,
         )  # fmt: skip
         b_g_v = product(h_g, o_i, N, h_v, o_j, M, e, WIDTH_E, CHUNK_E, OPERAND, BLOCK)
-        b_p = tl.exp(b_s - load_sums(p_lse, head, o_i, N))
+        b_p = probabilities(b_s, p_softmax, head, o_i, N)
         b_dbias += b_p * (b_g_v - load_sums(p_D, head, o_i, N))
     store_rows(p_dbias + shared.to(tl.int64) * N * M, b_dbias, o_i, o_j, N, M)
 
@@ -181,11 +185,11 @@ def block_for(x: Tensor, args) -> int:
     return 32 if max(args.d, args.e) <= 128 and x.element_size() == 2 else 16
 
 
-def forward(x, o: Tensor, lse: Tensor, args) -> None:
-    """Fills the output and the logarithms of the sums of exponentials."""
+def forward(x, o: Tensor, softmax: Tensor, args) -> None:
+    """Fills the output, and what the derivatives compute the softmax from."""
     constants = constants_of(x.q, args, block_for(x.q, args)) | flags_of(x, args)
     of_queries, of_keys = blocks_of(args, constants)
-    arguments = (*x[:4], o, lse, *sizes_and_bias(args))
+    arguments = (*x[:4], o, softmax, *sizes_and_bias(args))
     launch(forward_kernel, args.heads * of_queries, 4, x.q, arguments, constants | {"STEPS": of_keys}, 2)
 
 
@@ -194,7 +198,7 @@ def grad(x, found, args) -> None:
     constants = constants_of(x.q, args, block_for(x.q, args))
     flags, rest = flags_of(x, args), sizes_and_bias(args)
     of_queries, of_keys = blocks_of(args, constants)
-    inputs = (*x[:5], x.lse, output_products(x, args, constants))
+    inputs = (*x[:5], x.softmax, output_products(x, args, constants))
     if found.q is not None:
         fixed = constants | flags | {"STEPS": of_keys}
         launch(grad_queries_kernel, args.heads * of_queries, 4, x.q, (*inputs, found.q, *rest), fixed, 2)

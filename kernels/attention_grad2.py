@@ -13,6 +13,7 @@ from .attention_tiles import (
     flags_of,
     load_sums,
     output_products,
+    probabilities,
     product,
     rows_of,
     scores_of,
@@ -41,7 +42,7 @@ def direction_of(
 
 @triton.jit
 def outputs_kernel(
-    p_q, p_k, p_v, p_bias, p_g, p_o, p_lse, p_a, p_b, p_c, p_t, p_gg, p_r, p_w, N, M, d, e, scale, inner, count,
+    p_q, p_k, p_v, p_bias, p_g, p_o, p_softmax, p_a, p_b, p_c, p_t, p_gg, p_r, p_w, N, M, d, e, scale, inner, count,
     HAS_BIAS: tl.constexpr, BY_ROW: tl.constexpr, BY_COLUMN: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, HAS_C: tl.constexpr, HAS_T: tl.constexpr,
     STEPS: tl.constexpr, OPERAND: tl.constexpr, BLOCK: tl.constexpr,
@@ -58,7 +59,6 @@ def outputs_kernel(
     h_b = p_b + wide * M * d if HAS_B else h_k
     h_c = p_c + wide * M * e if HAS_C else h_v
     o_e = tl.arange(0, WIDTH_E)
-    lse = load_sums(p_lse, head, o_i, N)
     r = tl.zeros((BLOCK,), tl.float32)
     b_gg = tl.zeros((BLOCK, WIDTH_E), tl.float32)
     for step in range(STEPS):
@@ -67,7 +67,7 @@ def outputs_kernel(
             h_q, h_k, p_bias, head, o_i, o_j, N, M, d, scale, inner, count,
             HAS_BIAS, BY_ROW, BY_COLUMN, OPERAND, BLOCK, WIDTH_D, CHUNK_D,
         )  # fmt: skip
-        b_p = tl.exp(b_s - lse)
+        b_p = probabilities(b_s, p_softmax, head, o_i, N)
         b_x = direction_of(
             h_q, h_a, h_k, h_b, p_t, head, o_i, o_j, N, M, d, scale, inner, count,
             HAS_A, HAS_B, HAS_T, BY_ROW, BY_COLUMN, OPERAND, BLOCK, WIDTH_D, CHUNK_D,
@@ -85,7 +85,7 @@ def outputs_kernel(
 
 @triton.jit
 def derivatives_of(
-    h_q, h_a, h_g, h_k, h_b, h_v, h_c, p_bias, p_t, p_lse, p_D, p_r, p_w,
+    h_q, h_a, h_g, h_k, h_b, h_v, h_c, p_bias, p_t, p_softmax, p_D, p_r, p_w,
     head, o_i, o_j, N, M, d, e, scale, inner, count,
     HAS_BIAS: tl.constexpr, BY_ROW: tl.constexpr, BY_COLUMN: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, HAS_C: tl.constexpr, HAS_T: tl.constexpr,
@@ -97,7 +97,7 @@ def derivatives_of(
         h_q, h_k, p_bias, head, o_i, o_j, N, M, d, scale, inner, count,
         HAS_BIAS, BY_ROW, BY_COLUMN, OPERAND, BLOCK, WIDTH_D, CHUNK_D,
     )  # fmt: skip
-    b_p = tl.where((o_i < N)[:, None], tl.exp(b_s - load_sums(p_lse, head, o_i, N)), 0.0)
+    b_p = probabilities(b_s, p_softmax, head, o_i, N)
     b_x = direction_of(
         h_q, h_a, h_k, h_b, p_t, head, o_i, o_j, N, M, d, scale, inner, count,
         HAS_A, HAS_B, HAS_T, BY_ROW, BY_COLUMN, OPERAND, BLOCK, WIDTH_D, CHUNK_D,
@@ -112,7 +112,7 @@ def derivatives_of(
 
 @triton.jit
 def queries_kernel(
-    p_q, p_k, p_v, p_bias, p_g, p_lse, p_a, p_b, p_c, p_t, p_D, p_r, p_w, p_gq, N, M, d, e, scale, inner, count,
+    p_q, p_k, p_v, p_bias, p_g, p_softmax, p_a, p_b, p_c, p_t, p_D, p_r, p_w, p_gq, N, M, d, e, scale, inner, count,
     HAS_BIAS: tl.constexpr, BY_ROW: tl.constexpr, BY_COLUMN: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, HAS_C: tl.constexpr, HAS_T: tl.constexpr,
     STEPS: tl.constexpr, OPERAND: tl.constexpr, BLOCK: tl.constexpr,
@@ -132,7 +132,7 @@ def queries_kernel(
     for step in range(STEPS):
         o_j = step * BLOCK + tl.arange(0, BLOCK)
         b_ds, _, b_w = derivatives_of(
-            h_q, h_a, h_g, h_k, h_b, h_v, h_c, p_bias, p_t, p_lse, p_D, p_r, p_w,
+            h_q, h_a, h_g, h_k, h_b, h_v, h_c, p_bias, p_t, p_softmax, p_D, p_r, p_w,
             head, o_i, o_j, N, M, d, e, scale, inner, count, HAS_BIAS, BY_ROW, BY_COLUMN,
             HAS_A, HAS_B, HAS_C, HAS_T, OPERAND, BLOCK, WIDTH_D, WIDTH_E, CHUNK_D, CHUNK_E,
         )  # fmt: skip
@@ -144,7 +144,7 @@ def queries_kernel(
 
 @triton.jit
 def keys_kernel(
-    p_q, p_k, p_v, p_bias, p_g, p_lse, p_a, p_b, p_c, p_t, p_D, p_r, p_w, p_gk, p_gv, p_gbias,
+    p_q, p_k, p_v, p_bias, p_g, p_softmax, p_a, p_b, p_c, p_t, p_D, p_r, p_w, p_gk, p_gv, p_gbias,
     N, M, d, e, scale, inner, count,
     HAS_BIAS: tl.constexpr, BY_ROW: tl.constexpr, BY_COLUMN: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, HAS_C: tl.constexpr, HAS_T: tl.constexpr, SUMS_BIAS: tl.constexpr,
@@ -168,7 +168,7 @@ def keys_kernel(
     for step in range(STEPS):
         o_i = step * BLOCK + tl.arange(0, BLOCK)
         b_ds, b_y, b_w = derivatives_of(
-            h_q, h_a, h_g, h_k, h_b, h_v, h_c, p_bias, p_t, p_lse, p_D, p_r, p_w,
+            h_q, h_a, h_g, h_k, h_b, h_v, h_c, p_bias, p_t, p_softmax, p_D, p_r, p_w,
             head, o_i, o_j, N, M, d, e, scale, inner, count, HAS_BIAS, BY_ROW, BY_COLUMN,
             HAS_A, HAS_B, HAS_C, HAS_T, OPERAND, BLOCK, WIDTH_D, WIDTH_E, CHUNK_D, CHUNK_E,
         )  # fmt: skip
@@ -188,7 +188,7 @@ def keys_kernel(
 
 @triton.jit
 def bias_kernel(
-    p_q, p_k, p_v, p_bias, p_g, p_lse, p_a, p_b, p_c, p_t, p_D, p_r, p_w, p_gbias,
+    p_q, p_k, p_v, p_bias, p_g, p_softmax, p_a, p_b, p_c, p_t, p_D, p_r, p_w, p_gbias,
     N, M, d, e, scale, inner, count,
     HAS_BIAS: tl.constexpr, BY_ROW: tl.constexpr, BY_COLUMN: tl.constexpr,
     HAS_A: tl.constexpr, HAS_B: tl.constexpr, HAS_C: tl.constexpr, HAS_T: tl.constexpr,
@@ -212,7 +212,7 @@ def bias_kernel(
         h_b = p_b + wide * M * d if HAS_B else h_k
         h_c = p_c + wide * M * e if HAS_C else h_v
         _, _, b_w = derivatives_of(
-            h_q, h_a, h_g, h_k, h_b, h_v, h_c, p_bias, p_t, p_lse, p_D, p_r, p_w,
+            h_q, h_a, h_g, h_k, h_b, h_v, h_c, p_bias, p_t, p_softmax, p_D, p_r, p_w,
             head, o_i, o_j, N, M, d, e, scale, inner, count, HAS_BIAS, BY_ROW, BY_COLUMN,
             HAS_A, HAS_B, HAS_C, HAS_T, OPERAND, BLOCK, WIDTH_D, WIDTH_E, CHUNK_D, CHUNK_E,
         )  # fmt: skip
@@ -235,11 +235,11 @@ def grad2(x, y, found, args) -> None:
     of_queries, of_keys = blocks_of(args, constants)
     given = {f"HAS_{name}": t is not None for name, t in zip("ABCT", y, strict=True)}
     constants |= flags_of(x, args) | given
-    r, w = (allocation.empty((args.heads * args.N,), like=x.lse) for _ in range(2))
+    r, w = (allocation.empty((args.heads * args.N,), like=x.softmax) for _ in range(2))
     gg = allocation.empty_like(x.g) if found.g is None else found.g
     fixed = constants | {"STEPS": of_keys}
     launch(outputs_kernel, args.heads * of_queries, 4, x.q, (*x, *y, gg, r, w, *rest), fixed, 2)
-    inputs = (*x[:5], x.lse, *y, D, r, w)
+    inputs = (*x[:5], x.softmax, *y, D, r, w)
     if found.q is not None:
         launch(queries_kernel, args.heads * of_queries, 4, x.q, (*inputs, found.q, *rest), fixed, 2)
     sums_bias = found.bias is not None and not args.by_row

@@ -82,6 +82,15 @@ def load_sums(p, head, o_i, N):
 
 
 @triton.jit
+def probabilities(b_s, p_softmax, head, o_i, N):
+    """P of a tile's scores; zeros past the last query, whose inverse sum is read as zero."""
+    o = 2 * (head.to(tl.int64) * N + o_i)
+    highest = tl.load(p_softmax + o, mask=o_i < N, other=0.0)
+    inverse = tl.load(p_softmax + o + 1, mask=o_i < N, other=0.0)
+    return tl.where((o_i < N)[:, None], tl.exp(b_s - highest[:, None]), 0.0) * inverse[:, None]
+
+
+@triton.jit
 def output_products_kernel(p_g, p_o, p_D, rows, e, BLOCK: tl.constexpr, WIDTH_E: tl.constexpr):
     """D, the products of g with the outputs."""
     o_r = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)

@@ -16,8 +16,8 @@ void fastgan::bindings::bind_attention(py::module_& module) {
                              DType(dtype), threads};
       }));
   py::class_<AttentionInputs>(module, "AttentionInputs")
-      .def(py::init([](Address q, Address k, Address v, Address bias, Address g, Address o, Address lse) {
-        return AttentionInputs{at(q), at(k), at(v), at(bias), at(g), at(o), at(lse)};
+      .def(py::init([](Address q, Address k, Address v, Address bias, Address g, Address o, Address softmax) {
+        return AttentionInputs{at(q), at(k), at(v), at(bias), at(g), at(o), at(softmax)};
       }));
   py::class_<AttentionCotangents>(module, "AttentionCotangents")
       .def(py::init([](Address q, Address k, Address v, Address bias) {
@@ -29,8 +29,8 @@ void fastgan::bindings::bind_attention(py::module_& module) {
       }));
   module.def(
       "attention",
-      [](const AttentionInputs& x, Address o, Address lse, const AttentionArgs& args) {
-        check(FASTGAN_CPU(attention)(x, at(o), at(lse), args));
+      [](const AttentionInputs& x, Address o, Address softmax, const AttentionArgs& args) {
+        check(FASTGAN_CPU(attention)(x, at(o), at(softmax), args));
       },
       release_gil());
   module.def(

@@ -1,4 +1,4 @@
-"""`lean_derivatives`: fastgan's convolutions, leaky ReLU and attention, whose second derivatives cost less than torch's."""
+"""`lean_derivatives`: fastgan's convolutions, leaky ReLU and attention, for cheap second derivatives."""
 
 import inspect
 from collections.abc import Callable

@@ -12,8 +12,8 @@ from fastgan.ops.attention import backends as operators
 class Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, backend: str) -> Tensor:
-        o, lse = operators.attention(q, k, v, bias, scale, backend)
-        ctx.save_for_backward(q, k, v, bias, o, lse)
+        o, softmax = operators.attention(q, k, v, bias, scale, backend)
+        ctx.save_for_backward(q, k, v, bias, o, softmax)
         ctx.how = scale, backend
         ctx.set_materialize_grads(False)
         return o
@@ -22,29 +22,29 @@ class Attention(torch.autograd.Function):
     def backward(ctx: Any, g: Tensor | None) -> tuple[Tensor | None, ...]:
         if g is None:
             return (None,) * 6
-        *inputs, o, lse = ctx.saved_tensors
+        *inputs, o, softmax = ctx.saved_tensors
         needs = [wanted(ctx, i) for i in range(4)]
         # Grad mode is on in a backward pass only with create_graph=True; otherwise nobody differentiates once more.
         if torch.is_grad_enabled():
-            found = AttentionGrad.apply(g, *inputs, o.detach(), lse, needs, *ctx.how)
+            found = AttentionGrad.apply(g, *inputs, o.detach(), softmax, needs, *ctx.how)
         else:
             scale, backend = ctx.how
-            found = operators.attention_grad(g, *inputs, o, lse, scale, needs, backend)
+            found = operators.attention_grad(g, *inputs, o, softmax, scale, needs, backend)
         return *(x if need else None for x, need in zip(found, needs, strict=True)), None, None
 
 
 class AttentionGrad(torch.autograd.Function):
-    """dq, dk, dv and dbias; o and lse are of the same q, k, v and bias, which are what it is differentiated by."""
+    """dq, dk, dv and dbias; o and softmax are of the same q, k, v and bias, which are what it is differentiated by."""
 
     @staticmethod
     def forward(
-        ctx: Any, g: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, o: Tensor, lse: Tensor,
+        ctx: Any, g: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, o: Tensor, softmax: Tensor,
         needs: list[bool], scale: float, backend: str,
     ) -> tuple[Tensor, ...]:  # fmt: skip
-        ctx.save_for_backward(g, q, k, v, bias, o, lse)
+        ctx.save_for_backward(g, q, k, v, bias, o, softmax)
         ctx.how = scale, backend
         ctx.set_materialize_grads(False)
-        found = operators.attention_grad(g, q, k, v, bias, o, lse, scale, needs, backend)
+        found = operators.attention_grad(g, q, k, v, bias, o, softmax, scale, needs, backend)
         ctx.mark_non_differentiable(*(x for x, need in zip(found, needs, strict=True) if not need))
         return found
 

@@ -17,31 +17,31 @@ from fastgan.ops.attention.layout import Cotangents, Gradients, Inputs, KernelAr
 
 def _forward(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, backend: str) -> tuple[Tensor, Tensor]:
     o = allocation.empty((*q.shape[:-1], v.shape[-1]), like=q)
-    lse = allocation.empty(q.shape[:-1], like=q, dtype=compute_dtype(q))
+    softmax = allocation.empty((*q.shape[:-1], 2), like=q, dtype=compute_dtype(q))
     bias, args = laid_out(q, k, v, bias, scale)
     if _is_empty(args):
-        return o.zero_(), lse.zero_()
+        return o.zero_(), softmax.zero_()
     x = Inputs(q.contiguous(), k.contiguous(), v.contiguous(), bias)
-    kernels_for("attention", backend).forward(x, o, lse, args)
-    return o, lse
+    kernels_for("attention", backend).forward(x, o, softmax, args)
+    return o, softmax
 
 
 def _grad(
-    g: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, o: Tensor, lse: Tensor,
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, o: Tensor, softmax: Tensor,
     scale: float, needs: Sequence[bool], backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     laid, args = laid_out(q, k, v, bias, scale)
     dq, dk, dv = _empty_like((q, k, v), needs)
     found = Gradients(dq, dk, dv, _empty_bias_gradient(laid, needs[3], args))
     if not _is_empty(args):
-        x = Inputs(q.contiguous(), k.contiguous(), v.contiguous(), laid, g.contiguous(), o, lse)
+        x = Inputs(q.contiguous(), k.contiguous(), v.contiguous(), laid, g.contiguous(), o, softmax)
         kernels_for("attention", backend).grad(x, found, args)
     return _results(q, (found.q, found.k, found.v), found.bias, bias, args)  # type: ignore[return-value]
 
 
 def _grad2(
     a: Tensor | None, b: Tensor | None, c: Tensor | None, t: Tensor | None,
-    g: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, o: Tensor, lse: Tensor,
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, o: Tensor, softmax: Tensor,
     scale: float, needs: Sequence[bool], backend: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     laid, args = laid_out(q, k, v, bias, scale)
@@ -50,7 +50,7 @@ def _grad2(
     if not _is_empty(args):
         a, b, c = (None if y is None else y.contiguous() for y in (a, b, c))
         t = None if t is None or laid is None else t.expand(*laid.shape[:-2], *t.shape[-2:]).contiguous()
-        x = Inputs(q.contiguous(), k.contiguous(), v.contiguous(), laid, g.contiguous(), o, lse)
+        x = Inputs(q.contiguous(), k.contiguous(), v.contiguous(), laid, g.contiguous(), o, softmax)
         kernels_for("attention", backend).grad2(x, Cotangents(a, b, c, t), found, args)
     return _results(q, (found.g, found.q, found.k, found.v), found.bias, bias, args)  # type: ignore[return-value]
 
@@ -98,24 +98,24 @@ def _fakes(q: Tensor, tensors: Sequence[Tensor | None], needs: Sequence[bool], b
     return *found, q.new_empty((0,)) if bias is None else bias.new_empty(bias.shape)
 
 
-_TENSORS = "Tensor g, Tensor q, Tensor k, Tensor v, Tensor? bias, Tensor o, Tensor lse, float scale, bool[] needs"
+_TENSORS = "Tensor g, Tensor q, Tensor k, Tensor v, Tensor? bias, Tensor o, Tensor softmax, float scale, bool[] needs"
 
 attention = define(
     "attention(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, str backend) -> (Tensor, Tensor)",
     _forward,
     lambda q, k, v, *rest: (
         q.new_empty((*q.shape[:-1], v.shape[-1])),
-        q.new_empty(q.shape[:-1], dtype=compute_dtype(q)),
+        q.new_empty((*q.shape[:-1], 2), dtype=compute_dtype(q)),
     ),
 )
 attention_grad = define(
     f"attention_grad({_TENSORS}, str backend) -> (Tensor, Tensor, Tensor, Tensor)",
     _grad,
-    lambda g, q, k, v, bias, o, lse, scale, needs, backend: _fakes(q, (q, k, v), needs, bias),
+    lambda g, q, k, v, bias, o, softmax, scale, needs, backend: _fakes(q, (q, k, v), needs, bias),
 )
 attention_grad2 = define(
     f"attention_grad2(Tensor? a, Tensor? b, Tensor? c, Tensor? t, {_TENSORS}, str backend)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     _grad2,
-    lambda a, b, c, t, g, q, k, v, bias, o, lse, scale, needs, backend: _fakes(q, (g, q, k, v), needs, bias),
+    lambda a, b, c, t, g, q, k, v, bias, o, softmax, scale, needs, backend: _fakes(q, (g, q, k, v), needs, bias),
 )

@@ -10,10 +10,10 @@ from fastgan.ops._common.precision import compute_dtype
 from fastgan.ops.attention.layout import Cotangents, Gradients, Inputs, KernelArgs
 
 
-def forward(x: Inputs, o: Tensor, lse: Tensor, args: KernelArgs) -> None:
-    """Fills the output and the logarithms of the sums of exponentials."""
+def forward(x: Inputs, o: Tensor, softmax: Tensor, args: KernelArgs) -> None:
+    """Fills the output, and what the derivatives compute the softmax from."""
     queries = args.heads * args.N
-    results = address(o, o.dtype, queries * args.e), address(lse, compute_dtype(o), queries)
+    results = address(o, o.dtype, queries * args.e), address(softmax, compute_dtype(o), 2 * queries)
     extension().attention(_inputs(x, args), *results, _args_in_c(x, args))
 
 
@@ -40,7 +40,7 @@ class _Sizes:
         self.k = args.heads * args.M * args.d
         self.v = args.heads * args.M * args.e
         self.o = args.heads * args.N * args.e
-        self.lse = args.heads * args.N
+        self.softmax = 2 * args.heads * args.N
         self.bias = args.bias_count * (args.N if args.by_row else 1) * (args.M if args.by_column else 1)
         self.bias_gradient = args.bias_count * args.N * args.M if args.by_row else args.heads * args.M
 
@@ -54,7 +54,7 @@ def _inputs(x: Inputs, args: KernelArgs) -> Any:
     return extension().AttentionInputs(
         address(x.q, dtype, sizes.q), address(x.k, dtype, sizes.k), address(x.v, dtype, sizes.v),
         address(x.bias, wide, sizes.bias), address(x.g, dtype, sizes.o), address(x.o, dtype, sizes.o),
-        address(x.lse, wide, sizes.lse),
+        address(x.softmax, wide, sizes.softmax),
     )  # fmt: skip
 
 

@@ -22,7 +22,10 @@ class KernelArgs(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What the kernels read, contiguous; bias and lse in the dtype of the arithmetic."""
+    """What the kernels read, contiguous; bias and softmax in the dtype of the arithmetic.
+
+    softmax is [heads, N, 2]: each query's highest score, and one over the sum of the exponentials of the others to it.
+    """
 
     q: Tensor
     k: Tensor
@@ -30,7 +33,7 @@ class Inputs(NamedTuple):
     bias: Tensor | None
     g: Tensor | None = None
     o: Tensor | None = None
-    lse: Tensor | None = None
+    softmax: Tensor | None = None
 
 
 class Cotangents(NamedTuple):
