@@ -1,4 +1,4 @@
-"""Results of the comparisons of whole networks (`benchmarks.accelerate`, `benchmarks.spectral_norm`) as JSON files."""
+"""Results of the comparisons of whole networks (`benchmarks.accelerate`, ...) as JSON files."""
 
 import argparse
 import dataclasses
@@ -15,7 +15,7 @@ class Comparison:
     """One run of one command on one device.
 
     Attributes:
-        suite: the command, `accelerate` or `spectral_norm`, which says what is in a row.
+        suite: the command, `accelerate`, `attention` or `spectral_norm`, which says what is in a row.
         environment: as `benchmarks.environment.collect` returns it.
         busy: whether other work ran on the machine when the run began.
         budget_s: seconds spent on each line.

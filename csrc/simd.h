@@ -61,20 +61,28 @@ struct Simd {
     for (int l = 0; l < kLanes; ++l) lanes[l] = fastgan::exp_nonpositive(lanes[l]);
     return load(lanes);
   }
-  static T sum(Vec x) { return halve<kVectorBytes>(x); }
+  static T sum(Vec x) {
+    return halve<kVectorBytes>(x, [](auto a, auto b) { return a + b; });
+  }
+  // The larger of each pair of lanes; y where x is NaN.
+  static Vec larger(Vec x, Vec y) { return x > y ? x : y; }
+  // The largest lane.
+  static T largest(Vec x) {
+    return halve<kVectorBytes>(x, [](auto a, auto b) { return a > b ? a : b; });
+  }
 
  private:
-  // Sums a vector by adding its halves: log2(lanes) dependent additions.
-  template <int kBytes, typename V>
-  static T halve(V x) {
+  // Combines the lanes of a vector, half with half: log2(lanes) dependent operations.
+  template <int kBytes, typename V, typename Combine>
+  static T halve(V x, const Combine& combine) {
     if constexpr (kBytes == 2 * sizeof(T)) {
-      return x[0] + x[1];
+      return combine(T(x[0]), T(x[1]));
     } else {
       typedef T Half __attribute__((vector_size(kBytes / 2)));
       Half low, high;
       std::memcpy(&low, &x, sizeof(low));
       std::memcpy(&high, reinterpret_cast<const char*>(&x) + sizeof(low), sizeof(high));
-      return halve<kBytes / 2>(low + high);
+      return halve<kBytes / 2>(combine(low, high), combine);
     }
   }
 };

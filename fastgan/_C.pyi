@@ -3,6 +3,38 @@
 has_cuda: bool
 instruction_set: str
 
+class AttentionArgs:
+    def __init__(
+        self,
+        heads: int,
+        N: int,
+        M: int,
+        d: int,
+        e: int,
+        scale: float,
+        bias_inner: int,
+        bias_count: int,
+        by_row: bool,
+        by_column: bool,
+        dtype: int,
+        threads: int,
+    ) -> None: ...
+
+class AttentionInputs:
+    def __init__(self, q: int, k: int, v: int, bias: int, g: int, o: int, softmax: int) -> None: ...
+
+class AttentionCotangents:
+    def __init__(self, q: int, k: int, v: int, bias: int) -> None: ...
+
+class AttentionGradients:
+    def __init__(self, q: int, k: int, v: int, bias: int, g: int) -> None: ...
+
+def attention(x: AttentionInputs, o: int, softmax: int, args: AttentionArgs) -> None: ...
+def attention_grad(x: AttentionInputs, out: AttentionGradients, args: AttentionArgs) -> None: ...
+def attention_grad2(
+    x: AttentionInputs, y: AttentionCotangents, out: AttentionGradients, args: AttentionArgs
+) -> None: ...
+
 class BiasActArgs:
     def __init__(
         self,

@@ -27,6 +27,7 @@ inline void check(Error error) {
 }
 
 // Each adds an op's functions to the module.
+void bind_attention(py::module_& module);
 void bind_bias_act(py::module_& module);
 void bind_conv3x3(py::module_& module);
 void bind_conv_stride2(py::module_& module);

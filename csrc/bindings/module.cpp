@@ -8,6 +8,7 @@ PYBIND11_MODULE(_C, module) {
   module.doc() = "fastgan's compiled kernels; call them through fastgan.ops.";
   module.attr("has_cuda") = FASTGAN_WITH_CUDA != 0;
   module.attr("instruction_set") = fastgan::isa_name();
+  bind_attention(module);
   bind_bias_act(module);
   bind_conv3x3(module);
   bind_conv_stride2(module);

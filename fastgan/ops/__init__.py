@@ -19,6 +19,7 @@ derivatives of `conv3x3` and `conv_stride2`, which it takes wherever they pay), 
 
 from importlib import import_module
 
+from fastgan.ops.attention import attention
 from fastgan.ops.bias_act import bias_act
 from fastgan.ops.conv2d_resample import conv2d_resample
 from fastgan.ops.conv3x3 import conv3x3
@@ -42,6 +43,7 @@ from fastgan.ops.upfirdn2d import downsample2d, filter2d, setup_filter, upfirdn2
 
 __all__ = [
     "ActivationMask",
+    "attention",
     "bias_act",
     "bias_act_with_mask",
     "bias_act_with_mask_",
@@ -71,6 +73,7 @@ __all__ = [
 
 # Fills fastgan.registry.OPS.
 for _op in (
+    "attention",
     "bias_act",
     "conv3x3",
     "conv_stride2",

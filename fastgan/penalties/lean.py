@@ -1,4 +1,4 @@
-"""`lean_derivatives`: fastgan's convolutions and leaky ReLU, with cheaper second derivatives, in place of torch's."""
+"""`lean_derivatives`: fastgan's convolutions, leaky ReLU and attention, for cheap second derivatives."""
 
 import inspect
 from collections.abc import Callable
@@ -9,10 +9,12 @@ from torch.overrides import TorchFunctionMode
 
 from fastgan._torch_private import DeviceContext, function_mode_count, function_modes
 from fastgan.ops import convolution, piecewise_linear
+from fastgan.ops.attention import functional as attention
 
 _OURS: dict[Callable[..., Any], Callable[..., Any]] = {
     **convolution.BY_TORCH_FUNCTION,
     **piecewise_linear.BY_TORCH_FUNCTION,
+    **attention.BY_TORCH_FUNCTION,
 }
 _KEYWORDS = {ours: frozenset(inspect.signature(ours).parameters) for ours in _OURS.values()}
 
@@ -20,10 +22,10 @@ _PLAIN = {torch.Tensor, torch.nn.Parameter}
 
 
 class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
-    """Inside, convolutions and leaky ReLUs called through torch or torch.nn are fastgan's.
+    """Inside, convolutions, leaky ReLUs and attention called through torch or torch.nn are fastgan's.
 
     PyTorch's second derivative of a leaky ReLU is a tensor of zeros, which drags another backward pass through the
-    network; that of a grouped convolution is a convolution for each group.
+    network; that of a grouped convolution is a convolution for each group; its fused attention has none.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:

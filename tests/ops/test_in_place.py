@@ -18,6 +18,8 @@ def reversed_in_memory(t):
     return t.permute(*reversed(range(t.ndim))).contiguous().permute(*reversed(range(t.ndim)))
 
 
+KEPT = {"attention"}
+"""Ops that save each of their results."""
 ORDERS = {"as given": lambda t: t, "channels last": channels_last, "reversed": reversed_in_memory}
 
 
@@ -64,7 +66,7 @@ def test_results_and_gradients_may_be_changed_in_place(case, order, generator):
             assert (a is None) == (b is None)
             assert a is None or torch.equal(a, b), sample.label
         changed += 1
-    assert changed
+    assert bool(changed) == (case.spec.name not in KEPT)
 
 
 def test_a_result_stays_channels_last():

@@ -1,0 +1,148 @@
+"""Critics with attention by double backward: PyTorch's functions go through fastgan's, exactly and in linear memory."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from fastgan.losses import hinge
+from fastgan.ops.attention import autograd, functional
+from fastgan.penalties import R1, critic_loss
+from fastgan.penalties.lean import lean_derivatives
+
+
+def draw(*shape):
+    return torch.randn(shape, dtype=torch.float64)
+
+
+@pytest.fixture
+def applied(monkeypatch):
+    """Counts the calls that `attention` takes."""
+    calls = []
+    original = autograd.Attention.apply
+    monkeypatch.setattr(autograd.Attention, "apply", lambda *args: calls.append(args[0].shape) or original(*args))
+    return calls
+
+
+def second_gradient(function, inputs, ours):
+    with lean_derivatives() if ours else sdpa_kernel(SDPBackend.MATH):
+        y = function(*inputs)
+        first = torch.autograd.grad(y.sin().sum(), inputs, create_graph=True)
+        penalty = sum(g.square().sum() for g in first)
+        return [y, *first, *torch.autograd.grad(penalty, inputs)]
+
+
+def agree(function, inputs):
+    expected = second_gradient(function, inputs, ours=False)
+    for found, truth in zip(second_gradient(function, inputs, ours=True), expected, strict=True):
+        torch.testing.assert_close(found, truth, rtol=1e-9, atol=1e-10)
+
+
+MASKS = {
+    "none": {}, "causal": {"is_causal": True}, "scale": {"scale": 0.3},
+    "boolean": {"attn_mask": torch.tensor([[1, 1, 0, 1, 1], [1, 0, 1, 1, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]) > 0},
+    "additive": {"attn_mask": torch.linspace(-1, 1, 60, dtype=torch.float64).view(3, 4, 5)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_scaled_dot_product_attention_is_torchs(mask, applied, generator):
+    inputs = [draw(2, 3, 4, 6).requires_grad_(), draw(2, 3, 5, 6).requires_grad_(), draw(2, 3, 5, 2).requires_grad_()]
+    agree(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, **MASKS[mask]), inputs)
+    assert len(applied) == 1
+
+
+LEFT = {
+    "dropout": {"dropout_p": 0.5}, "grouped heads": {"enable_gqa": True},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LEFT)
+def test_what_is_left_to_torch(what, applied, generator):
+    q, k = draw(2, 4, 3, 6).requires_grad_(), draw(2, 2 if what == "grouped heads" else 4, 5, 6)
+    with lean_derivatives():
+        torch.manual_seed(0)
+        found = F.scaled_dot_product_attention(q, k, k, **LEFT[what])
+    torch.manual_seed(0)
+    assert torch.equal(found, F.scaled_dot_product_attention(q, k, k, **LEFT[what]))
+    with lean_derivatives(), pytest.raises(RuntimeError, match="dtype"):
+        F.scaled_dot_product_attention(q, k.float(), k)
+    assert not applied
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize(
+    "case", ["self", "cross", "no bias", "mask", "mask of heads", "padding", "mask and padding", "weights"]
+)
+def test_multi_head_attention_is_torchs(case, batch_first, applied, generator):
+    layer = nn.MultiheadAttention(12, 3, bias=case != "no bias", batch_first=batch_first, dtype=torch.float64)
+    x, y = draw(4, 4, 12).requires_grad_(), draw(4, 4, 12).requires_grad_()
+    options = {"need_weights": case == "weights"}
+    if case in ("mask", "mask and padding"):
+        options["attn_mask"] = torch.ones(4, 4).triu(1) > 0
+    if case == "mask of heads":
+        options["attn_mask"] = draw(12, 4, 4)
+    if "padding" in case:
+        options["key_padding_mask"] = torch.tensor([[False, False, False, True]] * 4)
+    weights = list(layer.parameters())
+
+    def function(*inputs):
+        return layer(x, *((y, y) if case == "cross" else (x, x)), **options)[0]
+
+    agree(function, [x, *weights] if case != "cross" else [x, y, *weights])
+    assert len(applied) == (case != "weights")
+
+
+def test_boolean_masks_of_multi_head_attention_mean_the_opposite(generator):
+    """True is masked in nn.MultiheadAttention, and kept in scaled_dot_product_attention."""
+    layer, x = nn.MultiheadAttention(4, 2, dtype=torch.float64), draw(3, 1, 4).requires_grad_()
+    mask = torch.tensor([[False, True, True]] * 3)
+    with lean_derivatives():
+        found, _ = layer(x, x, x, need_weights=False, attn_mask=mask)
+        weights = (layer.in_proj_weight, layer.in_proj_bias, None, None, False, 0.0, layer.out_proj.weight)
+        direct, _ = F.multi_head_attention_forward(
+            x, x, x, 4, 2, *weights, layer.out_proj.bias, need_weights=False, attn_mask=mask
+        )
+    expected, _ = layer(x, x, x, need_weights=False, attn_mask=mask)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(direct, expected)
+
+
+class TokenCritic(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(3, 16)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, activation=F.gelu, batch_first=True)
+        self.head = nn.Linear(16, 1)
+
+    def forward(self, x):
+        return self.head(self.block(self.embed(x)).mean(1)).squeeze(1)
+
+
+def test_a_transformer_critic_takes_r1(applied, generator):
+    """PyTorch raises for its fused attention, and nn.TransformerEncoderLayer calls nothing else."""
+    critic = TokenCritic().double()
+    twin = copy.deepcopy(critic)
+    real, fake = draw(3, 20, 3), draw(3, 20, 3)
+    critic_loss(critic, real, fake, loss=hinge, penalties=[R1(2.0)]).backward()
+    assert applied
+    x = real.clone().requires_grad_()
+    with sdpa_kernel(SDPBackend.MATH):
+        of_real = twin(x)
+        (g,) = torch.autograd.grad(of_real.sum(), x, create_graph=True)
+        loss = F.relu(1 - of_real).mean() + F.relu(1 + twin(fake)).mean() + g.square().sum((1, 2)).mean()
+        loss.backward()
+    for a, b in zip(critic.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-8, atol=1e-10)
+
+
+def test_autocast_casts_as_torch_does(generator):
+    q = torch.randn(2, 5, 4, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert functional.scaled_dot_product_attention(q, q, q).dtype == torch.bfloat16
+        assert F.scaled_dot_product_attention(q, q, q).dtype == torch.bfloat16
+    assert math.isfinite(functional.scaled_dot_product_attention(q, q, q).sum().item())
