@@ -63,7 +63,7 @@ KINKS = _names("""
 SMOOTH = LINEAR | VIEWS | CURVED
 
 OURS = _names("""
-    conv1x1 conv3x3 conv_stride2 conv_stride2_transposed upfirdn2d modulated_conv2d minibatch_stddev bias_act
+    attention conv1x1 conv3x3 conv_stride2 conv_stride2_transposed upfirdn2d modulated_conv2d minibatch_stddev bias_act
     scaled_bias_act
 """)
 """Fastgan's own operations that are smooth, the last two with an activation of the next list and no clamp."""
