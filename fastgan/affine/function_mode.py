@@ -9,13 +9,19 @@ from torch.overrides import TorchFunctionMode
 
 from fastgan._torch_private import innermost_dispatch_mode
 from fastgan.affine.errors import NotAffineError
-from fastgan.affine.saved_tensors import KeptGraph, SavedTensors
+
+
+class Keeping(Protocol):
+    """What is told of detached tensors, whose memory is to be kept."""
+
+    def keep(self, tensor: Tensor) -> None: ...
 
 
 class Watching(Protocol):
-    """The recorder as `BehindAutograd` sees it: `saved` and the methods documented in `Recorder`."""
+    """The recorder as `BehindAutograd` sees it: the methods documented in `Recorder`."""
 
-    saved: SavedTensors | KeptGraph
+    @property
+    def saved(self) -> Keeping: ...
 
     def marked(self, tensor: Any) -> bool: ...
     def refuse(self, error: NotAffineError) -> None: ...

@@ -9,10 +9,9 @@ import torch
 from fastgan.affine import NotAffineError
 from fastgan.penalties.directional import Directional
 from fastgan.penalties.eligibility import Verdict, reconsider, verdicts_of
-from fastgan.penalties.errors import NoMethodError
+from fastgan.penalties.errors import NoMethodError, NotSmoothError
 from fastgan.penalties.outputs import Outputs
 from fastgan.penalties.result import CriticLoss
-from fastgan.penalties.smooth_trial import smooth_verdict_of
 from fastgan.penalties.state import Snapshot
 from fastgan.penalties.twice import refusal_in, why_not_twice
 
@@ -67,10 +66,11 @@ def by_method(
                 raise
             # Only a checkpoint gets here, which no method can take.
             raise NoMethodError(_no_method(owner, reason, obstacle, obstacle)) from error
-    kink = next((why for call in calls if (why := smooth_verdict_of(network, outputs, call).reason) is not None), None)
-    if kink is not None:
-        raise NoMethodError(_no_method(owner, reason, obstacle, kink))
-    return _named(ways["directional"](), "directional", f"{reason}; double backward cannot: {obstacle}")
+    try:
+        result = ways["directional"]()
+    except NotSmoothError as error:
+        raise NoMethodError(_no_method(owner, reason, obstacle, str(error))) from error
+    return _named(result, "directional", f"{reason}; double backward cannot: {obstacle}")
 
 
 def _no_method(owner: str, one_pass: str, double_backward: str, directional: str) -> str:

@@ -5,6 +5,7 @@ grad_theta D along v (docs/gradient-penalties.md). A difference of grad_theta D 
 multiple of v, takes a forward and an ordinary backward pass at either point. `Group` is one batch of points.
 """
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +15,16 @@ import torch
 from torch import Tensor
 
 from fastgan._torch_private import is_fully_sharded, sequence_number
+from fastgan.affine.versions import version_of
 from fastgan.nn import statistics_of
 from fastgan.ops import penalised_input
 from fastgan.penalties.double_backward import leaf
 from fastgan.penalties.errors import NotSmoothError
 from fastgan.penalties.modules import each_module_of
-from fastgan.penalties.objective import leaves_of
 from fastgan.penalties.one_pass import HEADROOM
 from fastgan.penalties.outputs import Form, Outputs
 from fastgan.penalties.penalty import Penalty
-from fastgan.penalties.smooth_trial import measured, path_of, smooth_verdict_of, verdict_on_path
+from fastgan.penalties.smooth_run import SmoothRun, leaves_above, path_of, run_smooth
 from fastgan.penalties.state import Snapshot
 
 FLOOR = 0.1
@@ -49,7 +50,8 @@ class Directional:
     estimate: bool = False
 
     def __post_init__(self) -> None:
-        if self.step is not None and not 0 < self.step < float("inf"):
+        number = isinstance(self.step, (int, float)) and not isinstance(self.step, bool)
+        if self.step is not None and not (number and 0 < self.step < float("inf")):
             raise ValueError(f"Directional: step is {self.step!r}, expected a finite number > 0 or None")
 
 
@@ -89,15 +91,14 @@ class Runner(NamedTuple):
 
 
 class Group:
-    """The critic at a batch of points where its gradient is penalised."""
+    """The critic at a batch of points where its gradient is penalised.
+
+    All of its samples are displaced by one multiple of v: whether they are coupled (batch statistics) need not be
+    known.
+    """
 
     def __init__(
-        self,
-        critic: "Runner",
-        x: Tensor,
-        rest: Sequence[Any],
-        penalties: Mapping[str, Penalty],
-        at: str,
+        self, critic: Runner, x: Tensor, rest: Sequence[Any], penalties: Mapping[str, Penalty], at: str
     ) -> None:
         """Runs the critic at the points x, and differentiates what is judged of its output.
 
@@ -108,53 +109,36 @@ class Group:
             at: whose statistics split batch norms see: `real`, `fake` or a penalty's `at`.
 
         Raises:
-            NotSmoothError: the critic is not known to be smooth.
+            NotSmoothError: the critic is not known to be smooth; it is left as it was.
         """
         self.critic, self.x, self.rest, self.penalties, self.at = critic, _dense(x.detach()), rest, penalties, at
-        network, outputs, call = critic.network, critic.outputs, (self.x, *rest)
-        self.verdict = smooth_verdict_of(network, outputs, call)
-        self._check()
-        self.before = self.snapshot()
-        parts, self.path = self._run(self.x)
-        self.verdict = verdict_on_path(network, outputs, call, self.verdict, self.path)
-        self._check()
-        self.parts = [y.detach() for y in parts]
+        with statistics_of(at, critic.network):
+            found = run_smooth(critic.network, critic.outputs, self.x, *rest)
+        reason = self._refusal(found)
+        if reason is not None:
+            found.before.put_back()
+            raise NotSmoothError(reason)
+        self.before, self.lowest, self.outside, self.form = found.before, found.lowest, found.outside, found.form
+        self.input = found.x
+        self.path = None if found.compiled or critic.compiled else path_of(found.parts)
+        self.parts = [y.detach() for y in found.parts]
         self.seeds = self.form.seeds(self.parts, 1.0)
-        judged = [(y, seed) for y, seed in zip(parts, self.seeds, strict=True) if seed is not None]
+        judged = [(y, seed) for y, seed in zip(found.parts, self.seeds, strict=True) if seed is not None]
         (self.gradient,) = torch.autograd.grad([y for y, _ in judged], self.input, [seed for _, seed in judged])
         self.values: dict[str, Tensor] = {}
         """The mean of each penalty."""
         self.norms: dict[str, Tensor] = {}
         """The norm of each sample's gradient."""
 
-    def _check(self) -> None:
-        verdict = self.verdict
-        if verdict.reason is not None and not self.critic.options.force:
-            raise NotSmoothError(f"directional cannot take differences of this critic: {verdict.reason}")
-        if verdict.random is not None:
+    def _refusal(self, found: SmoothRun) -> str | None:
+        if found.reason is not None and not self.critic.options.force:
+            return f"directional cannot take differences of this critic: {found.reason}"
+        if found.random is not None:
             if self.critic.compiled:
-                raise NotSmoothError(
-                    f"compiled, {verdict.random} would draw other numbers at either point; leave compile out"
-                )
-            if self.x.is_cuda and torch.cuda.is_current_stream_capturing():
-                raise NotSmoothError(
-                    f"while a CUDA graph is captured, {verdict.random} cannot draw the same numbers twice"
-                )
-
-    def snapshot(self) -> Snapshot:
-        """The state of the critic and of the random numbers as they are now."""
-        kept = Snapshot(self.critic.network, self.x.device)
-        for block in self.verdict.overwrites:
-            kept.add(block)
-        kept.add_small_tensors()
-        return kept
-
-    def _run(self, points: Tensor) -> tuple[list[Tensor], tuple[str, ...]]:
-        self.input = leaf(points)
-        self.since = sequence_number(self.input.view_as(self.input).grad_fn)
-        with torch.enable_grad(), statistics_of(self.at, self.critic.network):
-            parts, self.form = self.critic.run(self.input, *self.rest)
-        return parts, path_of(parts)
+                return f"compiled, {found.random} may draw other numbers at each point; leave compile out"
+            if _is_captured(self.x):
+                return f"in a captured CUDA graph {found.random} cannot draw the same numbers twice"
+        return None
 
     def differentiate(self, slopes: Sequence[Tensor | None] | None = None) -> None:
         """Computes the penalties and v. `slopes` is dl/dD for each part; None where the points are not in the loss."""
@@ -167,15 +151,14 @@ class Group:
             self.v += v
             self.values[name] = value.mean()
 
-    def halves(self, times: float = 1.0) -> Iterator[Half]:
+    def halves(self, times: float) -> Iterator[Half]:
         """x + u and x - u with the weights of the outputs there; u is `times` as long as it is by itself."""
         u = self._displacement(times)
         plus, minus = (self.x + u).to(self.x.dtype), (self.x - u).to(self.x.dtype)
         across = plus.to(u.dtype) - minus.to(u.dtype)  # 2 u, but for rounding
-        dims = None if self.verdict.coupled else tuple(range(1, u.ndim))
-        along, length = _sum(self.v * across, dims), _sum(across * across, dims)
+        along, length = (self.v * across).sum(), (across * across).sum()
         slope = torch.where(length > 0, along / length, 0.0)
-        self.rise = _sum(self.gradient.to(u.dtype) * across, dims)  # of what is penalised, were it linear
+        self.rises = (self.gradient.to(u.dtype) * across).reshape(len(u), -1).sum(1)  # of D, were it linear
         yield Half(plus, self._weights(slope))
         yield Half(minus, self._weights(-slope))
 
@@ -185,30 +168,32 @@ class Group:
         for s, seed in zip(self.slopes, self.seeds, strict=True):
             half = None if s is None else s.detach().to(torch.promote_types(s.dtype, torch.float32)) / 2
             if seed is not None:
-                of_penalty = seed.to(slope.dtype) * slope.reshape(-1, *[1] * (seed.ndim - 1))
+                of_penalty = seed.to(slope.dtype) * slope
                 half = of_penalty if half is None else half + of_penalty
             found.append(half)
         return found
 
     def _displacement(self, times: float) -> Tensor:
-        """u: along v, of the length `step` in units of the norm of x_i; one multiple of v where samples are coupled."""
+        """u: the longest multiple of v that displaces no sample by more than `step` in units of its norm."""
         dims = tuple(range(1, self.v.ndim))
         norms = _norm(self.x.to(self.v.dtype), dims)
         floor = FLOOR * norms.square().mean().sqrt()
         length = times * self._step() * torch.maximum(norms, torch.where(floor > 0, floor, 1.0))
-        multiple = length / _norm(self.v, dims)  # infinite where v is 0
-        if self.verdict.coupled:
-            multiple = multiple.amin()
+        multiple = (length / _norm(self.v, dims)).amin()  # infinite where v is 0
         return self.v * torch.where(multiple.isfinite(), multiple, 0.0)
 
     def _step(self) -> float:
-        return self.critic.options.step or 0.2 * epsilon_of(self.verdict.lowest, self.x.device) ** (1 / 3)
+        epsilon = epsilon_of(self.lowest, self.x.device)
+        step = self.critic.options.step
+        if step is not None and step <= epsilon:
+            raise ValueError(f"Directional: step is {step}, expected more than {self.lowest}'s rounding, {epsilon:.1e}")
+        return step or 0.2 * epsilon ** (1 / 3)
 
     def outputs(self, times: float = 1.0) -> Iterator[list[tuple[Tensor, Tensor]]]:
         """The parts of the critic's output at each of the two points, from the state that it was in at x, and weights.
 
         Raises:
-            NotSmoothError: the critic has run other operations there than at x.
+            NotSmoothError: the critic has run other operations there than at x, or from another state.
             RuntimeError: it has changed a tensor in place of which there is no copy.
         """
         lost = self.before.lost()
@@ -219,35 +204,81 @@ class Group:
             )
         found = []
         for half in self.halves(times):
-            self.before.put_back()
-            parts, path = self._run(half.points)
-            if path != self.path:
+            parts = self.run(half.points)
+            path = path_of(parts)
+            if self.path not in (None, path):
                 raise NotSmoothError("the critic takes another path near its samples (a branch that depends on them)")
-            found.append(self.form.numbers([y.detach() for y in parts]).to(self.rise.dtype))
+            self.path = path
+            found.append(self.form.numbers([y.detach() for y in parts]).to(self.rises.dtype))
             pairs = zip(parts, half.weights, strict=True)
             yield [(y, w) for y, w in pairs if w is not None and y.requires_grad]
             del parts, pairs  # with what their graph has saved, before the other half runs
-        if not self.verdict.measured and not self.critic.options.force:
-            self._warn_if_curved(*found)
+        if not self.critic.options.force and not _is_captured(self.x):
+            self._check_values(*found)
 
-    def _warn_if_curved(self, plus: Tensor, minus: Tensor) -> None:
-        """Tells once for each kind of call if the critic is far from linear between the displaced points."""
-        call = (self.x, *self.rest)
-        self.verdict = measured(self.critic.network, self.critic.outputs, call, self.verdict)
-        difference, size = plus - minus, plus.abs() + minus.abs()
-        weight = _norm(self.v, tuple(range(1, self.v.ndim))).reshape(-1)
-        if self.verdict.coupled:
-            difference, size, weight = difference.sum(), size.sum(), weight.new_ones(())
-        rounding = epsilon_of(self.verdict.lowest, self.x.device) * size
-        away = ((difference - self.rise).abs() - rounding).clamp(min=0)
-        deviation = ((weight * away).sum() / (weight * self.rise.abs()).sum()).item()
-        if deviation > CURVED:
+    def run(self, points: Tensor) -> list[Tensor]:
+        """The parts of the critic's output at other points, from the state that it was in at x."""
+        self.before.put_back()
+        with torch.enable_grad(), statistics_of(self.at, self.critic.network):
+            self.input = leaf(points)
+            self.since = sequence_number(self.input.view_as(self.input).grad_fn)
+            parts, self.form = self.critic.run(self.input, *self.rest)
+        return parts
+
+    def _check_values(self, plus: Tensor, minus: Tensor) -> None:
+        """Holds the outputs at x + u and x - u against those at x and the gradient there.
+
+        Raises:
+            NotSmoothError: they are not those of one function.
+        """
+        middle = self.form.numbers(self.parts).to(plus.dtype)
+        rounding = epsilon_of(self.lowest, self.x.device) * (plus.abs() + minus.abs() + 2 * middle.abs()).sum()
+        rise = self.rises.abs().sum()
+        bend = ((plus + minus) / 2 - middle).abs().sum()
+        away = ((plus - minus).sum() - self.rises.sum()).abs()
+        if bool(bend > rise + 4 * rounding):
+            raise NotSmoothError(
+                "directional: the critic does not give the same numbers when it runs again (state that cannot be put "
+                "back, see docs/gradient-penalties.md), or is curved too much over the step: Directional(step=...)"
+            )
+        if bool(away > CURVED * rise + rounding):
             warnings.warn(
-                f"fastgan: method='directional' displaces samples by {self._step():.1e} of their norms, over which "
-                f"this critic's output departs from a line by {deviation:.1%}: its gradient may be wrong by more than "
-                "that. Directional(estimate=True) estimates the error, Directional(step=...) sets another step",
+                "fastgan: method='directional' displaces samples so far that this critic's output departs from a line "
+                f"by more than {CURVED:.0%}: its gradient may be wrong by more than that. Directional(estimate=True) "
+                "estimates the error, Directional(step=...) sets another step",
                 stacklevel=2,
             )
+
+    def pull(self, slopes: Sequence[Tensor]) -> Tensor | None:
+        """The gradient of <slopes, judged outputs> with respect to the points, by two more passes; None if changed.
+
+        `remember_weights` has been called.
+        """
+        if any(version_of(p) != version for p, version in self.versions):
+            return None
+        now = snapshot_of([self])
+        try:
+            parts = self.run(self.x)
+            of_parts = self.form.slopes_of_judged(slopes, parts)
+            pairs = [(y, t.to(y.dtype)) for y, t in zip(parts, of_parts, strict=True) if t is not None]
+            return torch.autograd.grad([y for y, _ in pairs], self.input, [t for _, t in pairs])[0]
+        finally:
+            now.put_back()
+
+    def remember_weights(self) -> None:
+        """Notes the weights, which `pull` finds changed after the optimiser's step."""
+        modules = each_module_of(self.critic.network)
+        self.versions = [(p, version_of(p)) for m in modules for p in m._parameters.values() if p is not None]
+
+
+def snapshot_of(groups: Sequence[Group]) -> Snapshot:
+    """The state of the critic and of the random numbers as they are now, with all that a run overwrites."""
+    now = Snapshot(groups[0].critic.network, groups[0].x.device)
+    for group in groups:
+        for block in group.before.blocks():
+            now.add(block)
+    now.add_small_tensors()
+    return now
 
 
 def gradient_parts(groups: Sequence[Group], times: float = 1.0) -> list[tuple[Tensor, Tensor]]:
@@ -258,7 +289,7 @@ def gradient_parts(groups: Sequence[Group], times: float = 1.0) -> list[tuple[Te
     """
     if not groups:
         return []
-    after = groups[0].snapshot()
+    now = snapshot_of(groups)
     sharded = any(is_fully_sharded(module) for module in each_module_of(groups[0].critic.network))
     parts: dict[int, tuple[Tensor, Tensor]] = {}
     try:
@@ -270,40 +301,40 @@ def gradient_parts(groups: Sequence[Group], times: float = 1.0) -> list[tuple[Te
                     known = parts.get(id(tensor))
                     parts[id(tensor)] = tensor, gradient if known is None else known[1] + gradient
     finally:
-        after.put_back(counted=sharded)
+        now.put_back(counted=sharded)
     return list(parts.values())
 
 
 def _weight_gradients(group: Group, outputs: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Of a critic's own leaves, and of weights that were made outside of it, from where autograd goes on."""
     parts, weights = [y for y, _ in outputs], [w for _, w in outputs]
-    leaves = {id(t): t for y in parts for t in leaves_of(y) if t is not group.input}
-    if not leaves:
+    leaves, older = leaves_above(parts, group.outside, group.since)
+    targets = [*group.outside, *(t for t in leaves if t is not group.input)]
+    if not targets or not parts:
         return []
     factor = None
-    if group.verdict.lowest == torch.float16:  # which loses what is small
+    if group.lowest == torch.float16:  # which loses what is small
         largest = torch.stack([w.abs().amax().float() for w in weights]).amax()
         factor = HEADROOM * torch.exp2(-torch.log2(largest).ceil()).nan_to_num(1.0, 1.0, 1.0)
         weights = [w.float() * factor for w in weights]
     cotangents = [w.to(y.dtype) for y, w in zip(parts, weights, strict=True)]
-    # What the critic's weights were made of outside of it is another's graph, and stays.
-    keep = any(_has_older_nodes(y, group.since) for y in parts)
-    found = torch.autograd.grad(parts, list(leaves.values()), cotangents, allow_unused=True, retain_graph=keep)
-    pairs = [(t, g) for t, g in zip(leaves.values(), found, strict=True) if g is not None]
+    with _without_hooks(targets):
+        found = torch.autograd.grad(parts, targets, cotangents, allow_unused=True, retain_graph=older)
+    pairs = [(t, g) for t, g in zip(targets, found, strict=True) if g is not None]
     return pairs if factor is None else [(t, (g.float() / factor).to(g.dtype)) for t, g in pairs]
 
 
-def _has_older_nodes(y: Tensor, since: int) -> bool:
-    """Whether autograd's graph below a tensor has nodes that were made before the node of this sequence number."""
-    seen: set[Any] = set()
-    waiting = [y.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            if sequence_number(node) < since:
-                return True
-            seen.add(node)
-            waiting.extend(below for below, _ in node.next_functions)
-    return False
+@contextlib.contextmanager
+def _without_hooks(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Inside, hooks on these tensors are not called: they are for the whole gradient, in `.backward()`."""
+    hooks = [(t._backward_hooks, dict(t._backward_hooks)) for t in tensors if t._backward_hooks]
+    for of_tensor, _ in hooks:
+        of_tensor.clear()
+    try:
+        yield
+    finally:
+        for of_tensor, kept in hooks:
+            of_tensor.update(kept)
 
 
 def error_between(parts: Sequence[tuple[Tensor, Tensor]], twice: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -312,9 +343,12 @@ def error_between(parts: Sequence[tuple[Tensor, Tensor]], twice: Sequence[tuple[
     The error of a central difference is that of a square: the two differ by three times the first one's.
     """
     others = {id(tensor): gradient for tensor, gradient in twice}
-    differences = torch.stack([torch.linalg.vector_norm(g - others[id(t)]) for t, g in parts])
-    norms = torch.stack([torch.linalg.vector_norm(g) for _, g in parts])
-    return torch.linalg.vector_norm(differences) / (3 * torch.linalg.vector_norm(norms))
+    pairs = [(g, others[id(t)]) for t, g in parts if id(t) in others]
+    if not pairs:
+        return torch.zeros(())
+    difference = torch.stack([torch.linalg.vector_norm(g - other) for g, other in pairs]).norm()
+    size = torch.stack([torch.linalg.vector_norm(g) for g, _ in pairs]).norm()
+    return torch.where(difference > 0, difference / (3 * size), 0.0)
 
 
 def epsilon_of(dtype: torch.dtype, device: torch.device) -> float:
@@ -342,6 +376,5 @@ def _norm(x: Tensor, dims: tuple[int, ...]) -> Tensor:
     return torch.linalg.vector_norm(x, dim=dims, keepdim=True) if dims else x.abs()
 
 
-def _sum(x: Tensor, dims: tuple[int, ...] | None) -> Tensor:
-    """The sum over some dimensions, over none for (), over all for None."""
-    return x.sum() if dims is None else x.sum(dims) if dims else x
+def _is_captured(x: Tensor) -> bool:
+    return x.is_cuda and torch.cuda.is_current_stream_capturing()

@@ -96,6 +96,7 @@ def _backend(compile: bool | str) -> str | None:
 def _generator_side(step: CriticStep, fake: Group | None) -> GeneratorSide | None:
     if not step.fake.requires_grad:
         return None
-    gradient = None if fake is None else fake.gradient
-    separate = fake is not None and not fake.verdict.coupled
-    return GeneratorSide(step.fake, gradient, step.objective, lambda: separate, step.outputs.reduce)
+    if fake is None:
+        return GeneratorSide(step.fake, None, step.objective, lambda: False)
+    fake.remember_weights()
+    return GeneratorSide(step.fake, fake.gradient, step.objective, lambda: False, step.outputs.reduce, fake.pull)

@@ -135,11 +135,6 @@ def remembered(what: str, network: Callable[..., Any], outputs: Outputs, call: t
     return known[key]
 
 
-def remember(what: str, network: Callable[..., Any], outputs: Outputs, call: tuple, finding: Any) -> None:
-    """Puts another finding in the place of what is remembered."""
-    _known(network)[what, _structure(network, outputs), _kinds(call)] = finding
-
-
 def reconsider(network: Callable[..., Any], calls: Sequence[tuple], outputs: Outputs, reason: str) -> None:
     """Drops the cached verdict on a network that turned out not to be affine: the next call examines it again.
 

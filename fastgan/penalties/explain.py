@@ -10,7 +10,8 @@ from fastgan.penalties.checks import arguments
 from fastgan.penalties.eligibility import examine
 from fastgan.penalties.outputs import Outputs, Which
 from fastgan.penalties.packs import of_packs
-from fastgan.penalties.smooth_trial import try_smooth
+from fastgan.penalties.smooth_run import run_smooth
+from fastgan.penalties.state import Snapshot
 from fastgan.penalties.twice import try_twice
 
 
@@ -85,7 +86,18 @@ def explain(critic: Callable[..., Any], example: Tensor, labels: Any = None, *, 
     outputs = Outputs(judge)
     verdict = examine(network, outputs, batch, *rest)
     not_twice = None if verdict.eligible else try_twice(network, (batch, *rest), outputs, verdict)
-    not_smooth = try_smooth(network, outputs, batch, *rest).reason
+    not_smooth = _why_not_smooth(network, outputs, batch, *rest)
     found = Explanation(verdict.reasons, verdict.operations, verdict.weights, verdict.numbers, not_twice, not_smooth)
     print(found)
     return found
+
+
+def _why_not_smooth(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any) -> str | None:
+    before = Snapshot(network, x.device)
+    try:
+        found = run_smooth(network, outputs, x, *rest)
+    except Exception as error:
+        before.put_back()
+        return f"the critic cannot be followed ({type(error).__name__}: {error})"
+    found.before.put_back()
+    return found.reason

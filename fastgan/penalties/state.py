@@ -58,6 +58,10 @@ class Snapshot:
             if type(tensor) is Tensor and _has_memory(tensor) and tensor.untyped_storage().nbytes() <= SMALL:
                 self.add(tensor.untyped_storage())
 
+    def blocks(self) -> list[torch.UntypedStorage]:
+        """The memory that is kept."""
+        return [block for block, _ in self._blocks.values()]
+
     def overwritten(self) -> tuple[torch.UntypedStorage, ...]:
         """The memory that has been overwritten since it was added."""
         return tuple(block for block, copy in self._blocks.values() if _has_changed(block, copy))
@@ -145,7 +149,10 @@ def _has_memory(tensor: Tensor) -> bool:
 
 def _has_changed(block: torch.UntypedStorage, copy: torch.UntypedStorage) -> bool:
     """Whether memory has been overwritten; what has been freed since (gathered weights of `fully_shard`) has not."""
-    return block.nbytes() == copy.nbytes() and not torch.equal(_bytes(block), _bytes(copy))
+    if block.nbytes() != copy.nbytes():
+        return False
+    captured = block.device.type == "cuda" and torch.cuda.is_current_stream_capturing()  # nothing can be read then
+    return captured or not torch.equal(_bytes(block), _bytes(copy))
 
 
 def _bytes(block: torch.UntypedStorage) -> Tensor:

@@ -79,7 +79,7 @@ ROUGH = {
     "a number": (lambda h: h * (h.square().mean().item() + 1), "Python number"),
     "a reversed gradient": (Reversed.apply, "Reversed may have any backward"),
     "1-norm": (_norm, "order"),
-    "odd power": (lambda h: (h * h) ** 1.7, "to the power 1.7"),
+    "odd power": (lambda h: (h * h) ** 1.7, "exponent is no whole number"),
     "unknown": (lambda h: h + torch.special.bessel_j0(h), "bessel_j0"),
     "re-entrant checkpoint": (lambda h: checkpoint(torch.tanh, h, use_reentrant=True), "use_reentrant=False"),
 }
