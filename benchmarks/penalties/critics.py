@@ -200,8 +200,8 @@ CRITICS: dict[str, Kind] = {
         Kind("r3gan-32", r3gan, (3, 32, 32), 16, 256),
         Kind("resnet-sn-32", resnet32_sn, (3, 32, 32), 16, 128),
         Kind("patchgan-64", patchgan, (3, 64, 64), 8, 64, convolutional=False),
-        Kind("multi-period-8192", MultiPeriod, (1, 8192), 8, 64, convolutional=False),
-        Kind("u-net-32", UNet, (3, 32, 32), 8, 64, convolutional=False),
+        Kind("multi-period-8192", MultiPeriod, (1, 8192), 8, 64, convolutional=False, gradient_norm=0.03),
+        Kind("u-net-32", UNet, (3, 32, 32), 8, 64, convolutional=False, gradient_norm=0.01),
     )
 }
 
