@@ -62,7 +62,7 @@ def test_takes_spectral_norms_channels_last_and_autocast(generator):
     (lambda: SelfAttention2d(4), "channels is 4, expected at least 8"),
     (lambda: SelfAttention2d(16.0), "channels is 16.0, expected an integer"),
     (lambda: SelfAttention2d(16)(torch.randn(1, 8, 4, 4)), r"x has shape \[1, 8, 4, 4\], expected \[B, 16, H, W\]"),
-    (lambda: SelfAttention2d(16)(torch.ones(1, 16, 1, 4)), r"x has shape \[1, 16, 1, 4\], expected at least 2x2 pixels"),
+    (lambda: SelfAttention2d(16)(torch.ones(1, 16, 1, 4)), r"x has .* expected at least 2x2 pixels"),
 ])  # fmt: skip
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ValueError, match="SelfAttention2d: " + message):
