@@ -4,6 +4,7 @@ FAMILIES = {
     "biased activations": ("bias_act", "scaled_bias_act", "frozen_bias_act"),
     "resampling": ("upfirdn2d",),
     "convolutions": ("conv3x3", "conv_stride2", "modulated_conv2d"),
+    "attention": ("attention",),
     "minibatch statistics": ("minibatch_discrimination", "minibatch_stddev"),
     "gradient penalties and spectral norms": ("interpolate", "gradient_norm_penalty", "spectral_norm"),
 }

@@ -20,7 +20,7 @@ namespace {
 // v to o.
 template <typename T>
 struct Softmax {
-  T highest[4 * kBlock], total[4 * kBlock];
+  T highest[kMostQueries], total[kMostQueries];
 
   void begin(int64_t n) {
     for (int64_t row = 0; row < n; ++row) {

@@ -44,7 +44,7 @@ struct QueryTasks {
   explicit QueryTasks(const AttentionArgs& s) {
     const int64_t blocks = ceil_div(s.N, kBlock);
     const int64_t wanted = ceil_div(s.heads * blocks, 16);  // so that there are enough tasks for many threads
-    queries = kBlock * (wanted < 4 ? wanted : 4);
+    queries = smaller(kBlock * wanted, kMostQueries);
     per_head = ceil_div(s.N, queries);
   }
 };

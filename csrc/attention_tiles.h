@@ -14,10 +14,14 @@ namespace {
 // products.
 constexpr int64_t kBlock = 64;
 
-// The vectors' loops are written once for all widths: constants of a type.
+// Queries of a task: a block of keys is read once for all of them.
+constexpr int64_t kMostQueries = 4 * kBlock;
+
 template <typename T>
 constexpr T kInfinity = T(__builtin_inf());
 
+// Begins as zeros: products go on to the end of a vector or a group of rows, where nothing may have been
+// read.
 template <typename T>
 struct Matrix : Chunked<T> {
   Scratch<T> memory;

@@ -13,6 +13,7 @@ from fastgan.nn.modulated_conv2d import ModulatedConv2d, NoiseInjection, StyledC
 from fastgan.nn.packing import PackedCritic, pack, unpack
 from fastgan.nn.reconstruction_error import ReconstructionError
 from fastgan.nn.resample import Blur, Downsample, Upsample
+from fastgan.nn.self_attention import SelfAttention2d
 from fastgan.nn.spectral_norm_group import SpectralNormGroup, spectral_norm_
 from fastgan.nn.spectral_normalisation import SpectralNorm, spectral_norm
 from fastgan.nn.split_batch_norm import SplitBatchNorm2d, fake_statistics, statistics_of
@@ -36,6 +37,7 @@ __all__ = [
     "NoiseInjection",
     "PackedCritic",
     "ReconstructionError",
+    "SelfAttention2d",
     "SpectralNorm",
     "SpectralNormGroup",
     "SplitBatchNorm2d",

@@ -1,6 +1,7 @@
 """attention itself: the formulas as sums, any shape, memory, masks, far from the origin, what is computed."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -173,13 +174,26 @@ def test_l2_loses_no_digits_far_from_the_origin(generator):
     exact = textbook(q.double(), k.double(), v.double(), kind="l2")
     near = (attention(q, k, v, kind="l2").double() - exact).abs().max()
     assert near < 1e-4
-    assert (attention_reference(q, k, v, kind="l2").double() - exact).abs().max() > 10 * near
+    squares = q.square().sum(-1, keepdim=True) + k.square().sum(-1) - 2 * q @ k.T
+    expanded = (-squares / math.sqrt(8)).softmax(-1) @ v
+    assert (expanded.double() - exact).abs().max() > 10 * near
 
 
 def test_half_precision_sums_in_float32(generator):
     q, k, v = (draw(300, 16, dtype=torch.bfloat16) for _ in range(3))
     exact = attention_reference(q.double(), k.double(), v.double())
     assert (attention(q, k, v).double() - exact).abs().max() <= 2**-8 * exact.abs().max()
+
+
+def test_wide_heads_are_refused_by_the_gpus_kernels(generator, monkeypatch):
+    module = sys.modules["fastgan.ops.attention"]
+    q, v = draw(3, 2), draw(3, 257)
+    expected = attention(q, q, v)
+    monkeypatch.setattr(module, "select", lambda op, x: "triton")
+    torch.testing.assert_close(attention(q, q, v), expected)
+    monkeypatch.setattr(module, "wanted", lambda: "triton")
+    with pytest.raises(fastgan.BackendError, match="at most 256 features, not 257"):
+        attention(q, q, v)
 
 
 def test_a_third_derivative_says_what_has_one():

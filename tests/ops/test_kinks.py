@@ -147,5 +147,5 @@ def test_the_norm_at_zero_has_derivatives_of_zero(name):
 
 def test_every_op_says_whether_it_has_kinks():
     """Those with an activation, a norm or a distance have; a new op's author has thought of it."""
-    smooth = {"conv3x3", "conv_stride2", "interpolate", "minibatch_stddev", "spectral_norm", "upfirdn2d"}
+    smooth = {"attention", "conv3x3", "conv_stride2", "interpolate", "minibatch_stddev", "spectral_norm", "upfirdn2d"}
     assert {spec.name for spec in OPS.values() if spec.kinks is None} == smooth

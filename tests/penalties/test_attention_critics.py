@@ -112,6 +112,16 @@ def test_boolean_masks_of_multi_head_attention_mean_the_opposite(generator):
     torch.testing.assert_close(direct, expected)
 
 
+def test_the_composed_form_stays_where_it_was_chosen(applied, generator):
+    q = draw(2, 3, 4).requires_grad_()
+    with lean_derivatives(), sdpa_kernel(SDPBackend.MATH):
+        value = F.scaled_dot_product_attention(q, q, q).square().sum()
+        for _ in range(3):
+            (g,) = torch.autograd.grad(value, q, create_graph=True)
+            value = g.square().sum()
+    assert not applied
+
+
 class TokenCritic(nn.Module):
     def __init__(self):
         super().__init__()

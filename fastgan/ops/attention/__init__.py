@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.backends import select
+from fastgan.backends import BackendError, select, wanted
 from fastgan.ops._common.checks import check_floating
 from fastgan.ops._common.precision import compute_dtype
 from fastgan.ops.attention.autograd import Attention
@@ -19,6 +19,8 @@ from fastgan.ops.attention.layout import without_repeats
 from fastgan.ops.attention.reference import attention_reference
 
 KINDS = ("dot", "l2")
+TRITON_FEATURES = 256
+"""The widest heads whose blocks fit a program's registers."""
 
 
 def attention(
@@ -50,7 +52,7 @@ def attention(
     Args:
         q, k, v: float32, float64, float16 or bfloat16, of one dtype; leading dimensions (batch, heads) equal or
             broadcast. Sums are float32 (float64 for float64), also under torch.autocast, which changes no dtype here.
-            d of at least 1, any e.
+            d of at least 1, any e; above 256 of either, PyTorch's operations on a GPU.
         kind: "dot" or "l2".
         scale: None for 1/sqrt(d), for both kinds.
         bias: of any floating dtype; -inf masks. A query all of whose keys are masked by it gets 0 and no gradient, as
@@ -69,7 +71,7 @@ def attention(
     _check(q, k, v, kind, scale, bias)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     batch = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-    backend = select("attention", q)
+    backend = _backend_for(q, v)
     if backend == "reference":
         return attention_reference(q, k, v, bias, kind=kind, scale=scale)
     q, k, v = (x if x.shape[:-2] == batch else x.expand(*batch, *x.shape[-2:]) for x in (q, k, v))
@@ -82,6 +84,16 @@ def attention(
         q, k, per_key = _as_dot(q, k, scale)
         scale, bias = 2 * scale, per_key if bias is None else per_key + bias
     return Attention.apply(q, k, v, bias, scale, backend).to(dtype)
+
+
+def _backend_for(q: Tensor, v: Tensor) -> str:
+    backend, widest = select("attention", q), max(q.shape[-1], v.shape[-1])
+    if backend != "triton" or widest <= TRITON_FEATURES:
+        return backend
+    if wanted() == "triton":
+        reason = f"it takes heads of at most {TRITON_FEATURES} features, not {widest}"
+        raise BackendError(f"fastgan.ops.attention cannot run on backend 'triton': {reason}")
+    return "reference"
 
 
 def _as_dot(q: Tensor, k: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -128,6 +128,8 @@ def _takes(q: Any, k: Any, v: Any, mask: Any, weight: Any = None) -> bool:
         return False
     if mask is not None and mask.dtype not in (torch.bool, q.dtype):
         return False
+    if not (torch.backends.cuda.flash_sdp_enabled() or torch.backends.cuda.mem_efficient_sdp_enabled()):
+        return False  # the user chose the composed form, which has derivatives of any order (on the CPU, too)
     # The GPU's kernels have not been measured (docs/gpu-todo.md): until then they run where they are asked for.
     chosen = q.device.type == "cpu" or wanted() == "triton"
     return chosen and differentiated(q, k, v, mask, weight) and select("attention", q) != "reference"

@@ -10,6 +10,9 @@ def attention_reference(
 ) -> Tensor:
     """The same in plain PyTorch, as it is usually written; O(N M) memory."""
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    if kind == "l2":
+        centre = k.detach().mean(-2, keepdim=True)  # distances do not depend on it, but their rounding does
+        q, k = q - centre, k - centre
     products = q @ k.transpose(-2, -1)
     if kind == "l2":
         distances = q.square().sum(-1, keepdim=True) + k.square().sum(-1).unsqueeze(-2) - 2 * products
