@@ -66,6 +66,7 @@ class Subject:
     fake: Tensor
     objective: Objective
     autocast: torch.dtype | None = None
+    affine: bool = True
     buffers: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -134,4 +135,5 @@ class Case:
             fake.to(**placed).requires_grad_(),
             self.objective,
             autocast=self.dtype if half else None,
+            affine=self.kind.affine,
         )

@@ -21,6 +21,7 @@ class Kind:
         batch, gpu_batch: samples of each kind, real and fake, on the CPU and on a GPU.
         convolutional: whether the targets of convolutional critics apply.
         several: whether R1 alone and WGAN-GP are measured too, unless asked otherwise.
+        affine: whether one pass is open to it.
         gradient_norm: a sample's, to begin with. Loss and penalties are then both a good part of the critic's gradient,
             so that the check sees both; PyTorch's own initialisation makes the penalties vanish in some critics.
     """
@@ -32,6 +33,7 @@ class Kind:
     gpu_batch: int
     convolutional: bool = True
     several: bool = False
+    affine: bool = True
     gradient_norm: float = 0.4
 
 
@@ -190,6 +192,29 @@ class UNet(nn.Module):
         return logit, self.map(h)
 
 
+class SelfAttention(nn.Module):
+    """SAGAN's (Zhang et al. 2019, arXiv:1805.08318): narrow queries and keys of each pixel, and a learned gain."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        narrow = channels // 8
+        self.query, self.key = nn.Conv2d(channels, narrow, 1), nn.Conv2d(channels, narrow, 1)
+        self.value, self.gain = nn.Conv2d(channels, channels, 1), nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (layer(x).flatten(2).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        return x + self.gain * F.scaled_dot_product_attention(q, k, v, scale=1.0).transpose(1, 2).reshape(x.shape)
+
+
+def attention(width: int = 64) -> nn.Module:
+    """Strided convolutions with attention among 1,024 places."""
+    return nn.Sequential(
+        nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(SLOPE), SelfAttention(width),
+        nn.Conv2d(width, 2 * width, 4, 2, 1), nn.LeakyReLU(SLOPE),
+        nn.Conv2d(2 * width, 4 * width, 4, 2, 1), nn.LeakyReLU(SLOPE), nn.Flatten(), nn.Linear(4 * width * 64, 1),
+    )  # fmt: skip
+
+
 CRITICS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -202,6 +227,7 @@ CRITICS: dict[str, Kind] = {
         Kind("patchgan-64", patchgan, (3, 64, 64), 8, 64, convolutional=False),
         Kind("multi-period-8192", MultiPeriod, (1, 8192), 8, 64, convolutional=False, gradient_norm=0.03),
         Kind("u-net-32", UNet, (3, 32, 32), 8, 64, convolutional=False, gradient_norm=0.01),
+        Kind("attention", attention, (3, 64, 64), 8, 64, convolutional=False, affine=False),
     )
 }
 

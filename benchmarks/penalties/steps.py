@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.penalties.case import Subject
 from benchmarks.penalties.critics import maps
@@ -47,7 +48,7 @@ def _loss(subject: Subject, real: Output, fake: Output) -> Tensor:
 def joint(subject: Subject) -> None:
     """The textbook: the gradient with create_graph, at logits that the loss needs anyway, and one backward pass."""
     critic, objective = subject.critic, subject.objective
-    with subject.precision():
+    with subject.precision(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
         points = {"real": subject.real.detach(), "fake": subject.fake.detach()}
         outputs: dict[str, Output] = {}
         terms = []
@@ -67,7 +68,7 @@ def joint(subject: Subject) -> None:
 def separate(subject: Subject) -> None:
     """The usual user code: the loss's backward pass, then the penalties with passes of their own."""
     plain(subject)
-    with subject.precision():
+    with subject.precision(), sdpa_kernel(SDPBackend.MATH):
         total = torch.stack(_penalties(subject, list(subject.objective.penalties))).sum()
     total.backward()
 
@@ -192,6 +193,8 @@ def reason_missing(name: str, subject: Subject) -> str | None:
     """Why an implementation cannot be measured on a subject; None if it can."""
     if name == ONE_PASS_COMPILED and "compile" not in inspect.signature(critic_loss).parameters:
         return "fastgan.critic_loss has no argument compile"
+    if name in (ONE_PASS, ONE_PASS_COMPILED, BOTH) and not subject.affine:
+        return "the critic is not piecewise affine: it is differentiated twice"
     if name in (BOTH, BOTH_JOINT) and subject.buffers:
         return "another forward pass changes the critic's buffers: the two are not the same function"
     return None

@@ -5,7 +5,6 @@ grad_theta D along v (docs/gradient-penalties.md). A difference of grad_theta D 
 multiple of v, takes a forward and an ordinary backward pass at either point. `Group` is one batch of points.
 """
 
-import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from fastgan.penalties.outputs import Form, Outputs
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.smooth_run import SmoothRun, leaves_above, path_of, run_smooth
 from fastgan.penalties.state import Snapshot
+from fastgan.penalties.tensor_hooks import without_hooks
 
 FLOOR = 0.1
 """Share of the batch's root mean square norm that a sample's own norm is taken for at least."""
@@ -58,6 +58,10 @@ class Directional:
 CURVED = 0.03
 """Deviation of D(x + u) - D(x - u) from <2 u, grad D(x)>, relative to it, of which users are told. The gradient's own
 error is one to twenty times that of this number."""
+
+
+NEGLIGIBLE = 1e-6
+"""What is too small a part of an objective to tell of: critics whose gradient is 0 but for rounding."""
 
 
 class Half(NamedTuple):
@@ -157,7 +161,7 @@ class Group:
         plus, minus = (self.x + u).to(self.x.dtype), (self.x - u).to(self.x.dtype)
         across = plus.to(u.dtype) - minus.to(u.dtype)  # 2 u, but for rounding
         along, length = (self.v * across).sum(), (across * across).sum()
-        slope = torch.where(length > 0, along / length, 0.0)
+        slope = self.slope = torch.where(length > 0, along / length, 0.0)
         self.rises = (self.gradient.to(u.dtype) * across).reshape(len(u), -1).sum(1)  # of D, were it linear
         yield Half(plus, self._weights(slope))
         yield Half(minus, self._weights(-slope))
@@ -236,12 +240,12 @@ class Group:
         rise = self.rises.abs().sum()
         bend = ((plus + minus) / 2 - middle).abs().sum()
         away = ((plus - minus).sum() - self.rises.sum()).abs()
-        if bool(bend > rise + 4 * rounding):
+        if bool((bend > rise + 4 * rounding) & (self.slope * bend > NEGLIGIBLE)):
             raise NotSmoothError(
                 "directional: the critic does not give the same numbers when it runs again (state that cannot be put "
                 "back, see docs/gradient-penalties.md), or is curved too much over the step: Directional(step=...)"
             )
-        if bool(away > CURVED * rise + rounding):
+        if bool((away > CURVED * rise + rounding) & (self.slope * away > NEGLIGIBLE)):
             warnings.warn(
                 "fastgan: method='directional' displaces samples so far that this critic's output departs from a line "
                 f"by more than {CURVED:.0%}: its gradient may be wrong by more than that. Directional(estimate=True) "
@@ -318,23 +322,10 @@ def _weight_gradients(group: Group, outputs: Sequence[tuple[Tensor, Tensor]]) ->
         factor = HEADROOM * torch.exp2(-torch.log2(largest).ceil()).nan_to_num(1.0, 1.0, 1.0)
         weights = [w.float() * factor for w in weights]
     cotangents = [w.to(y.dtype) for y, w in zip(parts, weights, strict=True)]
-    with _without_hooks(targets):
+    with without_hooks(targets):
         found = torch.autograd.grad(parts, targets, cotangents, allow_unused=True, retain_graph=older)
     pairs = [(t, g) for t, g in zip(targets, found, strict=True) if g is not None]
     return pairs if factor is None else [(t, (g.float() / factor).to(g.dtype)) for t, g in pairs]
-
-
-@contextlib.contextmanager
-def _without_hooks(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Inside, hooks on these tensors are not called: they are for the whole gradient, in `.backward()`."""
-    hooks = [(t._backward_hooks, dict(t._backward_hooks)) for t in tensors if t._backward_hooks]
-    for of_tensor, _ in hooks:
-        of_tensor.clear()
-    try:
-        yield
-    finally:
-        for of_tensor, kept in hooks:
-            of_tensor.update(kept)
 
 
 def error_between(parts: Sequence[tuple[Tensor, Tensor]], twice: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

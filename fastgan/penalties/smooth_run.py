@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastgan._torch_private import is_compiled_module, is_fully_sharded, sequence_number
+from fastgan.affine import NotAffineError
 from fastgan.affine.function_mode import BehindAutograd
 from fastgan.losses.structure import tensors_of
 from fastgan.penalties.double_backward import leaf
@@ -59,11 +60,20 @@ def run_smooth(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: 
         follow = Smoothness(x, lambda: running_module(names, run_smooth))
         uncompiled = torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
         sharded = any(is_fully_sharded(module) for module in each_module_of(network))  # by hooks on activations
-        with uncompiled, Watch(before), follow, contextlib.nullcontext() if sharded else BehindAutograd(follow):
+        with uncompiled, Watch(before), follow, contextlib.nullcontext() if sharded else _Behind(follow):
             parts, form = outputs.parts(network(x, *rest), len(x))
     judged = tensors_of(form.judged(parts))
     reason = _why_not(network, follow, parts, judged)
     return SmoothRun(x, parts, form, reason, follow.random, follow.lowest, follow.outside, before, compiled)
+
+
+class _Behind(BehindAutograd):
+    """`BehindAutograd`, which also sees that numbers leave PyTorch without an operation."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if func is Tensor.tolist and self.recorder.marked(args[0]):
+            self.recorder.refuse(NotAffineError("tolist makes Python numbers of the samples"))
+        return super().__torch_function__(func, types, args, kwargs)
 
 
 def _why_not(

@@ -8,8 +8,8 @@ LIMIT = 1e-9
 """Relative. Rounding in float64 has 1e-16; a network of this size and two derivatives lose a few digits of it."""
 
 LIMIT_OF_DIFFERENCES = 1e-4
-"""Relative, of method="directional". At its step in float64 gradients are off by 1e-10 and, the more a critic is curved,
-by more; a jump at a kink, or a term that is missing, is of the size of the gradient."""
+"""Relative, of method="directional". At its step in float64 gradients are off by 1e-10, and by more if a critic is
+curved; a jump at a kink, or a term that is missing, is of the size of the gradient."""
 
 FLOOR = 1e-4
 """Programs compute numbers near 1: gradients below this are held to 1e-13, which is what rounding leaves of terms that

@@ -61,7 +61,63 @@ def _norm(h):
     return h * torch.linalg.vector_norm(h, ord=1, dim=1, keepdim=True)
 
 
+class Magnitude(torch.autograd.Function):
+    """|h| by memory that no operation is seen to fill, with its own backward."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        y = torch.empty_like(x)
+        y.numpy()[...] = np.abs(x.detach().numpy())
+        return y
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.saved_tensors[0].sign()
+
+
+class Filled(torch.autograd.Function):
+    """Ones, in memory that no operation is seen to fill; the gradient goes on to its input."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return torch.from_numpy(np.ones(tuple(x.shape)))
+
+    @staticmethod
+    def backward(ctx, g):
+        return g
+
+
+def _behind_autograd(h):
+    h = h * 1.5
+    with torch.no_grad():
+        h.div_(1 + h.square().mean(1, keepdim=True))
+    return h
+
+
+def _weight_behind_autograd(h):
+    w = torch.ones(8, dtype=h.dtype, requires_grad=True) * 1
+    with torch.no_grad():
+        w.mul_(h.square().mean())
+    return h * w
+
+
+def _hooked(h):
+    h = h * 1.5
+    h.register_hook(lambda g: g / 2)
+    return h.tanh()
+
+
 ROUGH = {
+    "a hook": (_hooked, "a hook on an activation"),
+    "changed behind autograd": (_behind_autograd, "changed in place where autograd is off"),
+    "a weight changed behind autograd": (_weight_behind_autograd, "changed in place where autograd is off"),
+    "numbers by tolist": (lambda h: h * torch.tensor(h.tolist()).mean(), "tolist"),
+    "magnitudes by numpy": (lambda h: h + Magnitude.apply(h), "past autograd|any backward"),
+    "a function of unseen memory": (lambda h: h + Filled.apply(h), "Filled may have any backward"),
+    "a mask drawn by the samples": (lambda h: h * torch.bernoulli(h.sigmoid()), "bernoulli"),
+    "an early threshold": (lambda h: F.softplus(h, threshold=0.1), "threshold"),
+    "clamped logits": (lambda h: h.sigmoid().logit(eps=0.45), "logit"),
     "relu": (F.relu, "relu"),
     "leaky relu": (lambda h: F.leaky_relu(h, 0.2), "leaky_relu"),
     "abs": (torch.abs, "abs"),
@@ -106,6 +162,10 @@ SMOOTH_MIDDLES = {
     "kinks of weights": lambda h: h * torch.ones(8, dtype=h.dtype, requires_grad=True).relu(),
     "looked at": lambda h: (h.detach().abs().amax(), h.relu(), h)[-1],
     "filled": lambda h: torch.zeros_like(h).copy_(h) + 1,
+    "normalised": lambda h: F.normalize(h, dim=1),
+    "mean square": lambda h: h * F.mse_loss(h, torch.zeros_like(h)),
+    "powers of two": lambda h: 2**h,
+    "along the batch": lambda h: h.cumsum(0).tanh(),
     "norms": lambda h: h / (torch.linalg.vector_norm(h, dim=1, keepdim=True) + 1),
     "powers": lambda h: h**3 + (h * h + 1) ** 0.5 + (h * h + 1) ** -1,
     "spectrum": lambda h: torch.fft.irfft(torch.fft.rfft(h) * 2, n=8),
@@ -129,6 +189,95 @@ def test_taken(kind, seed):
     assert error(found, truth) <= 1e-7
 
 
+def test_hooks_on_weights_see_the_whole_gradient_once(seed):
+    torch.manual_seed(seed)
+    found = []
+    for method in ("directional", "double_backward"):
+        torch.manual_seed(seed)
+        critic, maker, calls = Middle(torch.tanh).double(), nn.Linear(3, 64).double(), []
+        made = maker(torch.randn(3).double()).view(8, 8)
+        made.register_hook(lambda g: calls.append(1) or g.clamp(-1e-3, 1e-3))  # noqa: B023
+        critic.first.weight.register_hook(lambda g: calls.append(1) or g.clamp(-1e-2, 1e-2))  # noqa: B023
+        critic.middle = lambda h: F.linear(h, made).tanh()  # noqa: B023
+        real, fake = samples_for(critic)
+        total = fastgan.critic_loss(critic, real, fake, loss=plain, penalties=(R1(10.0),), method=method)
+        found.append({**gradients(critic, total), "maker": maker.weight.grad})
+        assert len(calls) == 2
+    assert error(*found) <= 1e-7
+
+
+def test_what_changes_between_steps_is_seen(seed):
+    """Refusals, couplings and constants are those of the step, not of an earlier one."""
+    torch.manual_seed(seed)
+    critic = Middle(F.relu).double()
+    real, fake = samples_for(critic)
+    coupled = [0]
+    middles = (
+        F.silu,
+        lambda h: h - 0.9 * h.mean(coupled[0], keepdim=True),
+        lambda h: h * 2.0,
+        nn.BatchNorm1d(8).double(),
+    )
+    for zero in (True, False):
+        head = critic.last.weight.data.clone()
+        for middle in middles:
+            for coupled[0] in (1, 0):
+                critic.middle = F.relu
+                with pytest.raises(fastgan.NotSmoothError, match="relu"):
+                    fastgan.critic_loss(critic, real, fake, method="directional")
+                critic.middle = lambda h: torch.tanh(middle(h)) * 1  # noqa: B023
+                critic.last.weight.data = torch.zeros_like(head) if zero else head
+                pair = [
+                    gradients(critic, fastgan.critic_loss(critic, real, fake, loss=plain, method=method))
+                    for method in ("directional", "double_backward")
+                ]
+                assert error(*pair) <= 1e-7
+        critic.middle = lambda h: h * h.square().mean(1, keepdim=True).detach()
+        with pytest.raises(fastgan.NotSmoothError, match="taken for a constant"):
+            fastgan.critic_loss(critic, real, fake, method="directional")
+        critic.last.weight.data = head
+
+
+GENERATOR = torch.Generator().manual_seed(0)
+
+
+class Unseen(nn.Module):
+    """Noise by a generator that is a global of the module's forward: no snapshot finds it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 1)
+
+    def forward(self, x):
+        return torch.tanh(self.layer(x) + torch.randn(1, generator=GENERATOR))
+
+
+def test_state_that_cannot_be_put_back_is_noticed(seed):
+    torch.manual_seed(seed)
+    for dtype in (torch.float64, torch.float32):
+        critic = Unseen().to(dtype)
+        with pytest.raises(fastgan.NotSmoothError, match="the same numbers"):
+            fastgan.critic_loss(critic, *samples_for(critic), method="directional")
+
+
+def test_without_autograd_there_is_a_value(seed):
+    torch.manual_seed(seed)
+    critic = Middle(torch.tanh).double()
+    real, fake = samples_for(critic)
+    with torch.no_grad():
+        values = [fastgan.critic_loss(critic, real, fake, method=m).item() for m in ("directional", "double_backward")]
+    assert values[0] == pytest.approx(values[1], rel=1e-12)
+
+
+def test_an_estimate_where_there_is_nothing_to_estimate(seed):
+    torch.manual_seed(seed)
+    critic = Middle(torch.tanh).double()
+    real, fake = samples_for(critic)
+    method = Directional(estimate=True)
+    assert fastgan.critic_loss(critic, real, fake, penalties=(), method=method).error_estimate == 0
+    assert fastgan.critic_loss(critic.requires_grad_(False), real, fake, method=method).error_estimate == 0
+
+
 def test_forced(seed):
     """A critic with kinks may be taken all the same; few are crossed between points that are close."""
     torch.manual_seed(seed)
@@ -143,8 +292,13 @@ def test_forced(seed):
 def test_wrong_arguments():
     critic = nn.Sequential(nn.Linear(6, 1), nn.Tanh()).double()
     real, fake = samples_for(critic)
-    with pytest.raises(ValueError, match="step is 0"):
-        Directional(0)
+    for step in (0, -1.0, float("nan"), True, "a"):
+        with pytest.raises(ValueError, match="step is"):
+            Directional(step)
+    with pytest.raises(ValueError, match="expected more than torch.float64"):
+        fastgan.critic_loss(critic, real, fake, method=Directional(1e-30))
+    with pytest.raises(TypeError, match="name what is judged"):
+        fastgan.critic_loss(lambda x: (critic(x), x), real, fake, method="directional")
     with pytest.raises(ValueError, match="method is 'directions', expected one of auto, one_pass"):
         fastgan.critic_loss(critic, real, fake, method="directions")
     with pytest.raises(fastgan.NotSmoothError, match="several numbers"):
