@@ -59,8 +59,14 @@ def run_smooth(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: 
         x = leaf(x)
         follow = Smoothness(x, lambda: running_module(names, run_smooth))
         uncompiled = torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
-        sharded = any(is_fully_sharded(module) for module in each_module_of(network))  # by hooks on activations
-        with uncompiled, Watch(before), follow, contextlib.nullcontext() if sharded else _Behind(follow):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(uncompiled)
+            if any(is_fully_sharded(module) for module in each_module_of(network)):
+                # It works by hooks on activations, and the memory of weights that it gathers is not to be put back.
+                stack.enter_context(follow)
+            else:
+                for mode in (Watch(before), follow, _Behind(follow)):
+                    stack.enter_context(mode)
             parts, form = outputs.parts(network(x, *rest), len(x))
     judged = tensors_of(form.judged(parts))
     reason = _why_not(network, follow, parts, judged)

@@ -47,7 +47,7 @@ def try_twice(network: Callable[..., Any], call: tuple, outputs: Outputs, verdic
             found = double_backward.gradient(network, x, rest, outputs)
             leaves = leaves_of(found.g)
             with without_hooks(leaves):
-                torch.autograd.grad(found.g.sum(), leaves, allow_unused=True)
+                torch.autograd.grad(found.g.sum(), leaves, allow_unused=True, retain_graph=True)
     except RuntimeError as error:  # of the critic itself too: the step then raises it
         return refusal_in(error)
     except (TypeError, ValueError):
