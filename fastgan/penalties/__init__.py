@@ -4,7 +4,7 @@ from fastgan.penalties.critic import critic_loss, gradient_penalty
 from fastgan.penalties.differentiable import differentiable_critic_loss
 from fastgan.penalties.directional import Directional
 from fastgan.penalties.errors import NoMethodError, NotSmoothError
-from fastgan.penalties.explain import Explanation, explain
+from fastgan.penalties.explanation import Explanation, explain
 from fastgan.penalties.generator import generator_loss_from
 from fastgan.penalties.path_lengths import PathLength, path_length
 from fastgan.penalties.penalty import DRAGAN, PENALTIES, R1, R2, WGANGP, Penalty, Rho, parse
