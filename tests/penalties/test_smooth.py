@@ -295,7 +295,7 @@ def test_wrong_arguments():
     for step in (0, -1.0, float("nan"), True, "a"):
         with pytest.raises(ValueError, match="step is"):
             Directional(step)
-    with pytest.raises(ValueError, match="expected more than torch.float64"):
+    with pytest.raises(ValueError, match="expected more than"):
         fastgan.critic_loss(critic, real, fake, method=Directional(1e-30))
     with pytest.raises(TypeError, match="name what is judged"):
         fastgan.critic_loss(lambda x: (critic(x), x), real, fake, method="directional")
