@@ -37,6 +37,11 @@ class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
         return ours(*args, **kwargs)
 
 
+def replaceable(function: Any) -> bool:
+    """Whether a function of torch is one that `lean_derivatives` replaces; takes anything, also what has no hash."""
+    return any(function is theirs for theirs in _OURS)
+
+
 def mode_wants_torch_functions() -> bool:
     """Whether a function mode is active, besides the default device's and ours, to which torch's functions must go."""
     if not function_mode_count():
