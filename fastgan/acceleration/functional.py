@@ -35,10 +35,10 @@ _MADE: dict[type, type[nn.Module]] = {}
 
 
 class _Inside(accelerated):
-    """`accelerated` within one module's call, but for what is run again without it.
+    """`accelerated` within one module's call, but for what may be run again without it.
 
-    A checkpoint in there runs its function once more in the backward pass, where no mode is active: it finds the
-    tensors that it looks for only if none was the first time. Its hooks on saved tensors tell.
+    A checkpoint in there runs its function once more in the backward pass, where no mode is active, and must save then
+    what it saved first. Its hooks on saved tensors tell; a module that it calls has a mode of its own, both times.
     """
 
     def __init__(self) -> None:
