@@ -29,7 +29,7 @@ from fastgan.acceleration.substitute import (
     parametrizations_of,
     substitute,
 )
-from fastgan.penalties.lean import lean_derivatives
+from fastgan.penalties.lean import REPLACED, lean_derivatives
 
 _MADE: dict[type, type[nn.Module]] = {}
 
@@ -46,7 +46,8 @@ class _Inside(accelerated):
         self.hooks = top_saved_tensors_hooks(False)
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if not torch.compiler.is_compiling() and top_saved_tensors_hooks(False) != self.hooks:
+        # Most are not ours: attributes of tensors come here, too.
+        if torch.compiler.is_compiling() or func not in REPLACED or top_saved_tensors_hooks(False) != self.hooks:
             return func(*args, **(kwargs or {}))
         return super().__torch_function__(func, types, args, kwargs)
 

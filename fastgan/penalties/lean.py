@@ -14,6 +14,9 @@ _OURS: dict[Callable[..., Any], Callable[..., Any]] = {
     **convolution.BY_TORCH_FUNCTION,
     **piecewise_linear.BY_TORCH_FUNCTION,
 }
+REPLACED = _OURS.keys()
+"""torch's functions that `lean_derivatives` replaces."""
+
 _KEYWORDS = {ours: frozenset(inspect.signature(ours).parameters) for ours in _OURS.values()}
 
 _PLAIN = {torch.Tensor, torch.nn.Parameter}
@@ -38,8 +41,8 @@ class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
 
 
 def replaceable(function: Any) -> bool:
-    """Whether a function of torch is one that `lean_derivatives` replaces; takes anything, also what has no hash."""
-    return any(function is theirs for theirs in _OURS)
+    """Whether it is one of those functions; takes anything, also what has no hash."""
+    return any(function is theirs for theirs in REPLACED)
 
 
 def mode_wants_torch_functions() -> bool:
