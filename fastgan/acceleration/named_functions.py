@@ -36,7 +36,7 @@ def named_functions(module: nn.Module) -> list[str]:
             methods = list(_methods(kind, name))
             waiting += methods if "super" in names else methods[:1]
             # `x.relu()` and `self.relu(x)` look the same but for what the module has.
-            if not methods and not hasattr(module, name) and replaceable(getattr(Tensor, name, None)):
+            if not methods and not _has(module, name) and replaceable(getattr(Tensor, name, None)):
                 found.add(name)
         for value in _reached(module, function, names):
             if replaceable(value):
@@ -55,6 +55,12 @@ def _methods(kind: type, name: str) -> Iterator[FunctionType]:
         value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
         if isinstance(value, FunctionType):
             yield value
+
+
+def _has(module: nn.Module, name: str) -> bool:
+    """Whether a module has such an attribute, without getting it: a property may run anything."""
+    spaces = (*map(vars, type(module).__mro__), vars(module), module._parameters, module._buffers, module._modules)
+    return any(name in space for space in spaces)
 
 
 def _names(code: CodeType) -> Iterator[str]:
