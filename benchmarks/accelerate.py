@@ -1,4 +1,4 @@
-"""Times a critic's step before and after `fastgan.accelerate`, for critics written with torch.nn alone.
+"""Times a critic's step before and after `fastgan.accelerate`, for critics written with torch.nn or with functions.
 
     python -m benchmarks.accelerate [--batch 32] [--report] [--json [PATH]]
 
@@ -24,6 +24,7 @@ from torch.nn.utils import parametrizations
 import fastgan
 from benchmarks import environment, measure
 from benchmarks.comparisons import Comparison, add_json_option
+from benchmarks.functional_critics import GroupedCritic, NormalisedCritic, StyleGAN2Critic
 from fastgan.penalties import R1
 
 SUITE = "accelerate"
@@ -75,7 +76,13 @@ class SNGAN(nn.Module):
         return self.head(self.blocks(x).sum((2, 3)))
 
 
-CRITICS: dict[str, Callable[[], nn.Module]] = {"DCGAN-SN": dcgan_sn, "SNGAN": SNGAN}
+CRITICS: dict[str, Callable[[], nn.Module]] = {
+    "DCGAN-SN": dcgan_sn,
+    "SNGAN": SNGAN,
+    "grouped, functional": GroupedCritic,
+    "StyleGAN2, functional": StyleGAN2Critic,
+    "SNGAN, subclasses": NormalisedCritic,
+}
 
 
 def hinge(real: Tensor, fake: Tensor) -> Tensor:

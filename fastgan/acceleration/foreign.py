@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan.acceleration.substitute import replaces
+from fastgan.acceleration.substitute import base_class, replaced_by, replaces
 
 TOLERANCE = 1e-9
+REBUILT_BY = "_fastgan_rebuilt_by"  # in a class made here: the function that makes an empty object, and its arguments
 
 
 Settings = tuple[tuple[str, Any], ...]
@@ -34,7 +35,7 @@ def settings_of(module: nn.Module, apart: Collection[str] = ()) -> tuple[Setting
         (the attributes, the reason why the layer is left): one that is no plain data may change inside.
     """
     found: dict[str, Any] = {}
-    for kind in reversed(type(module).__mro__):
+    for kind in reversed(base_class(module).__mro__):
         if not kind.__module__.startswith("torch.") and kind is not object:
             found.update((name, value) for name, value in vars(kind).items() if _is_plain(value))
     found.update((name, value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE)
@@ -71,13 +72,14 @@ def subclass(
     kind: type[nn.Module], mark: str, methods: dict[str, Any], rebuild: Callable[..., nn.Module],
     arguments: tuple,
 ) -> type[nn.Module]:  # fmt: skip
-    """A subclass of a foreign layer with other methods, which has `mark` as an attribute.
+    """A subclass of a foreign layer, replaced or not, with other methods, which has `mark` as an attribute.
 
     A class made here has no name by which pickle would find it: `rebuild(*arguments)` makes an empty object of it. A
     layer that pickles itself in a way of its own goes on doing so, as what it was.
     """
-    body: dict[str, Any] = {**methods, "__module__": kind.__module__, mark: True}
-    if kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__:
+    body: dict[str, Any] = {**methods, "__module__": kind.__module__, mark: True, REBUILT_BY: (rebuild, arguments)}
+    original: Any = replaced_by(kind)
+    if original.__reduce_ex__ is object.__reduce_ex__ and original.__reduce__ is object.__reduce__:
         body["__reduce_ex__"] = lambda self, protocol: (rebuild, arguments, _state(self))
     return replaces(kind)(type(kind.__name__, (kind,), body))
 

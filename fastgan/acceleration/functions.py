@@ -1,4 +1,4 @@
-"""`with fastgan.accelerated():` for models that call torch's functions, rather than modules, in their forward."""
+"""`with fastgan.accelerated():` for code that calls torch's functions rather than modules."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ class accelerated(lean_derivatives):  # noqa: N801 (a context manager)
             loss = criterion(critic(x))
 
     The values and first derivatives are torch's, the second derivatives do no needless work. What is differentiated
-    twice outside is so too. Another TorchFunctionMode that is active gets torch's functions. For models whose forward
-    is functional; `accelerate` does the modules.
+    twice outside is so too. Another TorchFunctionMode that is active gets torch's functions. For functions that are
+    called outside of modules; `accelerate` does those inside.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:

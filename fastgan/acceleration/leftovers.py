@@ -3,19 +3,20 @@
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils import parametrize
 
 from fastgan.acceleration.activations import ACTIVATION_KINDS
 from fastgan.acceleration.convolutions import CONVOLUTIONS
 from fastgan.acceleration.report import AccelerationReport
-from fastgan.acceleration.substitute import base_class
+from fastgan.acceleration.substitute import base_class, parametrizations_of
 
-_FUNCTIONS = "functions of torch in it: with fastgan.accelerated()"
+_FUNCTIONS = (
+    "its code names no function that fastgan replaces: functions it calls otherwise, with fastgan.accelerated()"
+)
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
 
 
 def name_leftovers(model: nn.Module, report: AccelerationReport) -> None:
-    inside = {m for module in model.modules() for m in _parametrizations(module)}
+    inside = {m for module in model.modules() for m in parametrizations_of(module)}
     for path, module in model.named_modules():
         kind = base_class(module)
         if report.knows(module) or module in inside or kind in _CONTAINERS:
@@ -26,9 +27,7 @@ def name_leftovers(model: nn.Module, report: AccelerationReport) -> None:
         elif any(is_lazy(p) for p in module._parameters.values()):
             report.add(path, module, kind.__name__, None, "has no weight yet: accelerate it after a forward pass")
         elif subclassed is not None:
-            reason = f"a subclass of {subclassed.__name__}, which may compute something else"
-            if subclassed in CONVOLUTIONS:
-                reason += f": its convolution stays; {_FUNCTIONS}"
+            reason = f"a subclass of {subclassed.__name__}, which may compute something else; {_FUNCTIONS}"
             report.add(path, module, kind.__name__, None, reason)
         elif any(child not in inside for child in module.children()):
             continue  # its layers have rows of their own
@@ -36,10 +35,3 @@ def name_leftovers(model: nn.Module, report: AccelerationReport) -> None:
             report.add(path, module, kind.__name__, None, "nothing to replace")
         else:
             report.add(path, module, kind.__name__, None, f"unknown to fastgan; {_FUNCTIONS}")
-
-
-def _parametrizations(module: nn.Module) -> list[nn.Module]:
-    """The modules of which the tensors of a parametrized module are made."""
-    if not parametrize.is_parametrized(module):
-        return []
-    return list(module.parametrizations.modules())  # type: ignore[union-attr]

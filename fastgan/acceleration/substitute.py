@@ -13,6 +13,9 @@ from torch.nn.utils import parametrize
 
 _REPLACES = "_fastgan_replaces"  # in a replacement: the class it stands for
 _REBASED = "_fastgan_rebased"  # in the class of a parametrized module that was given another base: the one it had
+AROUND = (
+    "_fastgan_around"  # in a replacement that changes what runs inside of its class, replaced or not (functional.py)
+)
 
 C = TypeVar("C", bound=type)
 
@@ -49,8 +52,25 @@ def replaced_by(kind: type) -> type:
 
 
 def base_class(module: nn.Module) -> type:
-    """The class of a module, without that which torch.nn.utils.parametrize has put over it."""
+    """The class of a module, without those which torch.nn.utils.parametrize and functional.py have put over it."""
+    kind = _substituted(module)
+    return replaced_by(kind) if AROUND in kind.__dict__ else kind
+
+
+def is_around(module: nn.Module) -> bool:
+    """Whether functional.py has put a class over the module's."""
+    return AROUND in _substituted(module).__dict__
+
+
+def _substituted(module: nn.Module) -> type:
     return type(module).__bases__[0] if parametrize.is_parametrized(module) else type(module)
+
+
+def parametrizations_of(module: nn.Module) -> list[nn.Module]:
+    """The modules of which the tensors of a parametrized module are made."""
+    if not parametrize.is_parametrized(module):
+        return []
+    return list(module.parametrizations.modules())  # type: ignore[union-attr]
 
 
 def torch_class(module: nn.Module) -> type:
@@ -72,11 +92,13 @@ def substitute(module: nn.Module, replacement: type) -> None:
 
 
 def take_back(module: nn.Module) -> None:
-    """Gives the module back the class it had before `substitute`."""
-    base = base_class(module)
-    if not is_replacement(base):
-        return
-    kind = replaced_by(base)
+    """Gives the module back the class it had before `substitute`, once or several times."""
+    while is_replacement(_substituted(module)):
+        _take_back_last(module)
+
+
+def _take_back_last(module: nn.Module) -> None:
+    kind = replaced_by(_substituted(module))
     if not parametrize.is_parametrized(module):
         module.__class__ = kind
         return

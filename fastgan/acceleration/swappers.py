@@ -11,6 +11,7 @@ from torch import nn
 
 from fastgan.acceleration.activations import swap_activations
 from fastgan.acceleration.convolutions import swap_convolutions
+from fastgan.acceleration.functional import swap_functional
 from fastgan.acceleration.leftovers import name_leftovers
 from fastgan.acceleration.minibatch import swap_minibatch_discrimination
 from fastgan.acceleration.minibatch_stddev import swap_minibatch_stddev
@@ -27,5 +28,6 @@ SWAPPERS: tuple[Swapper, ...] = (
     swap_minibatch_discrimination,
     swap_minibatch_stddev,
     swap_sequentials,
+    swap_functional,
     name_leftovers,
 )

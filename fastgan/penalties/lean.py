@@ -16,6 +16,9 @@ _OURS: dict[Callable[..., Any], Callable[..., Any]] = {
     **piecewise_linear.BY_TORCH_FUNCTION,
     **attention.BY_TORCH_FUNCTION,
 }
+REPLACED = _OURS.keys()
+"""torch's functions that `lean_derivatives` replaces."""
+
 _KEYWORDS = {ours: frozenset(inspect.signature(ours).parameters) for ours in _OURS.values()}
 
 _PLAIN = {torch.Tensor, torch.nn.Parameter}
@@ -37,6 +40,11 @@ class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
         if mode_wants_torch_functions():
             return func(*args, **kwargs)
         return ours(*args, **kwargs)
+
+
+def replaceable(function: Any) -> bool:
+    """Whether it is one of those functions; takes anything, also what has no hash."""
+    return any(function is theirs for theirs in REPLACED)
 
 
 def mode_wants_torch_functions() -> bool:

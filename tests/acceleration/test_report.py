@@ -16,11 +16,7 @@ from tests.acceleration.zoo import Functional, MinibatchDiscrimination, Residual
 
 class OwnForward(nn.LeakyReLU):
     def forward(self, x):
-        return super().forward(x) * 2
-
-
-class OwnConvolution(nn.Conv2d):
-    pass
+        return torch.where(x > 0, x, x * self.negative_slope)
 
 
 class MinibatchStdDev(nn.Module):
@@ -36,6 +32,19 @@ class Minibatch_StdLayer(nn.Module):  # noqa: N801
 class Unknown(nn.Module):
     def forward(self, x):
         return x * 2
+
+
+class Registers(Functional):
+    def __init_subclass__(cls):
+        raise RuntimeError("known already")
+
+
+class Metaclass(type):
+    pass
+
+
+class WithMetaclass(Functional, metaclass=Metaclass):
+    pass
 
 
 class SquaredDistances(MinibatchDiscrimination):
@@ -80,7 +89,6 @@ LEFT = {
         lambda: with_forward_of_its_own(MinibatchDiscrimination(3, 2, 2)), "its instance has a forward of its own"
     ),
     "subclass": (OwnForward, "a subclass of LeakyReLU, which may compute something else"),
-    "convolution": (lambda: OwnConvolution(1, 1, 1), "something else: its convolution stays; functions of torch in it"),
     "lazy": (lambda: nn.LazyConv2d(2, 1), "has no weight yet: accelerate it after a forward pass"),
     "padding": (lambda: nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), "padding_mode is 'circular'"),
     "minibatch std": (MinibatchStdDev, "could not be run on a copy in float64: Tensors must have same number of dim"),
@@ -90,8 +98,10 @@ LEFT = {
     "bias": (lambda: WithBias(4, 3, 2), "has more in it than the parameter T"),
     "batch norm": (lambda: nn.BatchNorm2d(3), "nothing to replace"),
     "ours": (lambda: fastgan.nn.BiasAct(3), "nothing to replace"),
-    "unknown": (Unknown, "with fastgan.accelerated()"),
-    "functional": (Functional, "with fastgan.accelerated()"),
+    "unknown": (Unknown, "its code names no function that fastgan replaces"),
+    "registers": (Registers, "its class runs code of its own where a subclass is made"),
+    "metaclass": (WithMetaclass, "its class runs code of its own where a subclass is made"),
+    "instance functional": (lambda: with_forward_of_its_own(Functional()), "its instance has a forward of its own"),
 }  # fmt: skip
 
 
@@ -201,7 +211,7 @@ def test_the_table_names_every_layer_and_counts():
 
 def test_rows_follow_the_model_and_a_shared_layer_has_one():
     rows = fastgan.accelerate(Residual()).rows
-    assert [row.path for row in rows] == ["stem", "first", "second", "act", "out"]
+    assert [row.path for row in rows] == ["", "stem", "first", "second", "act", "out"]
 
 
 def test_profile_measures_on_copies(generator):
