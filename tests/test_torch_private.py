@@ -99,6 +99,25 @@ def checkpoint_hook_name():
     assert names[0].startswith("_checkpoint_hook")
 
 
+def sequence_number():
+    x = torch.ones(1, requires_grad=True)
+    first, second = x * 2, x * 3
+    assert private.sequence_number(first.grad_fn) < private.sequence_number(second.grad_fn)
+    leaf = first.grad_fn.next_functions[0][0]
+    assert private.sequence_number(second.grad_fn) < private.sequence_number(leaf)
+
+
+def is_fully_sharded():
+    """By the classes, which are known once torch.distributed.fsdp has been imported."""
+    from torch.distributed import fsdp
+
+    assert not private.is_fully_sharded(torch.nn.Linear(1, 1))
+    assert issubclass(fsdp.FullyShardedDataParallel, torch.nn.Module)
+    sharded = torch.nn.Linear(1, 1)
+    sharded.__class__ = type("Sharded", (fsdp.FSDPModule, torch.nn.Linear), {})  # as fully_shard does
+    assert private.is_fully_sharded(sharded)
+
+
 def in_forward_mode():
     assert not private.in_forward_mode()
     with torch.autograd.forward_ad.dual_level():
@@ -300,6 +319,8 @@ CHECKS = [
         checkpoint_frame,
         checkpoint_hook_name,
         in_forward_mode,
+        sequence_number,
+        is_fully_sharded,
         backward_function,
         storage_reference,
         dispatch_modes,

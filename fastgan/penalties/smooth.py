@@ -11,10 +11,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastgan._torch_private import BackwardCFunction, StorageWeakRef, TorchDispatchMode, sequence_number, tree_leaves
+from fastgan._torch_private import (
+    BackwardCFunction,
+    StorageWeakRef,
+    TorchDispatchMode,
+    is_functorch_wrapped,
+    sequence_number,
+    tree_leaves,
+)
 from fastgan.affine.memory import block_of
 from fastgan.penalties.smooth_operations import KINKS, OURS, SHAPE_ONLY, SMOOTH, SMOOTH_ACTIVATIONS
-from fastgan.penalties.state import overwritten
+from fastgan.penalties.state import has_memory, overwritten
 
 _HAND_ON = frozenset(("RegisterPostBackwardFunction",))
 """Functions of PyTorch's wrappers (fully_shard) that change nothing."""
@@ -85,11 +92,13 @@ class Smoothness(TorchDispatchMode):
 
     def follows(self, y: Any) -> bool:
         """Whether it is a tensor that depends on x."""
-        known = self._rough.get(block_of(y)) if isinstance(y, Tensor) else None
+        known = self._rough.get(block_of(y)) if isinstance(y, Tensor) and has_memory(y) else None
         return known is not None and not known[0].expired()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
+        if any(isinstance(t, Tensor) and is_functorch_wrapped(t) for t in tree_leaves((args, kwargs))):
+            self._left = self._left or f"a transform of torch.func is at work{self.where()}"
         given = _tensors((args, kwargs))
         call = _Call(func, args, kwargs)
         followed = [t for t in given if self.follows(t) and not call.only_updates(t)]
@@ -254,7 +263,7 @@ def _name(func: Any) -> str:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [t for t in tree_leaves(tree) if isinstance(t, Tensor) and t.layout == torch.strided]
+    return [t for t in tree_leaves(tree) if isinstance(t, Tensor) and has_memory(t)]
 
 
 def _is_smooth_power(base: Any, p: Any) -> bool:

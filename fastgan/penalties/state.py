@@ -55,7 +55,7 @@ class Snapshot:
     def add_small_tensors(self) -> None:
         """Keeps the memory of the critic's buffers and other tensors that are no parameters, unless they are large."""
         for tensor, _ in self._tensors:
-            if type(tensor) is Tensor and _has_memory(tensor) and tensor.untyped_storage().nbytes() <= SMALL:
+            if type(tensor) is Tensor and has_memory(tensor) and tensor.untyped_storage().nbytes() <= SMALL:
                 self.add(tensor.untyped_storage())
 
     def blocks(self) -> list[torch.UntypedStorage]:
@@ -74,7 +74,7 @@ class Snapshot:
         return None
 
     def _has(self, tensor: Tensor) -> bool:
-        return _has_memory(tensor) and block_of(tensor) in self._blocks
+        return has_memory(tensor) and block_of(tensor) in self._blocks
 
     def put_back(self, counted: bool = False) -> None:
         """Makes everything what it was; `counted`: autograd is to notice, as of any change in place."""
@@ -140,10 +140,11 @@ def overwritten(func: Any, args: tuple, kwargs: dict) -> Iterator[Tensor]:
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:
-    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and _has_memory(leaf))
+    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor) and has_memory(leaf))
 
 
-def _has_memory(tensor: Tensor) -> bool:
+def has_memory(tensor: Tensor) -> bool:
+    """Whether a tensor lies in memory of its own that can be looked at."""
     return tensor.layout == torch.strided and not is_functorch_wrapped(tensor)
 
 

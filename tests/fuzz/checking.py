@@ -163,11 +163,12 @@ def _judge(
 def _none_for_zeros(program: Program, text: str) -> bool:
     """Whether a parameter may have None where the textbook has zeros, as documented.
 
-    Penalised samples are in no loss, or a function of slope zero may be a parameter's only way to the outputs.
+    Penalised samples are in no loss, or a function of slope zero may be a parameter's only way to the outputs; or a
+    critic that counts its calls uses other parameters for points that are in no loss.
     """
     around = program.around
     apart = around.flow == "penalty alone" or around.loss == "lambda r, f: f.mean()"
-    return apart or SLOPE_ZERO.search(text) is not None
+    return apart or (SLOPE_ZERO.search(text) or COUNTS_CALLS.search(text)) is not None
 
 
 def _has(gradient: torch.Tensor | None) -> bool:

@@ -109,6 +109,10 @@ def _hooked(h):
 
 
 ROUGH = {
+    "differentiated inside": (
+        lambda h: h + torch.func.grad(lambda v: v.sin().sum())(h.detach()),
+        "constant|torch.func",
+    ),
     "a hook": (_hooked, "a hook on an activation"),
     "changed behind autograd": (_behind_autograd, "changed in place where autograd is off"),
     "a weight changed behind autograd": (_weight_behind_autograd, "changed in place where autograd is off"),
