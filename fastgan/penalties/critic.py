@@ -79,21 +79,28 @@ def critic_loss(
             None for the only tensor, or for every tensor of a list or tuple of maps of one number for each place ([B],
             [B, 1, ...], or [B, N] all of them).
         reduce: `sum` or `mean`: which number of a map is penalised, see above.
-        method: `one_pass` raises where the critic does not qualify, `double_backward` always works, `auto` takes
-            the first that can. It runs the critic once more when it first meets a kind of batch, to find out, and puts
+        method: `one_pass` raises where the critic does not qualify, `double_backward` where PyTorch cannot
+            differentiate it twice, `directional` where it is not smooth; `auto` takes the first of them that can.
+            `directional` takes first derivatives alone, whose difference has a small error: a `fastgan.penalties.Directional` in the place
+            of its name has its settings. `random_probe` is no method but an estimate of R1 and R2 from one random
+            direction, as several code bases have it. (docs/gradient-penalties.md has all of them.)
+            `auto` runs the critic once or twice more when it first meets a kind of batch, to find out, and puts
             back what that changes: every tensor; attributes of the critic's modules, and containers, arrays and
             generators of random numbers in them; the same of closures, of the modules' hooks and of objects that these
             refer to; the global generators of PyTorch, Python and NumPy. What is printed or written, iterators, other
             objects of libraries, and globals that are assigned stay as the run leaves them.
         compile: run the passes of one_pass through torch.compile, with inductor or the backend named. The first call
             of a kind takes its time; whatever the critic's code depends on is guarded, so that a change compiles anew.
-            Its code must have no graph breaks. Double backward is not compiled, which torch.compile refuses.
+            Its code must have no graph breaks. Double backward is not compiled, which torch.compile refuses; of
+            `directional` the displaced runs are.
 
     Returns:
         A scalar tensor with its parts as attributes, for logging: see `CriticLoss`.
 
     Raises:
         NotAffineError: method is `one_pass` and the critic does not qualify; says which operation of which module.
+        NotSmoothError: method is `directional`; the same.
+        NoMethodError: method is `auto` and no method has the gradient; says what stands in the way of each.
         ValueError, TypeError: an argument is not what is described here, or it has to be said what is judged.
     """
     penalised = named(penalties)
