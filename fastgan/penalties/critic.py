@@ -81,9 +81,9 @@ def critic_loss(
         reduce: `sum` or `mean`: which number of a map is penalised, see above.
         method: `one_pass` raises where the critic does not qualify, `double_backward` where PyTorch cannot
             differentiate it twice, `directional` where it is not smooth; `auto` takes the first of them that can.
-            `directional` takes first derivatives alone, whose difference has a small error: a `fastgan.penalties.Directional` in the place
-            of its name has its settings. `random_probe` is no method but an estimate of R1 and R2 from one random
-            direction, as several code bases have it. (docs/gradient-penalties.md has all of them.)
+            `directional` takes first derivatives alone, whose difference has a small error: its settings are those of
+            a `fastgan.penalties.Directional` in the place of the name. `random_probe` is no method but an estimate of
+            R1 and R2 from one random direction, as several code bases have it. docs/gradient-penalties.md has more.
             `auto` runs the critic once or twice more when it first meets a kind of batch, to find out, and puts
             back what that changes: every tensor; attributes of the critic's modules, and containers, arrays and
             generators of random numbers in them; the same of closures, of the modules' hooks and of objects that these
