@@ -24,23 +24,36 @@ class SelfAttention2d(nn.Module):
     Args:
         channels: of the image, at least 8.
         pooled: whether keys and values are pooled; the original has all pixels.
+        device, dtype: of the parameters, as for torch.nn's layers.
 
     Raises:
         ValueError: channels is no integer >= 8; the input is no [B, channels, H, W], or too small to pool.
         TypeError: the input is not floating point.
     """
 
-    def __init__(self, channels: int, pooled: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        pooled: bool = True,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         check_count("SelfAttention2d", "channels", channels)
         if channels < 8:
             raise ValueError(f"SelfAttention2d: channels is {channels}, expected at least 8")
         self.channels, self.pooled = channels, pooled
-        self.theta = nn.Conv2d(channels, channels // 8, 1, bias=False)
-        self.phi = nn.Conv2d(channels, channels // 8, 1, bias=False)
-        self.g = nn.Conv2d(channels, channels // 2, 1, bias=False)
-        self.o = nn.Conv2d(channels // 2, channels, 1, bias=False)
-        self.gamma = nn.Parameter(torch.zeros(()))
+        self.theta = nn.Conv2d(channels, channels // 8, 1, bias=False, device=device, dtype=dtype)
+        self.phi = nn.Conv2d(channels, channels // 8, 1, bias=False, device=device, dtype=dtype)
+        self.g = nn.Conv2d(channels, channels // 2, 1, bias=False, device=device, dtype=dtype)
+        self.o = nn.Conv2d(channels // 2, channels, 1, bias=False, device=device, dtype=dtype)
+        self.gamma = nn.Parameter(torch.zeros((), device=device, dtype=dtype))
+
+    def reset_parameters(self) -> None:
+        """Draws the weights anew, and sets gamma to 0."""
+        for convolution in (self.theta, self.phi, self.g, self.o):
+            convolution.reset_parameters()
+        nn.init.zeros_(self.gamma)
 
     def forward(self, x: Tensor) -> Tensor:  # [B, C, H, W] -> the same
         check_shape("SelfAttention2d", "x", x, ("B", self.channels, "H", "W"))

@@ -53,6 +53,7 @@ LAYERS = {
     "NoiseInjection": layer("NoiseInjection", (8, 8)),
     "PackedCritic": Layer(lambda: fastgan.nn.PackedCritic(critic(6), 2), (IMAGE,)),
     "ReconstructionError": Layer(lambda: fastgan.nn.ReconstructionError(nn.Conv2d(3, 3, 1)), (IMAGE,)),
+    "SelfAttention2d": layer("SelfAttention2d", 8, inputs=((4, 8, 8, 8),)),
     "SpectralNorm": Layer(lambda: spectral_norm_(critic()), (IMAGE,)),
     "SplitBatchNorm2d": layer("SplitBatchNorm2d", 3),
     "StyledConv": layer("StyledConv", 3, 4, 6, (8, 8), inputs=(IMAGE, (4, 6))),

@@ -55,6 +55,6 @@ def test_its_gradient_is_that_of_finite_differences(network, generator):
                 p.sub_(d, alpha=step)
         return value
 
-    step = 1e-6
-    numeric = (moved(step) - moved(-step)) / (2 * step)
-    assert numeric == pytest.approx(expected.item(), rel=1e-5)
+    # Of a network with kinks: one that lies within the longer step is rarely within the shorter one too.
+    numeric = [(moved(step) - moved(-step)) / (2 * step) for step in (1e-6, 1e-7)]
+    assert min(abs(found - expected.item()) for found in numeric) <= 1e-5 * abs(expected.item())
