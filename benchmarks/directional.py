@@ -138,10 +138,7 @@ def joint(penalties: tuple[Penalty, ...], subject: Subject) -> None:
 
 def fastgan(method: str, penalties: tuple[Penalty, ...], subject: Subject) -> None:
     loss = "wasserstein" if isinstance(penalties[0], WGANGP) else logistic
-    with sdpa_kernel(SDPBackend.MATH) if method == "double_backward" else nullcontext():
-        critic_loss(
-            subject.critic, subject.real, subject.fake, loss=loss, penalties=penalties, method=method
-        ).backward()
+    critic_loss(subject.critic, subject.real, subject.fake, loss=loss, penalties=penalties, method=method).backward()
 
 
 def forward_mode(subject: Subject) -> None:
@@ -190,7 +187,7 @@ def errors_of_r1_alone(subject: Subject) -> dict[str, float]:
 
     def r1(method: str, half: bool, of: Subject) -> None:
         autocast = torch.autocast(of.real.device.type, torch.bfloat16) if half else nullcontext()
-        with autocast, sdpa_kernel(SDPBackend.MATH) if method == "double_backward" else nullcontext():
+        with autocast:
             gradient_penalty(of.critic, of.real, R1(10.0), method=method).backward()
 
     truth = subject.double().take(partial(r1, "double_backward", False))
