@@ -76,6 +76,8 @@ bench: setup
 	$(BIN)/python -m benchmarks.penalties
 	$(BIN)/python -m benchmarks.spectral_norm --json
 	$(BIN)/python -m benchmarks.accelerate --json
+	$(BIN)/python -m benchmarks.attention --json
+	$(BIN)/python -m benchmarks.directional --json
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.readme
 
