@@ -74,11 +74,13 @@ def run_smooth(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: 
 
 
 class _Behind(BehindAutograd):
-    """`BehindAutograd`, which also sees that numbers leave PyTorch without an operation."""
+    """`BehindAutograd`, which also sees numbers leave PyTorch without an operation, and hooks on weights."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         if func is Tensor.tolist and self.recorder.marked(args[0]):
             self.recorder.refuse(NotAffineError("tolist makes Python numbers of the samples"))
+        if func is Tensor.register_hook:
+            self.recorder.refuse(NotAffineError("a hook that the critic registers would see parts of a gradient"))
         return super().__torch_function__(func, types, args, kwargs)
 
 

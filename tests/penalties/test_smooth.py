@@ -108,12 +108,19 @@ def _hooked(h):
     return h.tanh()
 
 
+def _hooked_weight(h):
+    w = torch.ones(8, dtype=h.dtype, requires_grad=True) * 2
+    w.register_hook(lambda g: g.clamp(-0.01, 0.01))
+    return (h + w).tanh()
+
+
 ROUGH = {
+    "a hook on a weight": (_hooked_weight, "a hook that the critic registers"),
     "differentiated inside": (
         lambda h: h + torch.func.grad(lambda v: v.sin().sum())(h.detach()),
         "constant|torch.func",
     ),
-    "a hook": (_hooked, "a hook on an activation"),
+    "a hook": (_hooked, "a hook"),
     "changed behind autograd": (_behind_autograd, "changed in place where autograd is off"),
     "a weight changed behind autograd": (_weight_behind_autograd, "changed in place where autograd is off"),
     "numbers by tolist": (lambda h: h * torch.tensor(h.tolist()).mean(), "tolist"),
