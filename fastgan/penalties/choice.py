@@ -52,7 +52,7 @@ def by_method(
     verdicts = verdicts_of(network, calls, outputs)
     reason = next((found.reason for found in verdicts if found.reason), None)
     if reason is None:
-        attempt = _one_pass_or_reason(owner, network, calls, outputs, ways)
+        attempt = _one_pass_or_reason(owner, network, calls, outputs, verdicts, ways)
         if isinstance(attempt, CriticLoss):
             return _named(attempt, "one_pass", None)
         reason = attempt
@@ -107,10 +107,11 @@ def _one_pass_or_reason(
     network: Callable[..., Any],
     calls: Sequence[tuple],
     outputs: Outputs,
+    verdicts: Sequence[Verdict],
     ways: Mapping[str, Callable[[], CriticLoss]],
 ) -> CriticLoss | str:
     """What one pass gives; where the critic has changed since its verdict, the reason, with everything put back."""
-    before = _before(network, calls, verdicts_of(network, calls, outputs))
+    before = _before(network, calls, verdicts)
     try:
         return ways["one_pass"]()
     except Exception as error:

@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastgan._torch_private import is_fully_sharded, sequence_number
+from fastgan._torch_private import sequence_number
 from fastgan.affine.versions import version_of
 from fastgan.nn import statistics_of
 from fastgan.ops import penalised_input
 from fastgan.penalties.double_backward import leaf
 from fastgan.penalties.errors import NotSmoothError
-from fastgan.penalties.modules import each_module_of
-from fastgan.penalties.one_pass import HEADROOM
+from fastgan.penalties.modules import each_module_of, is_sharded
+from fastgan.penalties.one_pass import HEADROOM, power_of_two
 from fastgan.penalties.outputs import Form, Outputs
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.smooth_run import SmoothRun, leaves_above, path_of, run_smooth
@@ -294,7 +294,7 @@ def gradient_parts(groups: Sequence[Group], times: float = 1.0) -> list[tuple[Te
     if not groups:
         return []
     now = snapshot_of(groups)
-    sharded = any(is_fully_sharded(module) for module in each_module_of(groups[0].critic.network))
+    sharded = is_sharded(groups[0].critic.network)
     parts: dict[int, tuple[Tensor, Tensor]] = {}
     try:
         for group in groups:
@@ -318,8 +318,7 @@ def _weight_gradients(group: Group, outputs: Sequence[tuple[Tensor, Tensor]]) ->
         return []
     factor = None
     if group.lowest == torch.float16:  # which loses what is small
-        largest = torch.stack([w.abs().amax().float() for w in weights]).amax()
-        factor = HEADROOM * torch.exp2(-torch.log2(largest).ceil()).nan_to_num(1.0, 1.0, 1.0)
+        factor = HEADROOM * power_of_two(*weights)
         weights = [w.float() * factor for w in weights]
     cotangents = [w.to(y.dtype) for y, w in zip(parts, weights, strict=True)]
     with without_hooks(targets):

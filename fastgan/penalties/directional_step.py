@@ -6,19 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan._torch_private import is_fully_sharded
 from fastgan.affine import NotAffineError
 from fastgan.nn import statistics_of
 from fastgan.penalties import one_pass
 from fastgan.penalties.compiled import backend_of, ordinary
 from fastgan.penalties.directional import Directional, Group, Runner, error_between, gradient_parts
 from fastgan.penalties.errors import NotSmoothError
-from fastgan.penalties.modules import each_module_of
+from fastgan.penalties.modules import is_sharded
 from fastgan.penalties.objective import slopes
 from fastgan.penalties.outputs import Form, Outputs
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.result import CriticLoss, GeneratorSide, loss_with_parts
-from fastgan.penalties.step import CriticStep
+from fastgan.penalties.step import CriticStep, of_samples_alone, with_penalties
 
 
 def by_directional(step: CriticStep, options: Directional, compile: bool | str) -> CriticLoss:
@@ -46,15 +45,8 @@ def by_directional(step: CriticStep, options: Directional, compile: bool | str) 
             groups[name].differentiate()
     gradients = gradient_parts(list(groups.values()))
     estimate = error_between(gradients, gradient_parts(list(groups.values()), 2.0)) if options.estimate else None
-    values = {name: group.values[name] for name in step.penalties for group in groups.values() if name in group.values}
-    norms = {name: group.norms[name] for name in step.penalties for group in groups.values() if name in group.norms}
-    total = loss.detach()
-    for value in values.values():
-        total = total + value
-    for at, (parts, _) in outputs.items():
-        if at not in groups:
-            pairs = zip(parts, of_outputs[at], strict=True)
-            gradients += [(y, dy) for y, dy in pairs if y.requires_grad and dy is not None]
+    total, values, norms = with_penalties(loss, step.penalties, groups.values())
+    gradients += of_samples_alone(outputs, of_outputs, groups)
     if further:
         gradients.append((loss, torch.ones_like(loss)))
     total = one_pass.deposit(total, [], gradients)
@@ -84,7 +76,7 @@ def runner(network: Callable[..., Any], outputs: Outputs, options: Directional, 
     Raises:
         ValueError: the error of a sharded critic's gradient is to be estimated, which is known in `.backward()` only.
     """
-    if options.estimate and any(is_fully_sharded(module) for module in each_module_of(network)):
+    if options.estimate and is_sharded(network):
         raise ValueError("Directional: estimate is True and the critic is under fully_shard, expected False there")
     return Runner(network, outputs, options, ordinary(network, outputs, _backend(compile)), bool(compile))
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan._torch_private import is_fully_sharded, module_call_code
+from fastgan._torch_private import module_call_code
 from fastgan.affine import NotAffineError, record
 from fastgan.affine.saved_tensors import why_no_recording
-from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, modules_of
+from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, is_sharded, modules_of
 from fastgan.penalties.outputs import Outputs
 from fastgan.penalties.state import Snapshot, Watch
 
@@ -52,7 +52,7 @@ def examine(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any
         return Verdict(("DataParallel runs its replicas in threads of their own",), {}, 0)
     reasons: dict[str, None] = {}
     modules = modules_of(network)
-    if any(is_fully_sharded(module) for module in modules):
+    if is_sharded(network):
         return Verdict(("fully_shard gathers the weights for each of autograd's passes",), {}, 0)
     names = {module: f"{name}: {type(module).__name__}" for module, name in modules.items()}
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fastgan._torch_private import is_fully_sharded
+
 
 def modules_of(critic: Callable[..., Any]) -> dict[nn.Module, str]:
     """Every module below a critic with its name, as far as it can be found without calling the critic.
@@ -27,6 +29,11 @@ def modules_of(critic: Callable[..., Any]) -> dict[nn.Module, str]:
 def each_module_of(critic: Callable[..., Any]) -> Iterable[nn.Module]:
     """The same modules without their names, which take time to build."""
     return critic.modules() if isinstance(critic, nn.Module) else modules_of(critic)
+
+
+def is_sharded(critic: Callable[..., Any]) -> bool:
+    """Whether the weights of one of those modules are gathered for each of autograd's passes (`fully_shard`)."""
+    return any(is_fully_sharded(module) for module in each_module_of(critic))
 
 
 def buffers_of(critic: Callable[..., Any]) -> Iterator[Tensor]:

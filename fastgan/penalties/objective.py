@@ -13,6 +13,7 @@ from fastgan.losses.began_loss import Began
 from fastgan.losses.several_outputs import summed
 from fastgan.losses.structure import is_floating, map_parts, tensors_of
 from fastgan.penalties.checks import check_scalar
+from fastgan.penalties.graph_nodes import leaf_of, nodes_below
 from fastgan.penalties.outputs import Form
 from fastgan.penalties.penalty import Penalty
 from fastgan.penalties.witness import Witness, check_witness
@@ -104,16 +105,4 @@ def leaves_of(tensor: Tensor) -> list[Tensor]:
     """The leaves of autograd's graph below a tensor, itself included."""
     if tensor.grad_fn is None:
         return [tensor] if tensor.requires_grad else []
-    leaves: list[Tensor] = []
-    seen: set[Any] = {tensor.grad_fn}
-    waiting: list[Any] = [tensor.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            leaves.append(variable)
-        for parent, _ in node.next_functions:
-            if parent is not None and parent not in seen:
-                seen.add(parent)
-                waiting.append(parent)
-    return leaves
+    return [leaf for node in nodes_below([tensor]) if (leaf := leaf_of(node)) is not None]

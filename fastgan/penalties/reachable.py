@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan._torch_private import is_fully_sharded
-from fastgan.penalties.modules import each_module_of, globals_named
+from fastgan.penalties.modules import each_module_of, globals_named, is_sharded
 
 CONTAINERS = frozenset((dict, OrderedDict, defaultdict, Counter, list, set, deque, bytearray))
 """The classes of containers that are looked into; not their subclasses, which may do anything when they are changed."""
@@ -41,7 +40,7 @@ def reachable(critic: Callable[..., Any]) -> list[Any]:
     seen: set[int] = set()
     for module in each_module_of(critic):
         _add_module(module, found, seen)
-    if any(is_fully_sharded(module) for module in each_module_of(critic)):  # which exchanges parameters on its own
+    if is_sharded(critic):  # which exchanges parameters on its own
         owned = {id(thing) for module in each_module_of(critic) for thing in _parameters_of(module)}
         found = [thing for thing in found if id(thing) not in owned]
     if not isinstance(critic, nn.Module):

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan._torch_private import is_compiled_module, is_fully_sharded, sequence_number
+from fastgan._torch_private import is_compiled_module, sequence_number
 from fastgan.affine import NotAffineError
 from fastgan.affine.function_mode import BehindAutograd
 from fastgan.losses.structure import tensors_of
 from fastgan.penalties.double_backward import leaf
 from fastgan.penalties.eligibility import running_module
-from fastgan.penalties.modules import each_module_of, modules_of
+from fastgan.penalties.graph_nodes import leaf_of, nodes_below
+from fastgan.penalties.modules import each_module_of, is_sharded, modules_of
 from fastgan.penalties.outputs import Form, Outputs
 from fastgan.penalties.smooth import Smoothness, may_have_any_backward
 from fastgan.penalties.state import Snapshot, Watch
@@ -61,7 +62,7 @@ def run_smooth(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: 
         uncompiled = torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
         with contextlib.ExitStack() as stack:
             stack.enter_context(uncompiled)
-            if any(is_fully_sharded(module) for module in each_module_of(network)):
+            if is_sharded(network):
                 # It works by hooks on activations, and the memory of weights that it gathers is not to be put back.
                 stack.enter_context(follow)
             else:
@@ -114,7 +115,7 @@ def _hidden_function(parts: Sequence[Tensor], x: Tensor) -> str | None:
         if unknown:
             waiting += unknown
             continue
-        reaches[node] = getattr(node, "variable", None) is x or any(reaches[parent] for parent in below)
+        reaches[node] = leaf_of(node) is x or any(reaches[parent] for parent in below)
         waiting.pop()
     for node, found in reaches.items():
         if found and may_have_any_backward(node):
@@ -124,17 +125,7 @@ def _hidden_function(parts: Sequence[Tensor], x: Tensor) -> str | None:
 
 def path_of(parts: Sequence[Tensor]) -> tuple[str, ...]:
     """The names of the nodes of autograd's graph below some tensors, in an order that only the graph determines."""
-    names: list[str] = []
-    seen: set[Any] = set()
-    waiting = [y.grad_fn for y in parts]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        names.append(node.name())
-        waiting.extend(parent for parent, _ in node.next_functions)
-    return tuple(names)
+    return tuple(node.name() for node in nodes_below(parts))
 
 
 def leaves_above(parts: Sequence[Tensor], outside: Sequence[Tensor], since: int) -> tuple[list[Tensor], bool]:
@@ -145,17 +136,10 @@ def leaves_above(parts: Sequence[Tensor], outside: Sequence[Tensor], since: int)
     """
     leaves: list[Tensor] = []
     older = False
-    seen: set[Any] = {t.grad_fn for t in outside}
-    waiting = [y.grad_fn for y in parts]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        variable = getattr(node, "variable", None)
-        if variable is not None:
-            leaves.append(variable)
+    for node in nodes_below(parts, beyond=outside):
+        leaf = leaf_of(node)
+        if leaf is not None:
+            leaves.append(leaf)
         else:
             older |= sequence_number(node) < since
-        waiting.extend(parent for parent, _ in node.next_functions)
     return leaves, older

@@ -6,9 +6,9 @@
 """
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -115,18 +115,9 @@ def by_one_pass(step: CriticStep, compile: bool | str) -> CriticLoss:
             again = one_pass.Evaluation(points, {name: penalty}, run_alone(step.network, points, step.labels))
             again.differentiate()
             evaluations[name] = again
-    values = {name: e.values[name] for name in step.penalties for e in evaluations.values() if name in e.values}
-    norms = {name: e.norms[name] for name in step.penalties for e in evaluations.values() if name in e.norms}
-    total = loss.detach()
-    for value in values.values():
-        total = total + value  # in the wider dtype of the two
+    total, values, norms = with_penalties(loss, step.penalties, evaluations.values())
     others = [pair for evaluation in evaluations.values() for pair in evaluation.of_loss()]
-    others += [
-        (y, dy)
-        for at, (parts, _) in outputs.items()
-        for y, dy in zip(parts, of_outputs[at], strict=True)
-        if at not in evaluations and y.requires_grad and dy is not None
-    ]
+    others += of_samples_alone(outputs, of_outputs, evaluations)
     if further:
         others.append((loss, torch.ones_like(loss)))
     total = one_pass.deposit(total, list(evaluations.values()), others)
@@ -143,6 +134,40 @@ def by_one_pass(step: CriticStep, compile: bool | str) -> CriticLoss:
         reduce = step.outputs.reduce
         side = GeneratorSide(step.fake, gradients.get("fake"), step.objective, lambda: True, reduce, pull)
     return loss_with_parts(total, loss.detach(), values, norms, real, fake, side)
+
+
+class Penalised(Protocol):
+    """Points where penalties were taken: the mean of each, and the norms of the gradients, by their names."""
+
+    values: dict[str, Tensor]
+    norms: dict[str, Tensor]
+
+
+def with_penalties(
+    loss: Tensor, names: Iterable[str], points: Iterable[Penalised]
+) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    """The number that is minimised, and the penalties and norms of all points, in the order of the names."""
+    points = list(points)
+    values = {name: p.values[name] for name in names for p in points if name in p.values}
+    norms = {name: p.norms[name] for name in names for p in points if name in p.norms}
+    total = loss.detach()
+    for value in values.values():
+        total = total + value  # in the wider dtype of the two
+    return total, values, norms
+
+
+def of_samples_alone(
+    outputs: Mapping[str, tuple[Sequence[Tensor], Form]],
+    slopes: Mapping[str, Sequence[Tensor | None]],
+    penalised: Container[str],
+) -> list[tuple[Tensor, Tensor]]:
+    """The outputs for samples without a penalty, which autograd knows, with the gradient that goes into each."""
+    return [
+        (y, dy)
+        for at, (parts, _) in outputs.items()
+        for y, dy in zip(parts, slopes[at], strict=True)
+        if at not in penalised and y.requires_grad and dy is not None
+    ]
 
 
 def by_double_backward(step: CriticStep) -> CriticLoss:

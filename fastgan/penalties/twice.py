@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from fastgan._torch_private import is_compiled_module, is_fully_sharded
+from fastgan._torch_private import is_compiled_module
 from fastgan.penalties import double_backward
 from fastgan.penalties.eligibility import Verdict, remembered
-from fastgan.penalties.modules import each_module_of
+from fastgan.penalties.modules import each_module_of, is_sharded
 from fastgan.penalties.objective import leaves_of
 from fastgan.penalties.outputs import Outputs
 from fastgan.penalties.state import Snapshot, Watch
@@ -34,7 +34,7 @@ def why_not_twice(
 
 def try_twice(network: Callable[..., Any], call: tuple, outputs: Outputs, verdict: Verdict) -> str | None:
     """The same for one call: the network runs once, and is left as it was, unless one pass is open to it."""
-    if any(is_fully_sharded(module) for module in each_module_of(network)):
+    if is_sharded(network):
         return "fully_shard frees the weights after the first backward pass"
     if verdict.eligible:
         return None
