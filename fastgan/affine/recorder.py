@@ -236,9 +236,16 @@ class Recorder(TorchDispatchMode):
             rule = RULES.get(func)
             if rule is None and func not in IN_PLACE:
                 return self._unknown(func, args, kwargs)
+            watched: list[tuple[Tensor, int]] = []
+            before = len(self.tape.nodes)
             if rule is None:
-                return self._in_place(func, (args[0], *self._snapshot(IN_PLACE[func], args[1:])), kwargs)
-            result = rule(self, func, self._snapshot(func, args), kwargs)
+                result = self._in_place(func, (args[0], *self._snapshot(IN_PLACE[func], args[1:], watched)), kwargs)
+            else:
+                result = rule(self, func, self._snapshot(func, args, watched), kwargs)
+            for node in self.tape.nodes[before:]:
+                node.watched = watched
+            if rule is None:
+                return result
             if func.namespace == "fastgan":
                 self.value_of(result).own = True
             if func.is_view:  # autograd lets a view share its base's count of changes once the mode has returned
@@ -254,21 +261,21 @@ class Recorder(TorchDispatchMode):
         except Exception as error:
             return self._unexpected(error, func, args, kwargs)
 
-    def _snapshot(self, func: Any, args: Any) -> tuple:
+    def _snapshot(self, func: Any, args: Any, watched: list[tuple[Tensor, int]]) -> tuple:
         """The arguments, with constants copied that the critic may change before the pass T reads them again.
 
-        These are buffers, and whatever is added: autograd needs no addend again and lets it change. Other constants are
-        watched: T raises if one has changed, as autograd does.
+        These are buffers, and whatever is added: autograd needs no addend again and lets it change. Other constants
+        join those that are watched: T raises if one has changed, as autograd does.
         """
         kept: list[Any] = []
         for a in args:
             if isinstance(a, (list, tuple)):
-                a = type(a)(self._snapshot(func, a))
+                a = type(a)(self._snapshot(func, a, watched))
             elif isinstance(a, Tensor) and not a.requires_grad and self.find(a) is None:
                 if self.plain or func in ADDITIONS or self._is_buffer(a):
                     a = a.clone()
                 else:
-                    self.tape.constants.append((a, version_of(a)))
+                    watched.append((a, version_of(a)))
             kept.append(a)
         return tuple(kept)
 

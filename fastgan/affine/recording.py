@@ -12,7 +12,6 @@ from fastgan.affine.function_mode import BehindAutograd
 from fastgan.affine.recorder import Recorder
 from fastgan.affine.saved_tensors import KeptGraph, SavedTensors, why_no_recording
 from fastgan.affine.tape import Tape
-from fastgan.affine.versions import version_of
 
 
 def record(
@@ -59,7 +58,7 @@ def record(
             with BehindAutograd(recorder):
                 ys = list(network(x, *rest))
             outputs = [recorder.find(y) for y in ys]
-            if any(version_of(constant) != version for constant, version in recorder.tape.constants):
+            if recorder.tape.changed_constants():
                 recorder.refuse(NotAffineError("a constant was modified in place after the critic had read it"))
     for y, output in zip(ys, outputs, strict=True):
         if output is None and recorder.leads_to_input(y):

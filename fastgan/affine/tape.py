@@ -72,6 +72,8 @@ class Node(ABC):
         """The same for those that are added (biases)."""
         self.cotangent: Tensor | None = None
         """The gradient with respect to the output, which X keeps where W needs it."""
+        self.watched: list[tuple[Tensor, int]] = []
+        """Constants that the passes read again and nobody may change, with their versions."""
 
     @abstractmethod
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
@@ -163,8 +165,6 @@ class Tape:
         """Whether passes may overwrite memory that nobody else reads; a compiler reuses memory by itself."""
         self.nodes: list[Node] = []
         self.slots: dict[tuple[int, bool], Slot] = {}
-        self.constants: list[tuple[Tensor, int]] = []
-        """Tensors that the nodes read again and nobody may have changed, with their versions."""
         self.input: Value
         self.outputs: list[Value | None]
         """None for one that does not depend on the input."""
@@ -181,15 +181,44 @@ class Tape:
     def finish(self, outputs: Sequence[Value | None]) -> None:
         """Keeps the nodes between the input and these outputs, and moves biases into activations."""
         self.outputs = list(outputs)
-        needed, kept = {value for value in outputs if value is not None}, []
+        self.nodes = self._leading_to(outputs)
+        self._keep_slots(_slots_of(self.nodes, constants=True))
+        self._move_biases()
+
+    def keep(self, penalised: Sequence[bool], in_loss: Sequence[bool], constants: bool) -> list[Slot]:
+        """Forgets the nodes, the weights and the constants that lead to neither kind of output.
+
+        Args:
+            penalised: which outputs are penalised.
+            in_loss: which are in a loss, for whose own gradient the passes will run again.
+            constants: whether what is only added on the way to those penalised gets a gradient too.
+
+        Returns:
+            The slots that get a gradient.
+        """
+        to_penalised, to_loss = (
+            self._leading_to([v for v, wanted in zip(self.outputs, each, strict=True) if wanted])
+            for each in (penalised, in_loss)
+        )
+        needed = {*to_penalised, *to_loss}
+        self.nodes = [node for node in self.nodes if node in needed]
+        self.outputs = [
+            v if any(wanted) else None for v, *wanted in zip(self.outputs, penalised, in_loss, strict=True)
+        ]
+        self._keep_slots(_slots_of(to_penalised, constants) | _slots_of(to_loss, constants=True))
+        return list(self.slots.values())
+
+    def _leading_to(self, outputs: Sequence[Value | None]) -> list[Node]:
+        """The nodes between the input and these outputs, in order."""
+        needed, found = {value for value in outputs if value is not None}, []
         for node in reversed(self.nodes):
             if node.output in needed:
                 needed.update(node.inputs)
-                kept.append(node)
-        self.nodes = kept[::-1]
-        used = set(self.wanting(constants=True))
+                found.append(node)
+        return found[::-1]
+
+    def _keep_slots(self, used: set[Slot]) -> None:
         self.slots = {key: slot for key, slot in self.slots.items() if slot in used}
-        self._move_biases()
 
     def _move_biases(self) -> None:
         """Lets an activation add the bias of the operation before it, in the same pass over memory."""
@@ -211,9 +240,9 @@ class Tape:
                 node.inputs = maker.inputs
                 self.nodes = [other for other in self.nodes if other is not maker]
 
-    def wanting(self, constants: bool) -> list[Slot]:
-        """The slots that get a gradient; with `constants` also those that are only added, such as biases."""
-        used = {slot for node in self.nodes for slot in ((*node.slots, *node.constants) if constants else node.slots)}
+    def multiplied(self) -> list[Slot]:
+        """The slots that are not only added, as biases are: those that a penalty alone gives a gradient."""
+        used = _slots_of(self.nodes, constants=False)
         return [slot for slot in self.slots.values() if slot in used]
 
     def uses(self, dtype: torch.dtype) -> bool:
@@ -330,12 +359,22 @@ class Tape:
                     f"a weight of shape {list(slot.tensor.shape)} was modified in place between critic_loss and "
                     "backward; call backward before the optimiser's step"
                 )
-        for constant, version in self.constants:
-            if version_of(constant) != version:
-                raise RuntimeError(
-                    f"a constant of shape {list(constant.shape)} that the critic read was modified in place between "
-                    "critic_loss and backward"
-                )
+        for constant in self.changed_constants():
+            raise RuntimeError(
+                f"a constant of shape {list(constant.shape)} that the critic read was modified in place between "
+                "critic_loss and backward"
+            )
+
+    def changed_constants(self) -> list[Tensor]:
+        """The constants that were changed in place since they were recorded."""
+        watched = [each for node in self.nodes for each in node.watched]
+        return [constant for constant, version in watched if version_of(constant) != version]
+
+
+def _slots_of(nodes: Sequence[Node], constants: bool) -> set[Slot]:
+    """The slots of the weights that multiply an input; with `constants` also of those that are added."""
+    used = {slot for node in nodes for slot in ((*node.slots, *node.constants) if constants else node.slots)}
+    return {slot for slot in used if slot is not None}
 
 
 def _sum(known: Tensor, gradient: Tensor, memory: Memory) -> Tensor:

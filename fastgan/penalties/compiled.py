@@ -137,8 +137,8 @@ class Compiled:
         self.leaf = request.anchor
         self.weights: list[Tensor]
         self.watched = [(t, t._version) for t in request.watched]
-        self.versions = [(t, t._version) for t, given in zip(request.weights, self.graphs.gives, strict=True) if given]
         self.inputs = request.weights
+        self.versions = [t._version for t in self.inputs]
 
     def gradient(self, s: Tensor | None, slopes: Sequence[Tensor | None]) -> Tensor:
         gives = self.graphs.gives_without_loss
@@ -178,7 +178,8 @@ class Compiled:
         return None
 
     def _check_versions(self) -> None:
-        for weight, version in self.versions:
+        for i in self._chosen:
+            weight, version = self.inputs[i], self.versions[i]
             if weight._version != version:
                 raise RuntimeError(
                     f"a weight of shape {list(weight.shape)} was modified in place between critic_loss and "

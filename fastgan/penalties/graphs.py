@@ -118,7 +118,7 @@ class Graphs:
             for slot, gradient in tape.weight_gradients(u, of_all).items():
                 found[slot] = found[slot] + gradient if slot in found else gradient
             wanted = [t for t, want in zip(leaves, self.wants, strict=True) if want]
-            factors = {id(leaf) for slot in tape.wanting(constants=False) for leaf in leaves_of(slot.tensor)}
+            factors = {id(leaf) for slot in tape.multiplied() for leaf in leaves_of(slot.tensor)}
             self.multiplied = [id(t) in factors for t in wanted]
             gradients = torch.autograd.grad(
                 [slot.tensor for slot in found],

@@ -93,9 +93,11 @@ class OnTape:
         self.seed = seed_of(self.tape)
 
     def gradient(self, s: Tensor | None, slopes: Sequence[Tensor | None]) -> Tensor:
-        g, self.of_constants = self.tape.gradient(self.form.seeds(self.parts, self.seed), s)
-        self.slots = self.tape.wanting(constants=s is not None or bool(slopes))
+        seeds = self.form.seeds(self.parts, self.seed)
+        in_loss = [slope is not None for slope in slopes] or [False] * len(seeds)
+        self.slots = self.tape.keep([seed is not None for seed in seeds], in_loss, constants=s is not None)
         self.weights = [slot.tensor for slot in self.slots]
+        g, self.of_constants = self.tape.gradient(seeds, s)
         return g
 
     def weight_gradients(

@@ -130,6 +130,73 @@ def test_one_pass_keeps_less_than_double_backward_in_a_map_too():
     assert held["first"] < held["next"] < held["double"], held
 
 
+class Scaled(torch.autograd.Function):
+    """Gives zeros rather than nothing where no gradient comes."""
+
+    @staticmethod
+    def forward(ctx, weight, by):
+        ctx.save_for_backward(weight, by)
+        return weight * by
+
+    @staticmethod
+    def backward(ctx, gradient):
+        weight, by = ctx.saved_tensors
+        return gradient * by, gradient * weight
+
+
+class WithAnUnusedHead(nn.Module):
+    """Its second output is in no loss; its weight is made of a buffer that changes, its constant changes later."""
+
+    def __init__(self, changes: bool):
+        super().__init__()
+        self.changes = changes
+        self.body, self.head, self.scale = nn.Linear(4, 6), nn.Linear(6, 1), nn.Parameter(torch.rand(6) + 0.5)
+        self.register_buffer("steps", torch.ones(6))
+        self.constant = torch.ones(6, dtype=torch.float64)
+
+    def forward(self, x):
+        h = F.leaky_relu(self.body(x), 0.2)
+        features = h * Scaled.apply(self.scale, self.steps * self.scale) * self.constant
+        if self.changes:
+            with torch.no_grad():
+                self.steps += 1
+        return self.head(h).squeeze(1), features
+
+
+@pytest.mark.filterwarnings("error:fastgan")
+@pytest.mark.parametrize("compile", [False, "aot_eager"])
+def test_a_head_that_no_loss_uses_gets_no_gradient_and_may_change(compile, fresh_dynamo):
+    torch.manual_seed(0)
+    critic = WithAnUnusedHead(changes=not compile).double()  # the compiler does not tell what only this head needs
+    real, fake = torch.randn(2, 3, 4).double()
+
+    def loss(real_outputs, fake_outputs):
+        return F.softplus(-real_outputs[0]).mean() + F.softplus(fake_outputs[0]).mean()
+
+    truth = gradients(critic, textbook_of_first(critic, real, fake))
+    assert critic.scale.grad is None
+    for _ in range(3):
+        critic.zero_grad()
+        total = fastgan.critic_loss(
+            critic, real, fake, loss=loss, penalties=(R1(2.0), R2(1.0)), judge=0, method="one_pass", compile=compile
+        )
+        if critic.changes:
+            critic.constant.add_(1)
+        assert_same(gradients(critic, total), truth)
+        assert critic.scale.grad is None
+
+
+def textbook_of_first(critic, real, fake):
+    """The logistic loss of the first output, R1(2) and R2(1)."""
+    total = 0.0
+    for x, sign, weight in ((real, -1, 1.0), (fake, 1, 0.5)):
+        x = x.clone().requires_grad_()
+        output, _ = critic(x)
+        (g,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+        total = total + F.softplus(sign * output).mean() + weight * g.square().sum(1).mean()
+    return total
+
+
 # --- compiled ---------------------------------------------------------------------------------------------------------
 
 

@@ -187,6 +187,22 @@ def test_the_total_of_a_float16_critic_is_finite_where_its_penalty_is(method):
 def test_tiny_gradients_do_not_vanish(layer, mode, seed):
     """||grad D|| around 1e-6 in float16, whose smallest number is 6e-8."""
     torch.manual_seed(seed)
+    critic, x = next((c, x) for c, x in iter(lambda: tiny(layer), None) if not near_a_kink(c, x))
+    weight = 1e8 if mode == "half" else 1.0  # so that the half weights' half gradients can be represented
+    total, half = in_half(
+        mode, critic, x, x, torch.float16, lambda c, r, f: fastgan.gradient_penalty(c, r, R1(weight), method="one_pass")
+    )
+    assert 1e-8 < total.gradient_norms["r1"].max() < 1e-4
+    found = gradients(half, total)
+    reference = copy.deepcopy(half).double()
+    at = (x.half() if mode == "half" else x).double().requires_grad_()
+    (g,) = torch.autograd.grad(reference(at).sum(), at, create_graph=True)
+    truth = gradients(reference, weight / 2 * g.flatten(1).square().sum(1).mean())
+    assert distance(found, truth) <= 0.05
+
+
+def tiny(layer: str) -> tuple[nn.Module, Tensor]:
+    """A random critic whose gradient is tiny, and samples."""
     if layer == "linear":
         critic = nn.Sequential(
             nn.Linear(32, 32, bias=False),
@@ -209,17 +225,17 @@ def test_tiny_gradients_do_not_vanish(layer, mode, seed):
     with torch.no_grad():
         for parameter in critic.parameters():
             parameter.mul_(0.02)
-    weight = 1e6 if mode == "half" else 1.0  # so that the half weights' half gradients can be represented
-    total, half = in_half(
-        mode, critic, x, x, torch.float16, lambda c, r, f: fastgan.gradient_penalty(c, r, R1(weight), method="one_pass")
-    )
-    assert 1e-8 < total.gradient_norms["r1"].max() < 1e-4
-    found = gradients(half, total)
-    reference = copy.deepcopy(half).double()
-    at = (x.half() if mode == "half" else x).double().requires_grad_()
-    (g,) = torch.autograd.grad(reference(at).sum(), at, create_graph=True)
-    truth = gradients(reference, weight / 2 * g.flatten(1).square().sum(1).mean())
-    assert distance(found, truth) <= 0.1
+    return critic, x
+
+
+@torch.no_grad()
+def near_a_kink(critic: nn.Sequential, x: Tensor) -> bool:
+    """Whether float16's rounding (2^-11 of a number) may put an activation on the other side of its kink."""
+    for layer in critic:
+        if isinstance(layer, nn.LeakyReLU) and x.abs().min() < 2e-3 * x.std():
+            return True
+        x = layer(x)
+    return False
 
 
 @pytest.mark.parametrize("weight", [pytest.param(1e-5), 0.0])
