@@ -96,6 +96,9 @@ is_functorch_wrapped: Callable[[torch.Tensor], bool] = _part(torch._C._functorch
 no_torch_function: Any = _part(torch._C, "_disabled_torch_function_impl")
 """The `__torch_function__` of a subclass of Tensor that is an ordinary tensor for every function."""
 
+is_zero_tensor: Callable[[torch.Tensor], bool] = _part(torch, "_is_zerotensor")
+"""Whether a tensor is autograd's zero that has no memory."""
+
 # --- modules ----------------------------------------------------------------------------------------------------------
 
 module_call_code: CodeType = nn.Module._call_impl.__code__
@@ -148,6 +151,7 @@ def is_fully_sharded(module: nn.Module) -> bool:
 # --- containers, and operations on lists of tensors -------------------------------------------------------------------
 
 tree_flatten: Callable[..., Any] = _pytree.tree_flatten
+tree_map: Callable[..., Any] = _pytree.tree_map
 tree_unflatten: Callable[..., Any] = _pytree.tree_unflatten
 tree_leaves: Callable[..., list[Any]] = _pytree.tree_leaves
 

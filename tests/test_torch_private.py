@@ -249,11 +249,17 @@ def convolution_forwards():
 
 
 def trees():
-    """`tree_flatten`, `tree_unflatten` and `tree_leaves`."""
+    """`tree_flatten`, `tree_unflatten`, `tree_leaves` and `tree_map`."""
     tree = {"a": [1, (2, 3)], "b": 4}
     leaves, structure = private.tree_flatten(tree)
     assert leaves == private.tree_leaves(tree) == [1, 2, 3, 4]
     assert private.tree_unflatten(leaves, structure) == tree
+    assert private.tree_map(lambda n: n + 1, tree) == {"a": [2, (3, 4)], "b": 5}
+
+
+def zero_tensor():
+    assert private.is_zero_tensor(torch._efficientzerotensor((2,)))
+    assert not private.is_zero_tensor(torch.zeros(2))
 
 
 def foreach():
@@ -333,6 +339,7 @@ CHECKS = [
         torch_spectral_norm,
         convolution_forwards,
         trees,
+        zero_tensor,
         foreach,
         compiler,
         graph_break,

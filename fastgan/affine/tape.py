@@ -202,9 +202,7 @@ class Tape:
         )
         needed = {*to_penalised, *to_loss}
         self.nodes = [node for node in self.nodes if node in needed]
-        self.outputs = [
-            v if any(wanted) else None for v, *wanted in zip(self.outputs, penalised, in_loss, strict=True)
-        ]
+        self.outputs = [v if any(wanted) else None for v, *wanted in zip(self.outputs, penalised, in_loss, strict=True)]
         self._keep_slots(_slots_of(to_penalised, constants) | _slots_of(to_loss, constants=True))
         return list(self.slots.values())
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan._torch_private import TorchDispatchMode, is_functorch_wrapped, tree_leaves
+from fastgan._torch_private import TorchDispatchMode, is_functorch_wrapped, is_zero_tensor, tree_leaves, tree_map
 from fastgan.affine.memory import block_of
 from fastgan.affine.versions import version_of
 from fastgan.penalties.contents import SMALL, RandomNumbers, content, set_content
@@ -124,6 +124,8 @@ class Watch(TorchDispatchMode):
             block = tensor.untyped_storage()
             if block._cdata not in self._born:
                 self.snapshot.add(block)
+        if any(is_zero_tensor(t) for t in _tensors((args, kwargs))):  # called from Python, mul.Scalar of one crashes
+            args, kwargs = tree_map(_with_memory, (args, kwargs))
         result = func(*args, **kwargs)
         self._born.update({block_of(t) for t in _tensors(result)} - before)
         return result
@@ -146,6 +148,10 @@ def _tensors(tree: Any) -> Iterator[Tensor]:
 def has_memory(tensor: Tensor) -> bool:
     """Whether a tensor lies in memory of its own that can be looked at."""
     return tensor.layout == torch.strided and not is_functorch_wrapped(tensor)
+
+
+def _with_memory(argument: Any) -> Any:
+    return torch.zeros_like(argument) if isinstance(argument, Tensor) and is_zero_tensor(argument) else argument
 
 
 def _has_changed(block: torch.UntypedStorage, copy: torch.UntypedStorage) -> bool:

@@ -125,6 +125,27 @@ def test_explain_changes_nothing(way, normalise):
     assert torch.equal(torch.get_rng_state(), random)
 
 
+class ZeroSecondDerivative(nn.Module):
+    """abs gives autograd a zero without memory, which the multiple of `add_` then multiplies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.added, self.last = nn.Parameter(torch.randn(6)), nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.hardshrink(x, 0.1)  # not known to be affine, so that it is tried
+        return self.last(h.add_(self.added, alpha=2.0).abs_()).squeeze(1)
+
+
+def test_a_zero_without_memory():
+    critic = ZeroSecondDerivative().double()
+    real, fake = torch.randn(2, 5, 6).double()
+    truth = gradients(critic, textbook(critic, real, fake, None, plain, r1=2.0))
+    total = fastgan.critic_loss(critic, real, fake, loss=plain, penalties=(R1(2.0),))
+    assert total.method == "double_backward"
+    assert relative_error(gradients(critic, total), truth) <= 1e-9
+
+
 def test_explain_leaves_the_data_alone():
     """Even where the critic overwrites its input past autograd."""
     x = torch.randn(4, 6)
