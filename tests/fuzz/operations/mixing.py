@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.fuzz.operations.layers import batch_norm_is_right
 from tests.fuzz.operations.registry import Live, Out, operation
 
 
@@ -21,7 +22,8 @@ def normalised(g: Any, h: Live) -> str:
 
 @operation(eligible=False, weight=0.8)
 def batch_norm_training(g: Any, h: Live) -> str | None:
-    if g.program.samples * h.shape[-1] < 2 or (g.program.samples == 1 and h.ndim == 2):
+    too_few = g.program.samples * h.shape[-1] < 2 or (g.program.samples == 1 and h.ndim == 2)
+    if too_few or not batch_norm_is_right(h):
         return None
     kind = {2: "1d", 3: "1d", 4: "2d"}.get(h.ndim, "3d")
     rest = g.pick("", ", momentum=None", ", affine=False", ", track_running_stats=False", ", momentum=0.5")
