@@ -126,7 +126,7 @@ def critic_loss(
             "directional": lambda: by_directional(step, options, compile),
             "random_probe": lambda: by_random_probe(step),
         }
-        return by_method("critic_loss", method, network, step.penalised_calls(), outputs, ways)
+        return by_method("critic_loss", method, network, step.penalised_calls(), step.penalised_outputs(), ways)
 
     result = run_in_forward_of(distributed, body, real, fake)
     side = result._generator_side

@@ -78,6 +78,11 @@ class CriticStep:
         calls = [(self.real, *self.labels)] if not all(on_fake) else []
         return [*calls, (self.fake, *self.fake_labels)] if any(on_fake) else calls
 
+    def penalised_outputs(self) -> Outputs:
+        """What is read of the outputs of those calls: what is judged alone where none of them is in the loss."""
+        in_loss = any(side.penalised for side in self.sides())
+        return self.outputs if in_loss else self.outputs.alone()
+
     def penalties_at(self, at: str) -> dict[str, Penalty]:
         return {name: penalty for name, penalty in self.penalties.items() if penalty.at == at}
 

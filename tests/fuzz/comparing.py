@@ -13,7 +13,8 @@ curved; a jump at a kink, or a term that is missing, is of the size of the gradi
 
 FLOOR = 1e-4
 """Programs compute numbers near 1: gradients below this are held to 1e-13, which is what rounding leaves of terms that
-cancel (the weight of one number, divided by its norm)."""
+cancel (the weight of one number, divided by its norm). What counts of a small weight's gradient is its product with the
+weight."""
 
 
 def difference(found: Outcome, truth: Outcome, none_for_zeros: bool, limit: float = LIMIT) -> tuple[str, float] | None:
@@ -39,7 +40,7 @@ def difference(found: Outcome, truth: Outcome, none_for_zeros: bool, limit: floa
             if a is not None and limit > LIMIT and not a.any():  # differences give a zero where there is no derivative
                 continue
             return f"None for {name}" if a is None else f"no None for {name}", 1.0 if a is None and b.any() else 0.0
-        error = relative(a, b, least)
+        error = relative(a, b, least / _size(truth, name))
         if not error <= limit:
             return f"gradient of {name}", error
     for name, b in truth.state.items():
@@ -61,7 +62,7 @@ def change(perturbed: Outcome, truth: Outcome) -> float:
     for name, b in truth.gradients.items():
         a = perturbed.gradients[name]
         if a is not None and b is not None:
-            errors.append(relative(a, b, least))
+            errors.append(relative(a, b, least / _size(truth, name)))
     errors += [relative(perturbed.state[name], b, 1.0) for name, b in truth.state.items()]  # what steps have made of it
     return max(errors, default=0.0)
 
@@ -70,6 +71,13 @@ def _scale(truth: Outcome) -> float:
     """Gradients below this are held to what rounding leaves of the terms that cancel in them."""
     computed = [*truth.values, *(t for t in truth.gradients.values() if t is not None)]
     return max(1e-3 * max(map(largest, computed), default=0.0), FLOOR)
+
+
+def _size(truth: Outcome, name: str) -> float:
+    """The largest number of a weight, from 1e-4 to 1; 1 for zeros and for what is no weight."""
+    weight = truth.state.get(name)
+    size = 0.0 if weight is None else largest(weight)
+    return min(max(size, 1e-4), 1.0) if size else 1.0
 
 
 def relative(a: Tensor, b: Tensor, least: float) -> float:

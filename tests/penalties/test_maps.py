@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 import fastgan
 from fastgan.affine import Tape
@@ -302,3 +302,23 @@ def test_a_critic_of_one_number_takes_four_passes_also_beside_features(monkeypat
         total = fastgan.critic_loss(critic, real, fake, loss=loss, penalties=(R1(1.0), R2(1.0)), judge=0)
         total.backward()
         assert passes == four
+
+
+class RoughFeatures(nn.Module):
+    """Its features are no affine function of the samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.layer(x).squeeze(1), x.sin()
+
+
+@pytest.mark.parametrize("penalties, method", [((WGANGP(10.0),), "one_pass"), ((R1(1.0),), "double_backward")])
+def test_points_in_no_loss_are_asked_for_what_is_judged_alone(penalties, method):
+    critic, (real, fake) = RoughFeatures().double(), torch.randn(2, 3, 6).double()
+    total = fastgan.critic_loss(
+        critic, real, fake, loss=lambda r, f: LOSSES["hinge"](r[0], f[0]), penalties=penalties, judge=0
+    )
+    assert total.method == method
