@@ -18,7 +18,7 @@ ILL = 1e-5
 """A perturbation of 1e-9 that changes the textbook's own numbers by more leaves nothing to compare: a kink within
 rounding, a gradient norm of rounding noise, an amplification above 10,000."""
 
-KEPT_BY_AN_OP = re.compile("which is output 0 of (BiasAct|ScaledBiasAct|_PReLU|_Piecewise), is at version")
+KEPT_BY_AN_OP = re.compile("which is output 0 of (Attention|BiasAct|ScaledBiasAct|_PReLU|_Piecewise), is at version")
 TORCH_NORM = re.compile(r"(parametrizations|nn\.utils)\.spectral_norm\(")
 SLOPE_ZERO = re.compile(r"\b(sign|sgn|round|floor|ceil|trunc|heaviside)\(")
 NO_GRADIENT = "does not require grad and does not have a grad_fn"

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
 import fastgan
@@ -136,8 +137,7 @@ def run(
     names["descend"] = descend
     with _default_dtype(program.dtype), warnings.catch_warnings(), _poisoned():
         warnings.simplefilter("ignore")
-        backend = fastgan.backend("reference") if method is None else contextlib.nullcontext()
-        with backend:
+        with _plain_pytorch() if method is None else contextlib.nullcontext():
             try:
                 _use(code, names, program, method, compile, perturbation, outcome)
             except Exception as error:  # every kind is an outcome
@@ -197,6 +197,13 @@ def descend(critic: nn.Module) -> None:
 
 def _same(a: Tensor, b: Tensor | None) -> bool:
     return b is not None and torch.equal(a, b)
+
+
+@contextlib.contextmanager
+def _plain_pytorch() -> Iterator[None]:
+    """Every operation composed of such as can be differentiated twice."""
+    with fastgan.backend("reference"), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 @contextlib.contextmanager

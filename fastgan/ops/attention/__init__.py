@@ -60,7 +60,8 @@ def attention(
             a bias that differs between queries is added to that of the keys in full, [..., N, M].
 
     Returns:
-        [..., N, e] in the dtype of q, contiguous.
+        [..., N, e] in the dtype of q, contiguous. Its derivatives read it again, as those of PyTorch's fused attention
+        do: changed in place before, the backward pass raises.
 
     Raises:
         TypeError: a tensor is not floating, or the dtypes of q, k and v differ.

@@ -3,6 +3,7 @@
 from tests.fuzz.operations import (
     activations,
     arithmetic,
+    attention,
     autograd,
     constants,
     heads,
@@ -29,6 +30,7 @@ __all__ = [
     "Out",
     "activations",
     "arithmetic",
+    "attention",
     "autograd",
     "constants",
     "heads",

@@ -61,11 +61,6 @@ def minibatch_statistics(g: Any, h: Live) -> str:
     )
 
 
-@operation("positions", eligible=False, weight=0.4)
-def attention(g: Any, h: Live) -> str:
-    return f"F.scaled_dot_product_attention({h}.flatten(2), {h}.flatten(2), {h}.flatten(2))"
-
-
 @operation("image", eligible=False, weight=0.3)
 def picked_apart(g: Any, h: Live) -> Out:
     """Indices with a slice in between, whose dimension comes first: as many as there are samples."""
