@@ -72,11 +72,12 @@ void forward_row(const E* x, const T* each, T shared, E* y, int64_t n, const Sca
   }
 }
 
-// dx = dy p(s) for one element.
+// dx = dy p(s) for one element; 0 of infinity and NaN too where relu or the clamp let nothing through, as in
+// PyTorch.
 template <Act act, bool clamped, typename T>
 inline T grad(T dy, T s, T bias, const Scalars<T>& k) {
-  const bool open = unpack<act, clamped>(s, bias, k);
-  return dy * (open ? k.gain * slope<act>(s, k.alpha) : T(0));
+  const bool open = unpack<act, clamped>(s, bias, k) && !(act == Act::relu && s <= T(0));
+  return open ? dy * (k.gain * slope<act>(s, k.alpha)) : T(0);
 }
 
 // dx = dy p(s). Returns the sum of dx over the row, or adds it to sums[i] element by element if sums is

@@ -204,7 +204,10 @@ template <typename E, typename T>
 void grad_loop(const E* dy, const uint8_t* positive, T* du, int64_t n, Scalars<T> k) {
   const T negative = k.gain * k.alpha;
 #pragma omp simd
-  for (int64_t i = 0; i < n; ++i) du[i] = load(dy + i) * (positive[i] ? k.gain : negative);
+  for (int64_t i = 0; i < n; ++i) {
+    const T value = load(dy + i);
+    du[i] = positive[i] ? value * k.gain : (k.alpha == T(0) ? T(0) : value * negative);
+  }
 }
 
 // Adds s times the sum of n neighbours to sums[0], or (`apart`) s times the i-th to sums[i]; sums are double,

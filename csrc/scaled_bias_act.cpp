@@ -42,6 +42,13 @@ inline T weight_of(T v, Scalars<T> k) {
   return clamped && absolute(k.gain * a) >= k.clamp ? T(0) : h;
 }
 
+// dy gain f'(v); 0 of infinity and NaN too where relu or the clamp let nothing through, as in PyTorch.
+template <Act act, bool clamped, typename T>
+inline T weighted(T dy, T v, Scalars<T> k) {
+  const T h = weight_of<act, clamped>(v, k);
+  return (clamped || act == Act::relu) && h == T(0) ? T(0) : dy * h;
+}
+
 template <Act act, typename E, typename T>
 void forward_plane(const E* x, const Plane<T>& p, E* y, int64_t n, Scalars<T> k) {
   if (p.noise) {
@@ -63,7 +70,7 @@ void grad_plane(const E* dy, const E* x, const Plane<T>& p, T dx_scale, E* dx, d
 #pragma omp simd reduction(+ : tx, tn, t_)
     for (int64_t i = 0; i < n; ++i) {
       const T z = load(x + i);
-      const T t = load(dy + i) * weight_of<act, clamped>(z * p.scale + (p.sigma * p.noise[i] + p.bias), k);
+      const T t = weighted<act, clamped>(load(dy + i), z * p.scale + (p.sigma * p.noise[i] + p.bias), k);
       store(dx + i, t * dx_scale);
       tx += t * z;
       tn += t * p.noise[i];
@@ -73,7 +80,7 @@ void grad_plane(const E* dy, const E* x, const Plane<T>& p, T dx_scale, E* dx, d
 #pragma omp simd reduction(+ : tx, t_)
     for (int64_t i = 0; i < n; ++i) {
       const T z = load(x + i);
-      const T t = load(dy + i) * weight_of<act, clamped>(z * p.scale + p.bias, k);
+      const T t = weighted<act, clamped>(load(dy + i), z * p.scale + p.bias, k);
       store(dx + i, t * dx_scale);
       tx += t * z;
       t_ += t;

@@ -205,6 +205,8 @@ def grad_kernel(
             p_s, p_b, o, m, alpha, gain, clamp, ACT, FROM_INPUT, HAS_BIAS, HAS_CLAMP, CHANNELS, INNER, COMPUTE
         )
         b_dx = tl.where(b_open > 0, b_dx * slope(b_s, alpha, ACT), 0.0)
+        if ACT == RELU:
+            b_dx = tl.where(b_s <= 0, 0.0, b_dx)  # of infinity and NaN too, as in PyTorch
     tl.store(p_dx + o, b_dx.to(p_dx.dtype.element_ty), mask=m)
 
 

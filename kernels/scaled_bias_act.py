@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fastgan import allocation
 
-from .bias_act import CODES, activate, slope
+from .bias_act import CODES, RELU, activate, slope
 from .launch import launch
 
 FIRST_FROM_INPUT = tl.constexpr(CODES["elu"])  # from this code on, slopes are written in the pre-activation
@@ -141,7 +141,11 @@ def grad_kernel(
         b_x = tl.load(p_x + o, mask=m, other=0.0).to(tl.float32)
         # Outside the image dy is 0, and with it t: masked elements add nothing to the sums.
         b_t = tl.load(p_dy + o, mask=m, other=0.0).to(tl.float32)
-        b_t *= weight_of(b_x * b_s + (sigma * b_n + b_b), alpha, gain, clamp, ACT, HAS_CLAMP)
+        b_h = weight_of(b_x * b_s + (sigma * b_n + b_b), alpha, gain, clamp, ACT, HAS_CLAMP)
+        if HAS_CLAMP or ACT == RELU:
+            b_t = tl.where(b_h == 0, 0.0, b_t * b_h)  # of infinity and NaN too, as in PyTorch
+        else:
+            b_t *= b_h
         tl.store(p_dx + o, (b_t * b_factor).to(p_dx.dtype.element_ty), mask=m)
         b_tx += b_t * b_x
         if HAS_NOISE:

@@ -29,7 +29,9 @@ def test_the_transpose():
     )
     for f in (pooled_by_slices, resampled_by_slices):
         (g,) = torch.autograd.grad(f(x), x, d)
-        torch.testing.assert_close(halved_back(d), g)
+        for plain in (False, True):
+            torch.testing.assert_close(halved_back(d, plain), g)
+            torch.testing.assert_close(halved_back(d[0], plain), g[0])
 
 
 @pytest.mark.usefixtures("one_thread")

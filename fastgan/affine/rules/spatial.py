@@ -11,12 +11,15 @@ from fastgan.affine.linear import linear
 from fastgan.affine.rule import Rule, RuleRecorder
 from fastgan.affine.rules.convolution import add_scaled_bias, scaled_bias_gradient
 from fastgan.affine.tape import Bias, Node, Scales, Value
-from fastgan.ops.upfirdn2d import autograd
+from fastgan.ops.upfirdn2d import autograd, setup_filter, upsample2d
 from fastgan.ops.upfirdn2d.backends import Upfirdn2dConfig
 
 aten = torch.ops.aten
 
 FUNCTIONS: frozenset[type] = frozenset({autograd.Upfirdn2d})
+
+
+_BOX = setup_filter([1, 1])
 
 
 def _positions(func: Any) -> int:
@@ -35,9 +38,9 @@ class Interpolation(Node):
 
     pulls_new = pushes_new = True
 
-    def __init__(self, x: Value, func: Any, size: Sequence[int], rest: tuple) -> None:
+    def __init__(self, x: Value, func: Any, size: Sequence[int], rest: tuple, plain: bool) -> None:
         super().__init__([x])
-        self.func, self.size, self.rest = func, list(size), rest
+        self.func, self.size, self.rest, self.plain = func, list(size), rest, plain
         self.backward = getattr(aten, func._schema.name.removeprefix("aten::") + "_backward").default
         # Without aligned corners bilinear resampling to half the size takes the mean of 2x2 pixels.
         half = [2 * n for n in size] == list(x.shape[-2:]) and all(r in (None, 0.5) for r in rest[1:])
@@ -45,7 +48,7 @@ class Interpolation(Node):
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         if self.halves:
-            return (halved_back(delta),)
+            return (halved_back(delta, self.plain),)
         return (self.backward(delta, self.size, list(self.inputs[0].shape), *self.rest),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
@@ -57,7 +60,8 @@ def upsample(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Te
     _leave_samples_alone(value, _positions(func))
     if kwargs or func._overloadname != "default":
         return linear(recorder, func, args, kwargs, value.batch)
-    return recorder.add(Interpolation(value, func, args[1], args[2:]), func(*args), value.batch)
+    node = Interpolation(value, func, args[1], args[2:], recorder.plain)
+    return recorder.add(node, func(*args), value.batch)
 
 
 def shuffle(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -158,8 +162,11 @@ def resampled_by_slices(u: Tensor) -> Tensor:
     return (columns[..., ::2, :] + columns[..., 1::2, :]).mul_(0.25)
 
 
-def halved_back(delta: Tensor) -> Tensor:
-    """The transpose of `pooled_by_slices` and `resampled_by_slices`."""
+def halved_back(delta: Tensor, plain: bool = False) -> Tensor:
+    """The transpose of `pooled_by_slices` and `resampled_by_slices`; `plain`: by operations of torch alone."""
+    if not plain:
+        images = delta.reshape(1, -1, *delta.shape[-2:]) if delta.ndim != 4 else delta
+        return upsample2d(images, _BOX, gain=0.25).view(*delta.shape[:-2], *(2 * n for n in delta.shape[-2:]))
     quarter = delta * 0.25
     gradient = delta.new_empty((*delta.shape[:-2], 2 * delta.shape[-2], 2 * delta.shape[-1]))
     for i in (0, 1):
@@ -173,8 +180,9 @@ class AveragePool(Node):
 
     pulls_new = pushes_new = True
 
-    def __init__(self, x: Value, rest: tuple) -> None:
+    def __init__(self, x: Value, rest: tuple, plain: bool) -> None:
         super().__init__([x])
+        self.plain = plain
         kernel, stride, padding, ceil_mode, count_include_pad, divisor = (*rest, *(None,) * 5)[:6]
         self.rest = (
             kernel,
@@ -192,7 +200,7 @@ class AveragePool(Node):
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         if not self.halves:
             return (aten.avg_pool2d_backward(delta, self.inputs[0].placeholder(), *self.rest),)
-        return (halved_back(delta),)
+        return (halved_back(delta, self.plain),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
         y = pooled_by_slices(us[0]) if self.halves else aten.avg_pool2d(us[0], *self.rest)
@@ -225,7 +233,7 @@ def average_pool(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -
     _leave_samples_alone(value, 2)
     if kwargs:
         return linear(recorder, func, args, kwargs, value.batch)
-    node = AveragePool(value, args[1:])
+    node = AveragePool(value, args[1:], recorder.plain)
     by_slices = node.halves and not recorder.plain and _in_usual_order(args[0])
     y = pooled_by_slices(args[0]) if by_slices else func(*args)
     return recorder.add(node, y, value.batch)
