@@ -8,6 +8,7 @@ imported by the functions that need it only, since importing it takes seconds.
 import contextlib
 import functools
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
@@ -59,6 +60,19 @@ CheckpointFrame: type | None = getattr(checkpoint, "_CheckpointFrame", None)
 """One run of `torch.utils.checkpoint` without re-entry; None where PyTorch has no such class."""
 
 _keeps_graph: Callable[[], bool] | None = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+
+
+def checkpoint_behind(pack: Any) -> Any:
+    """The run of a checkpoint that a hook which packs saved tensors belongs to; None if it is another hook."""
+    while hasattr(pack, "__wrapped__"):
+        pack = pack.__wrapped__
+    for cell in getattr(pack, "__closure__", None) or ():
+        value = cell.cell_contents
+        if isinstance(value, weakref.ref):
+            value = value()
+        if CheckpointFrame is not None and isinstance(value, CheckpointFrame):
+            return value
+    return None
 
 
 def sequence_number(node: Any) -> int:

@@ -2,7 +2,6 @@
 
 import ast
 import sys
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,18 +72,23 @@ def backward_keeps_graph():
 
 
 def checkpoint_frame():
-    """A run of a checkpoint is in the closure of the hook that packs, by which spectral norms know it again."""
+    """`checkpoint_behind` finds the run of a checkpoint, the same when it computes again, and what it then calls."""
     found = []
 
     def region(x):
-        pack, _ = private.top_saved_tensors_hooks(False)
-        found.extend(cell.cell_contents for cell in pack.__closure__ or ())
+        found.append(private.checkpoint_behind(private.top_saved_tensors_hooks(False)[0]))
         return x.sin()
 
-    checkpoint(region, torch.ones(1, requires_grad=True), use_reentrant=False)
-    values = [value() if isinstance(value, weakref.ref) else value for value in found]
+    y = checkpoint(region, torch.ones(1, requires_grad=True), use_reentrant=False)
+    (frame,) = found
     assert private.CheckpointFrame is not None
-    assert any(isinstance(value, private.CheckpointFrame) for value in values)
+    assert isinstance(frame, private.CheckpointFrame)
+    called, again = [], frame.recompute_fn
+    frame.recompute_fn = lambda *args: (called.append(args), again(*args))
+    y.backward()
+    assert found == [frame, frame]
+    assert called
+    assert private.checkpoint_behind(lambda t: t) is None
 
 
 def checkpoint_hook_name():
@@ -355,7 +359,7 @@ def test_is_there_and_does_what_it_is_called(check):
 
 def test_every_private_part_has_a_check():
     source = Path(__file__).read_text()
-    borrowed = ("Any", "Callable", "CodeType", "Iterator", "contextlib", "functools", "sys")
+    borrowed = ("Any", "Callable", "CodeType", "Iterator", "contextlib", "functools", "sys", "weakref")
     names = [name for name in vars(private) if not name.startswith("_") and name not in borrowed]
     modules = ("torch", "nn", "forward_ad", "checkpoint")
     assert not [name for name in names if name not in modules and f"private.{name}" not in source]

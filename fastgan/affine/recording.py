@@ -38,7 +38,7 @@ def record(
 
     Returns:
         The outputs and the tape; with `blame`, the tape is of no use unless it was never called. The outputs are
-        detached unless their graph is kept.
+        detached unless their graph is kept, or they do not depend on the input as far as autograd knows.
 
     Raises:
         NotAffineError: the network is not piecewise affine in x sample by sample; says which operation is not.
@@ -72,4 +72,6 @@ def record(
         recorder.refuse(NotAffineError("the output does not depend on the input"))
     recorder.tape.leaf = x
     recorder.tape.finish(outputs)
-    return ys if keep_graph else [y.detach() for y in ys], recorder.tape
+    if not keep_graph:  # of what does not depend on the input, autograd has saved all
+        ys = [y if output is None else y.detach() for y, output in zip(ys, outputs, strict=True)]
+    return ys, recorder.tape

@@ -65,7 +65,7 @@ def _regions() -> list[Any]:
     """The running checkpoints, the innermost first; a checkpoint is the same object when it is repeated."""
     found = []
     if private.top_saved_tensors_hooks(False) is not None:
-        found += [frame for pack in _pack_hooks() for frame in [_frame_behind(pack)] if frame is not None]
+        found += [frame for pack in _pack_hooks() for frame in [private.checkpoint_behind(pack)] if frame is not None]
     if not torch.is_grad_enabled():
         found += _contexts_on_stack()
     if computed_again():
@@ -85,19 +85,6 @@ def _pack_hooks() -> list[Callable[..., Any]]:
         for pack, unpack in reversed(hooks):
             private.push_saved_tensors_hooks(pack, unpack)
     return [pack for pack, _ in hooks]
-
-
-def _frame_behind(pack: Any) -> Any:
-    """The run of a checkpoint that a hook belongs to, from its closure; None if it is another hook."""
-    while hasattr(pack, "__wrapped__"):
-        pack = pack.__wrapped__
-    for cell in getattr(pack, "__closure__", None) or ():
-        value = cell.cell_contents
-        if isinstance(value, weakref.ref):
-            value = value()
-        if private.CheckpointFrame is not None and isinstance(value, private.CheckpointFrame):
-            return value
-    return None
 
 
 def _contexts_on_stack() -> list[Any]:

@@ -134,6 +134,7 @@ class Compiled:
         self.differentiable: list[Tensor] | None = None
         self.apart = self.graphs.several
         self.parts, self.g, self.kept = request.parts, request.g, request.kept
+        self.beside: list[Tensor | None] = [None] * len(self.parts)
         self.leaf = request.anchor
         self.weights: list[Tensor]
         self.watched = [(t, t._version) for t in request.watched]

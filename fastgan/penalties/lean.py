@@ -7,7 +7,13 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from fastgan._torch_private import DeviceContext, function_mode_count, function_modes
+from fastgan._torch_private import (
+    DeviceContext,
+    checkpoint_behind,
+    function_mode_count,
+    function_modes,
+    top_saved_tensors_hooks,
+)
 from fastgan.ops import convolution, piecewise_linear
 from fastgan.ops.attention import functional as attention
 
@@ -39,7 +45,27 @@ class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
             return func(*args, **kwargs)
         if mode_wants_torch_functions():
             return func(*args, **kwargs)
+        self._also_when_again()
         return ours(*args, **kwargs)
+
+    def _also_when_again(self) -> None:
+        """Lets a checkpointed region that is running compute the same when it runs again, in the backward pass."""
+        hooks = top_saved_tensors_hooks(False)
+        run = None if hooks is None else checkpoint_behind(hooks[0])
+        if run is None or isinstance(run.recompute_fn, _Lean):
+            return
+        run.recompute_fn = _Lean(run.recompute_fn)
+
+
+class _Lean:
+    """A function that is called with fastgan's functions in the place of torch's."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any) -> Any:
+        with lean_derivatives():
+            return self.function(*args)
 
 
 def replaceable(function: Any) -> bool:

@@ -31,6 +31,7 @@ class Recorded(Protocol):
         parts: its outputs, detached: one number for each sample, or several.
         form: what they are parts of.
         differentiable: the outputs as autograd knows them, if it can differentiate them.
+        beside: those that do not depend on the input, by whose graph alone their loss has a gradient; None for others.
         apart: whether T and W are of the penalties alone, even where the loss is of the same number.
         weights: the tensors that get a gradient, known after X.
         seed: what gradients are multiplied by on their way through the network.
@@ -41,6 +42,7 @@ class Recorded(Protocol):
     parts: list[Tensor]
     form: Form
     differentiable: list[Tensor] | None
+    beside: list[Tensor | None]
     apart: bool
     weights: list[Tensor]
     seed: float
@@ -84,6 +86,8 @@ class OnTape:
         found, self.tape = record(parts, x, *rest, buffers=buffers_of(critic), keep_graph=keep_graph)
         self.parts = [y.detach() for y in found]
         self.differentiable = found if keep_graph else None
+        values = self.tape.outputs
+        self.beside = [y if v is None and y.requires_grad else None for y, v in zip(found, values, strict=True)]
         self.apart = False
         self.leaf = self.tape.leaf
         self.version = version_of(self.leaf)
@@ -194,6 +198,9 @@ class Evaluation:
             The gradient of D with respect to the points.
         """
         samples, seed = len(self.x), self.recorded.seed
+        pairs = list(zip(self.recorded.beside, slopes, strict=True)) if slopes else []
+        self.beside = [(y, slope) for y, slope in pairs if y is not None and slope is not None]
+        slopes = [None if y is not None else slope for y, slope in pairs]
         accumulator = torch.promote_types(self.x.dtype, torch.float32)
         s = None if self.recorded.apart else self.recorded.form.one_number(slopes)
         self.s = None if s is None else s.detach().to(accumulator)
@@ -221,7 +228,7 @@ class Evaluation:
     def of_loss(self) -> list[tuple[Tensor, Tensor]]:
         """The outputs that autograd differentiates, with the gradient that goes into each."""
         pairs = zip(self.recorded.differentiable or (), self.slopes, strict=True) if self.by_autograd else ()
-        return [(y, slope) for y, slope in pairs if slope is not None and y.requires_grad]
+        return self.beside + [(y, slope) for y, slope in pairs if slope is not None and y.requires_grad]
 
     def pull(self, slopes: Sequence[Tensor]) -> Tensor | None:
         """The gradient with respect to the points for those with respect to what is judged; None where not known."""

@@ -123,9 +123,13 @@ def _hidden_function(parts: Sequence[Tensor], x: Tensor) -> str | None:
     return None
 
 
+_SAME = {"ReshapeAliasBackward0": "ViewBackward0"}
+"""reshape makes the one where a dispatch mode is active, as in the run at the samples, and the other elsewhere."""
+
+
 def path_of(parts: Sequence[Tensor]) -> tuple[str, ...]:
     """The names of the nodes of autograd's graph below some tensors, in an order that only the graph determines."""
-    return tuple(node.name() for node in nodes_below(parts))
+    return tuple(_SAME.get(node.name(), node.name()) for node in nodes_below(parts))
 
 
 def leaves_above(parts: Sequence[Tensor], outside: Sequence[Tensor], since: int) -> tuple[list[Tensor], bool]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from fastgan.backends import BackendError, select, wanted
 from fastgan.ops._common.checks import check_floating
 from fastgan.ops._common.precision import compute_dtype
-from fastgan.ops.attention.autograd import Attention
+from fastgan.ops.attention.autograd import Attention, Centred
 from fastgan.ops.attention.layout import without_repeats
 from fastgan.ops.attention.reference import attention_reference
 
@@ -100,8 +100,7 @@ def _backend_for(q: Tensor, v: Tensor) -> str:
 def _as_dot(q: Tensor, k: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and the keys' bias whose scores at twice the scale are those of "l2", but for a constant of each
     query."""
-    centre = k.detach().mean(-2, keepdim=True)  # the scores do not depend on it
-    q, k = q - centre, k - centre
+    q, k = Centred.apply(q, k)
     return q, k, -scale * k.square().sum(-1).unsqueeze(-2)
 
 

@@ -9,6 +9,20 @@ from fastgan.ops._common.wanted import wanted
 from fastgan.ops.attention import backends as operators
 
 
+class Centred(torch.autograd.Function):
+    """Queries and keys less the mean key: the distances between them do not depend on it, nor do their derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        centre = k.mean(-2, keepdim=True)
+        return q - centre, k - centre
+
+    @staticmethod
+    def backward(ctx: Any, dq: Tensor | None, dk: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        return dq, dk
+
+
 class Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, backend: str) -> Tensor:
