@@ -250,6 +250,21 @@ class OtherInEvaluation(Changed):
         return weights if self.training else weights.square()
 
 
+class OtherInTraining(Changed):
+    def changed(self, weights):
+        return weights.square() if self.training else weights
+
+
+class OtherOfOddSizes(Changed):
+    def changed(self, weights):
+        return weights.square() if weights.shape[1] % 2 else weights
+
+
+class OtherOfOneImage(Changed):
+    def changed(self, weights):
+        return weights if len(weights) > 1 else weights.square()
+
+
 class OtherScale(Sagan):
     def weights(self, x):
         queries, keys = self.query_conv(x).flatten(2), self.key_conv(x).flatten(2)
@@ -264,6 +279,11 @@ class WithoutImage(Sagan):
 class PositiveGamma(Sagan):
     def forward(self, x):
         return self.gamma.abs() * self.mixed(x) + x
+
+
+class BoundedGamma(Sagan):
+    def forward(self, x):
+        return self.gamma.clamp(-1, 1) * self.mixed(x) + x
 
 
 class SkipsAtZero(Sagan):
@@ -357,9 +377,13 @@ WRONG = {
     "second derivative": (WithoutSecondDerivative, _OTHER),
     "single precision": (InSinglePrecision, _OTHER),
     "evaluation": (OtherInEvaluation, _OTHER),
+    "training": (OtherInTraining, _OTHER),
+    "odd sizes": (OtherOfOddSizes, _OTHER),
+    "one image": (OtherOfOneImage, _OTHER),
     "scale": (OtherScale, _OTHER),
     "no image": (WithoutImage, _OTHER),
     "absolute": (PositiveGamma, _OTHER),
+    "bounded": (BoundedGamma, _OTHER),
     "skips": (SkipsAtZero, _OTHER),
     "frozen gamma": (FrozenGamma, _OTHER),
     "means": (MeanOfKeys, _OTHER),
