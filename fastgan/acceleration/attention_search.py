@@ -76,12 +76,14 @@ def _find_plan(block: nn.Module) -> tuple[Plan | None, str]:
 
 
 def _copy_of(block: nn.Module, generator: torch.Generator) -> nn.Module:
-    """A block of the same class and plain attributes, without any other, hooks, and the numbers of the parameters."""
+    """A block of the same class and plain attributes, of other numbers; without other attributes, without hooks."""
     copied = _bare(block)
     for name, child in block._modules.items():
         convolution = convolution_in(child)
-        stands_in = None if child is None else _bare(child)
-        copied._modules[name] = stands_in if convolution is None else _random(convolution, generator)
+        if convolution is not None:
+            copied._modules[name] = _random(convolution, generator)
+        else:
+            copied._modules[name] = None if child is None else _bare(child)
     for name, p in block._parameters.items():
         shape = None if p is None else p.shape
         copied._parameters[name] = None if shape is None else nn.Parameter(_normal(shape, generator))
@@ -89,6 +91,7 @@ def _copy_of(block: nn.Module, generator: torch.Generator) -> nn.Module:
 
 
 def _bare(module: nn.Module) -> Any:
+    """A module of the same class, in the place of whose `__init__` the plain attributes are copied."""
     kind: Any = base_class(module)
     found = kind.__new__(kind)
     nn.Module.__init__(found)
