@@ -5,6 +5,7 @@ It is so for these attributes: a layer that has others by the time it is called 
 """
 
 import copy
+from abc import ABCMeta
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastgan.acceleration.substitute import base_class, replaced_by, replaces
+from fastgan.acceleration.substitute import base_class, has_own_forward, is_replacement, replaced_by, replaces
 
 TOLERANCE = 1e-9
 REBUILT_BY = "_fastgan_rebuilt_by"  # in a class made here: the function that makes an empty object, and its arguments
@@ -22,7 +23,7 @@ Settings = tuple[tuple[str, Any], ...]
 """The names and values of a layer's attributes."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_OF_EVERY_MODULE = frozenset((*vars(nn.Module()), "_is_torch_compile"))  # torch.compile(module) sets that one
 _MISSING = object()
 _ANY = None
 """The value of an attribute in `Settings` that may be any."""
@@ -34,16 +35,21 @@ def settings_of(module: nn.Module, apart: Collection[str] = ()) -> tuple[Setting
     Returns:
         (the attributes, the reason why the layer is left): one that is no plain data may change inside.
     """
-    found: dict[str, Any] = {}
-    for kind in reversed(base_class(module).__mro__):
-        if not kind.__module__.startswith("torch.") and kind is not object:
-            found.update((name, value) for name, value in vars(kind).items() if _is_plain(value))
-    found.update((name, value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE)
-    kept = {name: value for name, value in found.items() if not name.startswith("__")}
-    unknown = next((name for name, value in kept.items() if name not in apart and not _is_plain(value)), None)
+    kept = attributes_of(module)
+    unknown = next((name for name, value in kept.items() if name not in apart and not is_plain(value)), None)
     if unknown is not None:
         return (), f"has an attribute {unknown} that may change, a {type(kept[unknown]).__name__}"
     return tuple((name, _ANY if name in apart else _frozen(value)) for name, value in kept.items()), ""
+
+
+def attributes_of(module: nn.Module) -> dict[str, Any]:
+    """The attributes that a layer itself has, of any kind, after the plain data that its classes have."""
+    found: dict[str, Any] = {}
+    for kind in reversed(base_class(module).__mro__):
+        if not (kind.__module__.startswith("torch.") or kind is object or is_replacement(kind)):
+            found.update((name, value) for name, value in vars(kind).items() if is_plain(value))
+    found.update((name, value) for name, value in vars(module).items() if name not in _OF_EVERY_MODULE)
+    return {name: value for name, value in found.items() if not name.startswith("__")}
 
 
 def has_settings(module: nn.Module, settings: Settings) -> bool:
@@ -55,9 +61,10 @@ def has_settings(module: nn.Module, settings: Settings) -> bool:
     return vars(module).keys() - _OF_EVERY_MODULE <= {name for name, _ in settings}
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Whether a value is data that is compared by what it says, and that nothing else changes."""
     if isinstance(value, (tuple, list)):
-        return all(_is_plain(element) for element in value)
+        return all(is_plain(element) for element in value)
     return isinstance(value, _PLAIN)
 
 
@@ -66,6 +73,16 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(_frozen(element) for element in value)
     return type(value), value
+
+
+def why_no_subclass(module: nn.Module) -> str:
+    """The reason why a module cannot get a subclass of its class with another call; an empty text if it can."""
+    kind = base_class(module)
+    if has_own_forward(module):
+        return "its instance has a forward of its own"
+    if type(kind) not in (type, ABCMeta) or any("__init_subclass__" in vars(each) for each in kind.__mro__[:-1]):
+        return "its class runs code of its own where a subclass is made"
+    return ""
 
 
 def subclass(

@@ -7,7 +7,6 @@ It is the call that is another, not the forward: TorchScript compiles the forwar
 """
 
 import copyreg
-from abc import ABCMeta
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +16,13 @@ from torch.nn.parameter import is_lazy
 
 from fastgan._torch_private import function_modes, top_saved_tensors_hooks
 from fastgan.acceleration.calls import plain_pass
-from fastgan.acceleration.foreign import REBUILT_BY, subclass
+from fastgan.acceleration.foreign import REBUILT_BY, subclass, why_no_subclass
 from fastgan.acceleration.functions import accelerated
 from fastgan.acceleration.named_functions import named_functions
 from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import (
     AROUND,
     base_class,
-    has_own_forward,
     is_around,
     parametrizations_of,
     substitute,
@@ -90,7 +88,7 @@ def swap_functional(model: nn.Module, report: AccelerationReport) -> None:
         if not names:
             continue
         became: str | None = f"fastgan's {', '.join(names)} in its calls"
-        reason = "already" if is_around(module) else _why_not(module)
+        reason = "already" if is_around(module) else why_no_subclass(module)
         if not reason:
             substitute(module, _around(kind))
         elif reason != "already":
@@ -105,13 +103,3 @@ def _is_open(module: nn.Module) -> bool:
         or isinstance(module, torch.jit.ScriptModule)
         or any(is_lazy(p) for p in module._parameters.values() if p is not None)
     )
-
-
-def _why_not(module: nn.Module) -> str:
-    """The reason why a module that calls torch's functions is left; an empty text if there is none."""
-    kind = base_class(module)
-    if has_own_forward(module):
-        return "its instance has a forward of its own"
-    if type(kind) not in (type, ABCMeta) or any("__init_subclass__" in vars(each) for each in kind.__mro__[:-1]):
-        return "its class runs code of its own where a subclass is made"
-    return ""

@@ -17,10 +17,11 @@ def accelerate(model: nn.Module, profile: tuple[Any, ...] | None = None) -> Acce
     """Replaces the layers of a model, in place, by layers of fastgan that compute the same.
 
     Convolutions and piecewise linear activations give torch's values and first derivatives by torch's kernels, and
-    second derivatives without needless work; tanh is fused; minibatch discrimination layers are verified on a copy in
-    float64 and then run by kernels; on a GPU the bias and the activation after a layer in an nn.Sequential take
-    one pass. In the calls of layers and models that call torch's functions with weights of their own, those functions
-    are fastgan's (`accelerated`). Whatever fastgan does not know is left as it is, and the report says so.
+    second derivatives without needless work; tanh is fused; minibatch discrimination layers and self-attention blocks
+    are verified on a copy in float64 and then run by kernels; on a GPU the bias and the activation after a layer in an
+    nn.Sequential take one pass. In the calls of layers and models that call torch's functions with weights of their
+    own, those functions are fastgan's (`accelerated`). Whatever fastgan does not know is left as it is, and the report
+    says so.
 
     Only the classes of modules change, each to a subclass of its own: parameters, buffers, state_dict, hooks,
     optimisers, isinstance, deepcopy and pickle notice nothing. torch.compile, torch.func, forward mode, the one-pass

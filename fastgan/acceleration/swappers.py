@@ -16,6 +16,7 @@ from fastgan.acceleration.leftovers import name_leftovers
 from fastgan.acceleration.minibatch import swap_minibatch_discrimination
 from fastgan.acceleration.minibatch_stddev import swap_minibatch_stddev
 from fastgan.acceleration.report import AccelerationReport
+from fastgan.acceleration.self_attention import swap_self_attention
 from fastgan.acceleration.sequential import swap_sequentials
 from fastgan.acceleration.spectral_norms import swap_spectral_norms
 
@@ -27,6 +28,7 @@ SWAPPERS: tuple[Swapper, ...] = (
     swap_convolutions,
     swap_minibatch_discrimination,
     swap_minibatch_stddev,
+    swap_self_attention,
     swap_sequentials,
     swap_functional,
     name_leftovers,

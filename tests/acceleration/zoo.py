@@ -252,7 +252,7 @@ def assert_same(found, expected, rtol=1e-10):
     assert found.keys() == expected.keys()
     for name, t in expected.items():
         # Beside the largest element: a sum of terms that cancel is as exact as its terms.
-        scale = max(1.0, float(t.abs().max())) if t.numel() else 1.0
+        scale = max(1.0, float(t.detach().abs().max())) if t.numel() else 1.0
         torch.testing.assert_close(
             found[name], t, rtol=rtol, atol=rtol * scale, msg=lambda m, name=name: f"{name}: {m}"
         )

@@ -130,9 +130,14 @@ def _takes(q: Any, k: Any, v: Any, mask: Any, weight: Any = None) -> bool:
         return False
     if not (torch.backends.cuda.flash_sdp_enabled() or torch.backends.cuda.mem_efficient_sdp_enabled()):
         return False  # the user chose the composed form, which has derivatives of any order (on the CPU, too)
+    return differentiated(q, k, v, mask, weight) and kernels_are_for(q)
+
+
+def kernels_are_for(x: Tensor) -> bool:
+    """Whether attention's kernels are to stand in for PyTorch's operations on tensors of this device and dtype."""
     # The GPU's kernels have not been measured (docs/gpu-todo.md): until then they run where they are asked for.
-    chosen = q.device.type == "cpu" or wanted() == "triton"
-    return chosen and differentiated(q, k, v, mask, weight) and select("attention", q) != "reference"
+    chosen = x.device.type == "cpu" or wanted() == "triton"
+    return chosen and select("attention", x) != "reference"
 
 
 def _causal(query: Tensor, key: Tensor) -> Tensor:
