@@ -21,13 +21,13 @@ from fastgan.acceleration.functions import accelerated
 from fastgan.acceleration.named_functions import named_functions
 from fastgan.acceleration.report import AccelerationReport
 from fastgan.acceleration.substitute import (
-    AROUND,
     base_class,
     is_around,
     parametrizations_of,
     substitute,
 )
 from fastgan.penalties.lean import REPLACED, lean_derivatives
+from fastgan.penalties.modules import AROUND
 
 _MADE: dict[type, type[nn.Module]] = {}
 

@@ -11,11 +11,9 @@ from typing import Any, TypeVar
 from torch import nn
 from torch.nn.utils import parametrize
 
-_REPLACES = "_fastgan_replaces"  # in a replacement: the class it stands for
+from fastgan.penalties.modules import AROUND, REPLACES
+
 _REBASED = "_fastgan_rebased"  # in the class of a parametrized module that was given another base: the one it had
-AROUND = (
-    "_fastgan_around"  # in a replacement that changes what runs inside of its class, replaced or not (functional.py)
-)
 
 C = TypeVar("C", bound=type)
 
@@ -28,7 +26,7 @@ def replaces(kind: type[nn.Module]) -> Callable[[C], C]:
     """
 
     def mark(replacement: C) -> C:
-        setattr(replacement, _REPLACES, kind)
+        setattr(replacement, REPLACES, kind)
         return replacement
 
     return mark
@@ -43,12 +41,12 @@ def as_torch(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_replacement(kind: type) -> bool:
-    return _REPLACES in kind.__dict__
+    return REPLACES in kind.__dict__
 
 
 def replaced_by(kind: type) -> type:
     """The class that a replacement stands for; any other class is itself."""
-    return kind.__dict__.get(_REPLACES, kind)
+    return kind.__dict__.get(REPLACES, kind)
 
 
 def base_class(module: nn.Module) -> type:

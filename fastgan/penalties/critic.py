@@ -10,7 +10,14 @@ from fastgan.affine import NotAffineError
 from fastgan.losses import Loss
 from fastgan.nn import statistics_of
 from fastgan.penalties import double_backward, one_pass
-from fastgan.penalties.checks import arguments, check_reduction, check_samples
+from fastgan.penalties.checks import (
+    arguments,
+    check_critic,
+    check_penalties,
+    check_penalty,
+    check_reduction,
+    check_samples,
+)
 from fastgan.penalties.choice import by_method, method_of
 from fastgan.penalties.compiled import recorded_by
 from fastgan.penalties.directional import Directional
@@ -103,6 +110,8 @@ def critic_loss(
         NoMethodError: method is `auto` and no method has the gradient; says what stands in the way of each.
         ValueError, TypeError: an argument is not what is described here, or it has to be said what is judged.
     """
+    check_critic("critic_loss", critic)
+    check_penalties("critic_loss", penalties)
     penalised = named(penalties)
     objective, witness = objective_of("critic_loss", loss, penalised)
     outputs = Outputs(judge, reduce, whole=not isinstance(loss, (str, Loss)))
@@ -167,6 +176,8 @@ def gradient_penalty(
     Returns:
         A scalar with the attributes of `CriticLoss`; its `loss` is zero and `fake_logits` None.
     """
+    check_critic("gradient_penalty", critic)
+    check_penalty("gradient_penalty", "penalty", penalty)
     check_samples("gradient_penalty", x=x)
     method, options = method_of("gradient_penalty", method)
     check_reduction("gradient_penalty", reduce)

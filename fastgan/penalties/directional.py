@@ -124,7 +124,7 @@ class Group:
             raise NotSmoothError(reason)
         self.before, self.lowest, self.outside, self.form = found.before, found.lowest, found.outside, found.form
         self.input = found.x
-        self.path = None if found.compiled or critic.compiled else path_of(found.parts)
+        self.path = None if found.as_written or critic.compiled else path_of(found.parts)
         self.parts = [y.detach() for y in found.parts]
         self.seeds = self.form.seeds(self.parts, 1.0)
         judged = [(y, seed) for y, seed in zip(found.parts, self.seeds, strict=True) if seed is not None]

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from fastgan.penalties.checks import arguments
+from fastgan.penalties.checks import arguments, check_critic, check_samples
 from fastgan.penalties.eligibility import examine
 from fastgan.penalties.outputs import Outputs, Which
 from fastgan.penalties.packs import of_packs
@@ -81,6 +81,8 @@ def explain(critic: Callable[..., Any], example: Tensor, labels: Any = None, *, 
     Returns:
         What has been found, whose `str` was printed.
     """
+    check_critic("explain", critic)
+    check_samples("explain", example=example)
     rest = arguments(labels)
     _, network, (batch,) = of_packs("explain", critic, rest, example)
     outputs = Outputs(judge)

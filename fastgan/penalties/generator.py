@@ -60,6 +60,11 @@ def generator_loss_from(critic_loss: CriticLoss, loss: str | Loss | None = None)
         ValueError: there is nothing to compute it from; says what the critic's call lacked.
         RuntimeError: the critic's graph is needed, and a weight has been changed.
     """
+    if not isinstance(critic_loss, CriticLoss) or not hasattr(critic_loss, "_generator_side"):
+        raise TypeError(
+            f"generator_loss_from: critic_loss is a {type(critic_loss).__name__} of other computations, expected what "
+            "fastgan.critic_loss returned"
+        )
     side = critic_loss._generator_side
     if side is None:
         raise ValueError(

@@ -45,15 +45,16 @@ class lean_derivatives(TorchFunctionMode):  # noqa: N801 (a context manager)
             return func(*args, **kwargs)
         if mode_wants_torch_functions():
             return func(*args, **kwargs)
-        self._also_when_again()
+        if not torch.compiler.is_compiling():
+            _also_when_again()
         return ours(*args, **kwargs)
 
-    def _also_when_again(self) -> None:
-        """Lets a checkpointed region that is running compute the same when it runs again, in the backward pass."""
-        hooks = top_saved_tensors_hooks(False)
-        run = None if hooks is None else checkpoint_behind(hooks[0])
-        if run is None or isinstance(run.recompute_fn, _Lean):
-            return
+
+def _also_when_again() -> None:
+    """Lets a checkpointed region that is running compute the same when it runs again, in the backward pass."""
+    hooks = top_saved_tensors_hooks(False)
+    run = None if hooks is None else checkpoint_behind(hooks[0])
+    if run is not None and not isinstance(run.recompute_fn, _Lean):
         run.recompute_fn = _Lean(run.recompute_fn)
 
 

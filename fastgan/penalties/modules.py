@@ -9,6 +9,11 @@ from torch import Tensor, nn
 
 from fastgan._torch_private import is_fully_sharded
 
+REPLACES = "_fastgan_replaces"
+"""In a class that `fastgan.accelerate` gives a module: the class it stands for."""
+AROUND = "_fastgan_around"
+"""The same in one that changes what runs inside of its class, which may be such a replacement itself."""
+
 
 def modules_of(critic: Callable[..., Any]) -> dict[nn.Module, str]:
     """Every module below a critic with its name, as far as it can be found without calling the critic.
@@ -29,6 +34,11 @@ def modules_of(critic: Callable[..., Any]) -> dict[nn.Module, str]:
 def each_module_of(critic: Callable[..., Any]) -> Iterable[nn.Module]:
     """The same modules without their names, which take time to build."""
     return critic.modules() if isinstance(critic, nn.Module) else modules_of(critic)
+
+
+def is_accelerated(module: nn.Module) -> bool:
+    """Whether fastgan.accelerate has replaced it: where operations are watched, it computes as it was written."""
+    return hasattr(type(module), REPLACES) or hasattr(type(module), AROUND)
 
 
 def is_sharded(critic: Callable[..., Any]) -> bool:

@@ -44,6 +44,11 @@ class Outputs:
     reduce: str = "sum"
     whole: bool = False
 
+    def __post_init__(self) -> None:
+        judge = self.judge
+        if isinstance(judge, bool) or not (judge is None or isinstance(judge, (int, str)) or callable(judge)):
+            raise TypeError(f"judge is {judge!r}, expected an index, a key or a function of what the critic returns")
+
     @property
     def kind(self) -> Any:
         """A key: of a function, which may be new at every step, by its code."""
@@ -75,13 +80,14 @@ class Outputs:
         Raises:
             TypeError, ValueError: the judged one is not there or no tensor, or has to be named.
         """
-        if self.judge is None and isinstance(output, Tensor):
+        if self.judge is None and is_floating(output):
             return Read(output, output)
         judged = self._judged(output)
         return Read(output if self.whole else judged, judged)
 
     def number(self, judged: Any, samples: int) -> Tensor:
         """The scalar whose gradient with respect to each sample is penalised."""
+        _check_samples(judged, samples)
         if isinstance(judged, Tensor):
             return self._reduced(judged, samples)
         return sum(self._reduced(tensor, samples) for tensor in tensors_of(judged))  # type: ignore[return-value]
@@ -93,6 +99,7 @@ class Outputs:
             TypeError, ValueError: as `read`.
         """
         read = self.read(output)
+        _check_samples(read.judged, samples)
         parts: list[Tensor] = []
 
         def place(part: Any) -> Any:
@@ -135,6 +142,15 @@ _NAME_IT = (
     "...], or [B, N] all of them); name what is judged and penalised: judge=0 for the first entry, judge='logits' for "
     "one of a dict, judge=lambda outputs: ... for others, which may be several"
 )
+
+
+def _check_samples(judged: Any, samples: int) -> None:
+    for tensor in tensors_of(judged):
+        if samples and tensor.numel() % samples:
+            raise ValueError(
+                f"critic: what is judged has shape {list(tensor.shape)}, expected [{samples}, ...]: one number or "
+                "more for each sample, not their mean"
+            )
 
 
 def _are_maps(tensors: list[Tensor]) -> bool:

@@ -6,6 +6,7 @@ interpolation weights are per sample, always.
 
 import math
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import ClassVar, NamedTuple, Protocol
 
 import torch
@@ -112,6 +113,7 @@ class WGANGP:
     def __post_init__(self) -> None:
         _at_least_zero(self, "weight", self.weight)
         _at_least_zero(self, "target", self.target)
+        _true_or_false(self, "one_sided", self.one_sided)
 
     @property
     def rho(self) -> Rho:
@@ -150,6 +152,7 @@ class DRAGAN:
     def __post_init__(self) -> None:
         for name in ("weight", "target", "deviation"):
             _at_least_zero(self, name, getattr(self, name))
+        _true_or_false(self, "one_sided", self.one_sided)
 
     @property
     def rho(self) -> Rho:
@@ -209,5 +212,10 @@ def _number(part: str, argument: str, word: str) -> float:
 
 
 def _at_least_zero(penalty: object, name: str, value: float) -> None:
-    if not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value < math.inf:
         raise ValueError(f"{type(penalty).__name__}: {name} is {value!r}, expected a finite number >= 0")
+
+
+def _true_or_false(penalty: object, name: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{type(penalty).__name__}: {name} is {value!r}, expected True or False")

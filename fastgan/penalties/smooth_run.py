@@ -18,7 +18,7 @@ from fastgan.losses.structure import tensors_of
 from fastgan.penalties.double_backward import leaf
 from fastgan.penalties.eligibility import running_module
 from fastgan.penalties.graph_nodes import leaf_of, nodes_below
-from fastgan.penalties.modules import each_module_of, is_sharded, modules_of
+from fastgan.penalties.modules import each_module_of, is_accelerated, is_sharded, modules_of
 from fastgan.penalties.outputs import Form, Outputs
 from fastgan.penalties.smooth import Smoothness, may_have_any_backward
 from fastgan.penalties.state import Snapshot, Watch
@@ -36,7 +36,7 @@ class SmoothRun:
         lowest: the least precise dtype of what was computed from the samples.
         outside: tensors of autograd's graph that were made before, and that it used: weights made elsewhere.
         before: the state that it started from.
-        compiled: whether a part of it is compiled, which ran as it was written.
+        as_written: whether a part of it, compiled or accelerated, ran as it was written.
     """
 
     x: Tensor
@@ -47,7 +47,7 @@ class SmoothRun:
     lowest: torch.dtype
     outside: list[Tensor]
     before: Snapshot
-    compiled: bool
+    as_written: bool
 
 
 def run_smooth(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: Any) -> SmoothRun:
@@ -71,7 +71,8 @@ def run_smooth(network: Callable[..., Any], outputs: Outputs, x: Tensor, *rest: 
             parts, form = outputs.parts(network(x, *rest), len(x))
     judged = tensors_of(form.judged(parts))
     reason = _why_not(network, follow, parts, judged)
-    return SmoothRun(x, parts, form, reason, follow.random, follow.lowest, follow.outside, before, compiled)
+    as_written = compiled or any(is_accelerated(module) for module in each_module_of(network))
+    return SmoothRun(x, parts, form, reason, follow.random, follow.lowest, follow.outside, before, as_written)
 
 
 class _Behind(BehindAutograd):

@@ -10,7 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from fastgan import backends
-from fastgan.ops import bias_act, bias_act_with_mask, frozen_bias_act_grad, gradient_norm_penalty
+from fastgan.ops import (
+    bias_act,
+    bias_act_with_mask,
+    frozen_bias_act_grad,
+    gradient_norm_penalty,
+    scaled_bias_act,
+)
 from fastgan.ops._common.activations import ACTIVATIONS, SELU_SCALE
 from fastgan.ops.frozen_bias_act.checks import FREEZABLE
 from fastgan.registry import OPS
@@ -100,6 +106,27 @@ def test_masks_freeze_pytorchs_slope(act, name, generator):
             mask = bias_act_with_mask(x, None, **kwargs, clamp=clamp)[1]
             found, _ = frozen_bias_act_grad(dy, mask, **kwargs)
         assert torch.equal(found, expected), f"{kwargs}, clamp {clamp}"
+
+
+@pytest.mark.parametrize("name", ["triton"] if INTERPRETING else ["reference", "cpu"])
+@pytest.mark.parametrize("size", [1, 40])
+@pytest.mark.parametrize("clamp", [None, 1.0])
+def test_what_is_cut_off_stops_infinite_gradients_too(clamp, size, name):
+    """As in PyTorch: the root of a relu has the gradient 0 where it is 0, not 0 times infinity."""
+    x = torch.tensor([[-2.0, 0.0, 0.5, 3.0]], dtype=torch.float32).repeat_interleave(size, 0)
+    dy = torch.tensor([[math.inf, math.nan, 1.0, -math.inf if clamp else 2.0]]).expand_as(x)
+    point = x.clone().requires_grad_()
+    y = F.relu(point) if clamp is None else F.hardtanh(F.relu(point), -clamp, clamp)
+    (expected,) = torch.autograd.grad(y, point, dy)
+    assert expected.isfinite().all()
+    with backends.backend(name):
+        ours = bias_act(point, act="relu", gain=1.0, clamp=clamp)
+        scaled = scaled_bias_act(point[..., None], torch.ones_like(x), act="relu", gain=1.0, clamp=clamp)[..., 0]
+        mask = bias_act_with_mask(x, None, act="relu", gain=1.0, clamp=clamp)[1]
+        found = [torch.autograd.grad(y, point, dy)[0] for y in (ours, scaled)]
+        found.append(frozen_bias_act_grad(dy.contiguous(), mask, act="relu", gain=1.0)[0])
+    for gradient in found:
+        assert torch.equal(gradient, expected)
 
 
 @pytest.mark.skipif(INTERPRETING, reason="takes float64")

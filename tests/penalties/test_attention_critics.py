@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from fastgan.losses import hinge
 from fastgan.ops.attention import autograd, functional
-from fastgan.penalties import R1, critic_loss
+from fastgan.penalties import R1, R2, WGANGP, critic_loss
 from fastgan.penalties.lean import lean_derivatives
+from tests.penalties.critics import gradients, relative_error
 
 
 def draw(*shape):
@@ -156,3 +158,47 @@ def test_autocast_casts_as_torch_does(generator):
         assert functional.scaled_dot_product_attention(q, q, q).dtype == torch.bfloat16
         assert F.scaled_dot_product_attention(q, q, q).dtype == torch.bfloat16
     assert math.isfinite(functional.scaled_dot_product_attention(q, q, q).sum().item())
+
+
+ATTEND = {
+    "fused": lambda critic, h: F.scaled_dot_product_attention(h, h, h),
+    "causal": lambda critic, h: F.scaled_dot_product_attention(h, h, h, is_causal=True),
+    "module": lambda critic, h: critic.attention(h, h, h, need_weights=False)[0],
+    "layer": lambda critic, h: critic.layer(h),
+}
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, attend, again):
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 1)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.layer = nn.TransformerEncoderLayer(6, 2, 8, dropout=0.0, batch_first=True)
+        self.attend, self.again = attend, again
+
+    def forward(self, x):
+        def region(h):
+            return self.attend(self, F.leaky_relu(h, 0.2)) + h
+
+        h = self.first(x)
+        h = checkpoint(region, h, use_reentrant=False) if self.again else region(h)
+        return self.last(h).mean((1, 2))
+
+
+@pytest.mark.parametrize("penalties", [(R1(2.0),), (R1(2.0), R2(1.0)), (WGANGP(2.0),)], ids=str)
+@pytest.mark.parametrize("attend", ATTEND)
+def test_attention_under_a_checkpoint_computes_the_same_again(attend, penalties, applied, seed):
+    """In the backward pass, where nobody replaces functions any more."""
+    torch.manual_seed(seed)
+    critic, (real, fake) = Checkpointed(ATTEND[attend], again=True).double(), draw(2, 3, 5, 4)
+    plain = copy.deepcopy(critic)
+    plain.again = False
+    with sdpa_kernel(SDPBackend.MATH):  # by PyTorch's composed form
+        torch.manual_seed(1)
+        truth = gradients(plain, critic_loss(plain, real, fake, penalties=penalties, method="double_backward"))
+    assert not applied
+    for method in ("double_backward", "auto"):
+        torch.manual_seed(1)
+        total = critic_loss(critic, real, fake, penalties=penalties, method=method)
+        assert relative_error(gradients(critic, total), truth) <= 1e-9
+    assert applied

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import fastgan
 from fastgan.penalties import DRAGAN, R1, R2, WGANGP, Directional
@@ -340,3 +341,49 @@ def test_maps_lists_and_dicts(kind, reduce, seed):
     torch.testing.assert_close(*(total.detach().as_subclass(torch.Tensor) for total, _ in found))
     torch.testing.assert_close(found[0][0].real_logits, found[1][0].real_logits)
     assert error(*(gradient for _, gradient in found)) <= 1e-7
+
+
+VIEWS = {
+    "attention by hand": lambda h: ((h @ h.mT).softmax(-1) @ h).flatten(1),
+    "fused attention of three dimensions": lambda h: F.scaled_dot_product_attention(h, h, h).flatten(1),
+    "distances": lambda h: fastgan.ops.attention(h, h, h, kind="l2").flatten(1),
+    "distances, other keys": lambda h: fastgan.ops.attention(h, h.flip(1).tanh(), h, kind="l2").flatten(1),
+    "a slice, reshaped": lambda h: h[:, ::2].reshape(len(h), 1, -1, 4).expand(-1, 2, -1, -1).flatten(1),
+    "channels last": lambda h: F.silu(h[:, None].to(memory_format=torch.channels_last)).flatten(2).flatten(1),
+}
+
+
+@pytest.mark.parametrize("method", ["directional", Directional(force=True)], ids=str)
+@pytest.mark.parametrize("kind", VIEWS)
+def test_reshapes_are_no_other_path(kind, method, seed):
+    """autograd names them otherwise where operations are watched, as at the samples."""
+    torch.manual_seed(seed)
+    first, last = nn.Linear(4, 4).double(), nn.LazyLinear(1).double()
+    critic = nn.Sequential(first, nn.Tanh(), Call(VIEWS[kind]), last)
+    real, fake = torch.randn(2, 3, 5, 4).double()
+    critic(real)
+    with fastgan.backend("reference"), sdpa_kernel(SDPBackend.MATH):
+        truth = gradients(critic, textbook(critic, real, fake, None, plain, r1=2.0))
+    found = fastgan.critic_loss(critic, real, fake, loss=plain, penalties=(R1(2.0),), method=method)
+    assert error(gradients(critic, found), truth) <= 1e-7
+
+
+class Call(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def test_an_accelerated_critic(seed):
+    """It runs as it was written where operations are watched, and not beside the samples."""
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 8, 3, padding=1), nn.SiLU(), nn.Flatten()]
+    critic = nn.Sequential(*layers, nn.Linear(8 * 16, 1)).double()
+    real, fake = torch.randn(2, 3, 3, 4, 4).double()
+    truth = gradients(critic, textbook(critic, real, fake, None, plain, r1=2.0))
+    fastgan.accelerate(critic)
+    found = fastgan.critic_loss(critic, real, fake, loss=plain, penalties=(R1(2.0),), method="directional")
+    assert error(gradients(critic, found), truth) <= 1e-7

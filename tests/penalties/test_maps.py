@@ -325,3 +325,73 @@ def test_points_in_no_loss_are_asked_for_what_is_judged_alone(penalties, method)
         critic, real, fake, loss=lambda r, f: LOSSES["hinge"](r[0], f[0]), penalties=penalties, judge=0
     )
     assert total.method == method
+
+
+class Beside(nn.Module):
+    """Outputs that autograd does not join to the samples, beside one that it does."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.trunk, self.head, self.probe = nn.Linear(6, 5), nn.Linear(5, 1), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = F.leaky_relu(self.trunk(x), 0.2)
+        if self.kind == "a probe of detached features":
+            other = self.probe(h.detach())
+        elif self.kind == "a probe of features under no_grad":
+            with torch.no_grad():
+                features = F.leaky_relu(self.trunk(x), 0.2)
+            other = self.probe(features)
+        elif self.kind == "of parameters alone":
+            other = self.probe.weight.exp().sum(1).expand(len(x), 3)
+        else:
+            other = self.probe.weight
+        return self.head(h).squeeze(1), other
+
+
+BESIDE = ["a probe of detached features", "a probe of features under no_grad", "of parameters alone", "a parameter"]
+
+
+@pytest.mark.parametrize("compile", [False, "aot_eager"])
+@pytest.mark.parametrize("penalties", [{"r1": 2.0}, {"r1": 2.0, "r2": 1.0}])
+@pytest.mark.parametrize("kind", BESIDE)
+def test_outputs_beside_the_samples_have_their_gradient(kind, penalties, compile, fresh_dynamo):
+    """Whether the loss uses them from the first step on, or only now and then."""
+    torch.manual_seed(0)
+    critic, (real, fake) = Beside(kind).double(), torch.randn(2, 3, 6).double()
+
+    def alone(r, f):
+        return LOSSES["nonsaturating"](r[0], f[0])
+
+    def all_of_them(r, f):
+        return alone(r, f) + r[1].sin().sum() + (f[1] * 0.3).cos().sum()
+
+    made = tuple(MADE[name](weight) for name, weight in penalties.items())
+    for loss in (all_of_them, alone, all_of_them, all_of_them):
+        truth = gradients(critic, by_hand(critic, real, fake, loss, penalties))
+        total = fastgan.critic_loss(
+            critic, real, fake, loss=loss, penalties=made, judge=0, method="one_pass", compile=compile
+        )
+        assert relative_error(gradients(critic, total), truth) <= 1e-10
+
+
+def by_hand(critic, real, fake, loss, penalties):
+    outputs, total = [], 0.0
+    for x, name in ((real, "r1"), (fake, "r2")):
+        x = x.clone().requires_grad_()
+        outputs.append(critic(x))
+        (g,) = torch.autograd.grad(outputs[-1][0].sum(), x, create_graph=True)
+        total = total + penalties.get(name, 0.0) / 2 * g.square().sum(1).mean()
+    return total + loss(*outputs)
+
+
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+@pytest.mark.parametrize("reduced", [lambda y: y.mean(), lambda y: [y.mean(0, keepdim=True)]])
+def test_a_mean_over_the_samples_is_no_output(reduced, method):
+    layer, (real, fake) = nn.Linear(6, 1).double(), torch.randn(2, 3, 6).double()
+    with pytest.raises(
+        (ValueError, TypeError, fastgan.NotAffineError),
+        match=r"expected .*samples|expected \[3, ...\]|samples .* reduced",
+    ):
+        fastgan.critic_loss(lambda x: reduced(layer(x)), real, fake, method=method)

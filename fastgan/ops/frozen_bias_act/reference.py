@@ -66,7 +66,7 @@ def frozen_bias_act_grad_reference(
 ) -> tuple[Tensor, Tensor | None]:
     positive, is_open = planes(mask, tuple(dy.shape))
     wide = dy.to(compute_dtype(dy))
-    du = torch.where(positive, gain * wide, gain * slope * wide)
+    du = torch.where(positive, gain * wide, gain * slope * wide if slope else 0)  # as in `frozen_bias_act`
     if is_open is not None:
         du = torch.where(is_open, du, 0)
     scaled = du if s is None else du * _per_sample(s, du)
