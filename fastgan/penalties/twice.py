@@ -65,4 +65,12 @@ def refusal_in(error: RuntimeError) -> str | None:
     text = str(error).splitlines()[0] if str(error) else ""
     if "torch.utils.checkpoint is incompatible with .grad()" in text:
         return "a region is checkpointed with use_reentrant=True, expected use_reentrant=False"
-    return text if any(words in text for words in _REFUSALS) else None
+    if not any(words in text for words in _REFUSALS):
+        return None
+    return f"{text}; {_COMPOSED}" if "scaled_dot_product" in text else text
+
+
+_COMPOSED = (
+    "PyTorch's fused attention has no second derivative, its composed form has: run inside "
+    "torch.nn.attention.sdpa_kernel(SDPBackend.MATH)"
+)

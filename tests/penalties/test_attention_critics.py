@@ -202,3 +202,47 @@ def test_attention_under_a_checkpoint_computes_the_same_again(attend, penalties,
         total = critic_loss(critic, real, fake, penalties=penalties, method=method)
         assert relative_error(gradients(critic, total), truth) <= 1e-9
     assert applied
+
+
+MALFORMED = {
+    "one row": {"attn_mask": torch.zeros(1, 5)},
+    "one column": {"attn_mask": torch.zeros(5, 1)},
+    "no heads": {"attn_mask": torch.zeros(3, 5, 5)},
+    "padding of one sample": {"key_padding_mask": torch.zeros(1, 5)},
+    "padding of one key": {"key_padding_mask": torch.zeros(3, 1)},
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_masks_that_torch_refuses_are_refused(case, applied):
+    layer, x = nn.MultiheadAttention(4, 2, batch_first=True), torch.randn(3, 5, 4).requires_grad_()
+    masks = {name: mask.to(x.dtype) for name, mask in MALFORMED[case].items()}
+    with lean_derivatives(), pytest.raises((RuntimeError, AssertionError), match=r"attn_mask|key_padded_mask"):
+        layer(x, x, x, need_weights=False, **masks)
+    heads = x[:, None]
+    with lean_derivatives(), pytest.raises((IndexError, RuntimeError)):
+        F.scaled_dot_product_attention(heads, heads, heads, attn_mask=torch.zeros(5))
+    assert not applied
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_hint_that_a_mask_is_causal_is_believed_as_torch_believes_it(padded, applied, generator):
+    layer, x = nn.MultiheadAttention(4, 2, batch_first=True, dtype=torch.float64), draw(3, 5, 4).requires_grad_()
+    options = {"attn_mask": draw(5, 5), "is_causal": True, "need_weights": False}
+    if padded:
+        options["key_padding_mask"] = torch.tensor([[False] * 4 + [True]] * 3)
+    agree(lambda *inputs: layer(inputs[0], inputs[0], inputs[0], **options)[0], [x, *layer.parameters()])
+    assert len(applied) == 1
+
+
+def test_where_attention_is_left_to_torch_the_error_says_what_helps(generator):
+    layer = nn.MultiheadAttention(4, 2, batch_first=True, add_zero_attn=True, dtype=torch.float64)
+
+    def critic(x):
+        return F.relu(layer(x, x, x, need_weights=False)[0]).mean((1, 2))
+
+    real, fake = draw(2, 3, 5, 4)
+    with pytest.raises(RuntimeError, match=r"scaled_dot_product.*sdpa_kernel\(SDPBackend.MATH\)"):
+        critic_loss(critic, real, fake, penalties=[R1(2.0)])
+    with sdpa_kernel(SDPBackend.MATH):
+        critic_loss(critic, real, fake, penalties=[R1(2.0)]).backward()

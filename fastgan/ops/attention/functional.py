@@ -68,15 +68,16 @@ def multi_head_attention_forward(
     """`torch.nn.functional.multi_head_attention_forward`, what nn.MultiheadAttention calls.
 
     With `need_weights`, its default, the N x M matrix is part of the result: that is PyTorch's own, as are dropout,
-    projections of different sizes and the arguments that add keys.
+    projections of different sizes and the arguments that add keys. Where `is_causal` says that the mask is causal,
+    PyTorch does not look at the mask, unless keys are padded.
     """
     extras = (bias_k, bias_v, static_k, static_v)
     plain = not (need_weights or add_zero_attn or use_separate_proj_weight or (training and dropout_p))
     whole = embed_dim_to_check == query.shape[-1] and embed_dim_to_check % num_heads == 0
     batched = query.ndim == key.ndim == value.ndim == 3
-    masked = is_causal if attn_mask is None else attn_mask.ndim not in (2, 3)
     if (
-        not (plain and whole and batched) or masked or in_proj_weight is None
+        not (plain and whole and batched) or in_proj_weight is None
+        or not _are_masks(attn_mask, key_padding_mask, (query, key), num_heads) or (is_causal and attn_mask is None)
         or any(x is not None for x in extras) or not _takes(query, key, value, attn_mask, in_proj_weight)
         or not _takes(query, key, value, key_padding_mask, in_proj_weight)
     ):  # fmt: skip
@@ -91,9 +92,16 @@ def multi_head_attention_forward(
         x.reshape(x.shape[0], B, num_heads, E // num_heads).permute(1, 2, 0, 3)
         for x in _projected(query, key, value, in_proj_weight, in_proj_bias)
     )
-    mask = _merged(attn_mask, key_padding_mask, B, q)
-    o = scaled_dot_product_attention(q, k, v, mask)
+    causal = is_causal and key_padding_mask is None
+    mask = None if causal else _merged(attn_mask, key_padding_mask, B, q)
+    o = scaled_dot_product_attention(q, k, v, mask, is_causal=causal)
     return F.linear(o.permute(2, 0, 1, 3).reshape(N, B, E), out_proj_weight, out_proj_bias), None
+
+
+def _are_masks(pairs: Any, keys: Any, tokens: tuple[Tensor, Tensor], heads: int) -> bool:
+    """Whether masks have the shapes that PyTorch wants: [N, M] or [B * heads, N, M], and [B, M]."""
+    (N, B), M = tokens[0].shape[:2], tokens[1].shape[0]
+    return (pairs is None or pairs.shape in ((N, M), (B * heads, N, M))) and (keys is None or keys.shape == (B, M))
 
 
 def _merged(of_pairs: Tensor | None, of_keys: Tensor | None, batch: int, q: Tensor) -> Tensor | None:
@@ -126,7 +134,7 @@ def _takes(q: Any, k: Any, v: Any, mask: Any, weight: Any = None) -> bool:
         return False
     if any(x.ndim < 2 or not x.is_floating_point() or x.dtype != q.dtype or not x.numel() for x in (q, k, v)):
         return False
-    if mask is not None and mask.dtype not in (torch.bool, q.dtype):
+    if mask is not None and (mask.dtype not in (torch.bool, q.dtype) or mask.ndim < 2):
         return False
     if not (torch.backends.cuda.flash_sdp_enabled() or torch.backends.cuda.mem_efficient_sdp_enabled()):
         return False  # the user chose the composed form, which has derivatives of any order (on the CPU, too)
