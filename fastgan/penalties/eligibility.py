@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fastgan._torch_private import module_call_code
 from fastgan.affine import NotAffineError, record
 from fastgan.affine.saved_tensors import why_no_recording
+from fastgan.backends import wanted
 from fastgan.penalties.modules import anchor, buffers_of, code_of, each_module_of, is_sharded, modules_of
 from fastgan.penalties.outputs import Outputs
 from fastgan.penalties.state import Snapshot, Watch
@@ -182,4 +183,7 @@ def _structure(network: Callable[..., Any], outputs: Outputs) -> Any:
 
 def _kinds(call: tuple) -> Any:
     autocast = torch.is_autocast_enabled(call[0].device.type)
-    return autocast, *((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in call)
+    # What `sdpa_kernel` and `fastgan.backend` choose has a second derivative, or has none.
+    fused = torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.mem_efficient_sdp_enabled()
+    of_arguments = ((tuple(a.shape), a.dtype, a.device) if isinstance(a, Tensor) else type(a) for a in call)
+    return autocast, fused, wanted(), *of_arguments
