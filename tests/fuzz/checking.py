@@ -18,6 +18,9 @@ ILL = 1e-5
 """A perturbation of 1e-9 that changes the textbook's own numbers by more leaves nothing to compare: a kink within
 rounding, a gradient norm of rounding noise, an amplification above 10,000."""
 
+DIVERGED = 1e12
+"""Values above this are of steps that have made rounding errors larger than numbers near 1."""
+
 KEPT_BY_AN_OP = re.compile("which is output 0 of (Attention|BiasAct|ScaledBiasAct|_PReLU|_Piecewise), is at version")
 TORCH_NORM = re.compile(r"(parametrizations|nn\.utils)\.spectral_norm\(")
 SLOPE_ZERO = re.compile(r"\b(sign|sgn|round|floor|ceil|trunc|heaviside)\(")
@@ -80,6 +83,9 @@ def check(program: Program, text: str, only: str | None = None) -> Verdict:
         verdict.textbook = (
             "not finite" if truth.error is None else f"{type(truth.error).__name__}: {normalised(str(truth.error))}"
         )
+        return verdict
+    if max(map(comparing.largest, truth.values), default=0.0) > DIVERGED:
+        verdict.status, verdict.textbook = "no textbook", "training diverges"
         return verdict
     if not any(g is not None for g in truth.gradients.values()):
         verdict.status, verdict.textbook = "no textbook", "nothing has a gradient"

@@ -15,12 +15,13 @@ NORMS = (
 
 
 def batch_norm_is_right(h: Live) -> bool:
-    """On the CPU its backward pass reads gradients in the wrong order where one side of a map is 1: the textbook's too.
+    """On the CPU PyTorch 2.13 reads gradients in the wrong order where one side of a map is 1, or of one sample.
 
-    (PyTorch 2.11 to 2.13: a gradient of shape [2, 4, 1, 5] and strides [20, 1, 4, 4].)
+    (A gradient of shape [2, 4, 1, 5] and strides [20, 1, 4, 4]; one of [1, 8, 4, 4] for samples of strides
+    [8, 1, 32, 8].) The textbook is wrong there.
     """
     sides = h.shape[2:]
-    return 1 not in sides or max(sides) == 1
+    return len(sides) == 0 or max(sides) == 1 or 1 not in (h.shape[0], *sides)
 
 
 def layer(g: Any, code: str) -> str:
