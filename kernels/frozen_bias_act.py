@@ -88,8 +88,8 @@ def grad_tile(p_dy, p_bits, p_du, o, m, plane, slope, gain, HAS_CLAMP: tl.conste
     """Stores du of the elements at offsets o and returns it; 0 where there is no element."""
     positive = load_bit(p_bits, o, m)
     b_dy = tl.load(p_dy + o, mask=m, other=0.0).to(COMPUTE)
-    # A slope of 0 makes 0 of infinity too, as relu does.
-    b_du = tl.where(positive, b_dy * gain, tl.where(slope == 0, 0.0, b_dy * (gain * slope)))
+    b_factor = tl.where(positive, gain, gain * slope)
+    b_du = tl.where(b_factor == 0, 0.0, b_dy * b_factor)  # 0 of infinity too, as relu
     if HAS_CLAMP:
         b_du = tl.where(load_bit(p_bits + plane, o, m), b_du, 0.0)
     tl.store(p_du + o, b_du.to(p_du.dtype.element_ty), mask=m)
