@@ -51,8 +51,14 @@ class Convolution(Node):
 
     def _is_stem(self, delta: Tensor) -> bool:
         """Whether it is a strided convolution of few channels, whose data gradient is faster by columns on the CPU."""
-        stride, padding, dilation, transposed, _, groups, _ = self.config
-        plain = groups == 1 and not transposed and set(dilation) == {1} and len(stride) == len(padding) == 2
+        stride, padding, dilation, transposed, _, groups, by = self.config
+        plain = (
+            by == "torch"
+            and groups == 1
+            and not transposed
+            and set(dilation) == {1}
+            and len(stride) == len(padding) == 2
+        )
         return plain and delta.device.type == "cpu" and delta.ndim == 4 and self.shape[1] <= 4 and set(stride) != {1}
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:

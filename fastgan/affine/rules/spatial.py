@@ -9,17 +9,15 @@ from torch import Tensor
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.linear import linear
 from fastgan.affine.rule import Rule, RuleRecorder
+from fastgan.affine.rules import halving
 from fastgan.affine.rules.convolution import add_scaled_bias, scaled_bias_gradient
 from fastgan.affine.tape import Bias, Node, Scales, Value
-from fastgan.ops.upfirdn2d import autograd, setup_filter, upsample2d
+from fastgan.ops.upfirdn2d import autograd
 from fastgan.ops.upfirdn2d.backends import Upfirdn2dConfig
 
 aten = torch.ops.aten
 
 FUNCTIONS: frozenset[type] = frozenset({autograd.Upfirdn2d})
-
-
-_BOX = setup_filter([1, 1])
 
 
 def _positions(func: Any) -> int:
@@ -44,15 +42,15 @@ class Interpolation(Node):
         self.backward = getattr(aten, func._schema.name.removeprefix("aten::") + "_backward").default
         # Without aligned corners bilinear resampling to half the size takes the mean of 2x2 pixels.
         half = [2 * n for n in size] == list(x.shape[-2:]) and all(r in (None, 0.5) for r in rest[1:])
-        self.halves = func is aten.upsample_bilinear2d.default and half and rest[0] is False and _by_slices(x)
+        self.halves = func is aten.upsample_bilinear2d.default and half and rest[0] is False and halving.pays(x)
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         if self.halves:
-            return (halved_back(delta, self.plain),)
+            return (halving.transposed(delta, self.plain),)
         return (self.backward(delta, self.size, list(self.inputs[0].shape), *self.rest),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        return resampled_by_slices(us[0]) if self.halves else self.func(us[0], self.size, *self.rest)
+        return halving.halved(us[0], self.plain) if self.halves else self.func(us[0], self.size, *self.rest)
 
 
 def upsample(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -61,7 +59,9 @@ def upsample(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Te
     if kwargs or func._overloadname != "default":
         return linear(recorder, func, args, kwargs, value.batch)
     node = Interpolation(value, func, args[1], args[2:], recorder.plain)
-    return recorder.add(node, func(*args), value.batch)
+    in_slices = node.halves and not recorder.plain and halving.in_usual_order(args[0])
+    y = halving.resampled(args[0], lambda: func(*args)) if in_slices else func(*args)
+    return recorder.add(node, y, value.batch)
 
 
 def shuffle(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -137,44 +137,6 @@ def upfirdn2d(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> T
     return recorder.add(Upfirdn2d(value, func, f, Upfirdn2dConfig(*config), size), func(*args), value.batch)
 
 
-def _by_slices(x: Value) -> bool:
-    """Whether sums of slices are faster and as accurate as the operation: half precision would round each sum."""
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
-
-
-def _in_usual_order(x: Tensor) -> bool:
-    """Whether sums of slices have the strides of PyTorch's result, on which random numbers made like it depend."""
-    return x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
-
-
-# The mean of each 2x2 square, by slices: several times as fast as PyTorch's operators on the CPU.
-
-
-def pooled_by_slices(u: Tensor) -> Tensor:
-    """avg_pool2d(u, 2), its sums in the same order: F gives the network's own output, bit for bit."""
-    top, bottom = u[..., ::2, :], u[..., 1::2, :]
-    return (top[..., ::2] + top[..., 1::2]).add_(bottom[..., ::2]).add_(bottom[..., 1::2]).mul_(0.25)
-
-
-def resampled_by_slices(u: Tensor) -> Tensor:
-    """interpolate(u, scale_factor=0.5, mode="bilinear") but for rounding, so not in F: a sign might change there."""
-    columns = u[..., ::2] + u[..., 1::2]
-    return (columns[..., ::2, :] + columns[..., 1::2, :]).mul_(0.25)
-
-
-def halved_back(delta: Tensor, plain: bool = False) -> Tensor:
-    """The transpose of `pooled_by_slices` and `resampled_by_slices`; `plain`: by operations of torch alone."""
-    if not plain:
-        images = delta.reshape(1, -1, *delta.shape[-2:]) if delta.ndim != 4 else delta
-        return upsample2d(images, _BOX, gain=0.25).view(*delta.shape[:-2], *(2 * n for n in delta.shape[-2:]))
-    quarter = delta * 0.25
-    gradient = delta.new_empty((*delta.shape[:-2], 2 * delta.shape[-2], 2 * delta.shape[-1]))
-    for i in (0, 1):
-        for j in (0, 1):
-            gradient[..., i::2, j::2] = quarter
-    return gradient
-
-
 class AveragePool(Node):
     """Average pooling in two dimensions, the one that critics use; its gradient needs the input's shape only."""
 
@@ -195,15 +157,15 @@ class AveragePool(Node):
 
         self.bias: Tensor | None = None
         halves = tuple(kernel) == tuple(self.rest[1]) == (2, 2) and not any(self.rest[2]) and divisor is None
-        self.halves = halves and x.shape[-1] % 2 == 0 and x.shape[-2] % 2 == 0 and _by_slices(x)
+        self.halves = halves and x.shape[-1] % 2 == 0 and x.shape[-2] % 2 == 0 and halving.pays(x)
 
     def pull(self, delta: Tensor, scales: Scales) -> Sequence[Tensor]:
         if not self.halves:
             return (aten.avg_pool2d_backward(delta, self.inputs[0].placeholder(), *self.rest),)
-        return (halved_back(delta, self.plain),)
+        return (halving.transposed(delta, self.plain),)
 
     def push(self, us: Sequence[Tensor], scales: Scales) -> Tensor:
-        y = pooled_by_slices(us[0]) if self.halves else aten.avg_pool2d(us[0], *self.rest)
+        y = halving.halved(us[0], self.plain) if self.halves else aten.avg_pool2d(us[0], *self.rest)
         s = scales.along(self.output)
         return y if self.bias is None or s is None else add_scaled_bias(y, s, self.bias)
 
@@ -234,8 +196,8 @@ def average_pool(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -
     if kwargs:
         return linear(recorder, func, args, kwargs, value.batch)
     node = AveragePool(value, args[1:], recorder.plain)
-    by_slices = node.halves and not recorder.plain and _in_usual_order(args[0])
-    y = pooled_by_slices(args[0]) if by_slices else func(*args)
+    in_slices = node.halves and not recorder.plain and halving.in_usual_order(args[0])
+    y = halving.pooled(args[0]) if in_slices else func(*args)
     return recorder.add(node, y, value.batch)
 
 

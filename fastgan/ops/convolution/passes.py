@@ -10,6 +10,7 @@ from fastgan.ops._common.layout import suggests_channels_last
 from fastgan.ops.convolution import conv1x1_backends as conv1x1
 from fastgan.ops.convolution import conv3x3_backends as conv3x3
 from fastgan.ops.convolution import conv_stride2_backends as conv_stride2
+from fastgan.ops.convolution import shared_filter
 
 
 class ConvolutionConfig(NamedTuple):
@@ -21,13 +22,15 @@ class ConvolutionConfig(NamedTuple):
     transposed: bool
     output_padding: tuple[int, ...]
     groups: int
-    by: Literal["torch", "minimal filtering", "matmul"] = "torch"
+    by: Literal["torch", "minimal filtering", "matmul", "shared filter"] = "torch"
     """Who computes. A backward pass is by the same as its forward pass."""
 
     def chosen(self, x: Tensor, w: Tensor, bias: Tensor | None) -> "ConvolutionConfig":
         """This, with the fastest for these tensors; autocast has cast them."""
         if _minimal_pays(x, w, bias, self):
             return self._replace(by="minimal filtering")
+        if _shared_pays(x, w, bias, self):
+            return self._replace(by="shared filter")
         plain = w.ndim == 4 and w.shape[2:] == (1, 1) and self.groups == 1 and not self.transposed
         if plain and self.stride == (1, 1) and self.padding == (0, 0) and conv1x1.pays(x, w, bias):
             return self._replace(by="matmul")
@@ -47,12 +50,37 @@ def _minimal_pays(x: Tensor, w: Tensor, bias: Tensor | None, config: Convolution
     return False
 
 
+def _shared_pays(x: Tensor, w: Tensor, bias: Tensor | None, config: ConvolutionConfig) -> bool:
+    if w.ndim != 4 or x.ndim != 4 or config.dilation != (1, 1):
+        return False
+    ends = zip(config.output_padding, config.stride, strict=True)
+    if any(end >= stride for end, stride in ends) or min(config.padding) < 0 or min(config.stride) < 1:
+        return False  # PyTorch refuses it
+    images, result = (x.shape[2], x.shape[3]), _size(x, w, config)
+    sizes = (result, images) if config.transposed else (images, result)
+    return shared_filter.pays(x, w, bias, config.groups, *sizes)
+
+
+def _size(x: Tensor, w: Tensor, config: ConvolutionConfig) -> tuple[int, int]:
+    """Height and width of the result, of undilated filters."""
+    sizes = zip(x.shape[2:], w.shape[2:], config.stride, config.padding, config.output_padding, strict=True)
+    if config.transposed:
+        height, width = ((n - 1) * s - 2 * p + k + end for n, k, s, p, end in sizes)
+    else:
+        height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p, _ in sizes)
+    return height, width
+
+
 def forward(x: Tensor, w: Tensor, bias: Tensor | None, config: ConvolutionConfig) -> Tensor:
     """conv(x, w) + bias, in the dtype of x even under torch.autocast."""
     if config.by == "minimal filtering":
         return _minimal_forward(x, w, bias, config)
     if config.by == "matmul":
         return conv1x1.conv1x1(x, w, bias, False)
+    if config.by == "shared filter":
+        convolve = shared_filter.convolve_transposed if config.transposed else shared_filter.convolve
+        y = convolve(x, w, config.stride, config.padding, _size(x, w, config))  # type: ignore[arg-type]
+        return y if bias is None else y.add_(bias.view(-1, 1, 1))
     device = x.device.type
     if autocasts(device):  # a gradient taken inside an autocast keeps the dtype of its forward pass
         with torch.autocast(device, enabled=False):
@@ -87,6 +115,9 @@ def gradients(
     if config.by == "matmul":
         dx = conv1x1.conv1x1(dy, w, None, True) if needs_x else None
         dw = conv1x1.conv1x1_weight_grad(x, dy) if needs_w else None
+    elif config.by == "shared filter":
+        convolve = shared_filter.convolve if config.transposed else shared_filter.convolve_transposed
+        dx = convolve(dy, w, config.stride, config.padding, tuple(x.shape[2:])) if needs_x else None  # type: ignore[arg-type]
     else:
         last = suggests_channels_last(x) or suggests_channels_last(w)  # then so are PyTorch's gradients
         dx = _in_format(_minimal_data_grad(dy, x, w, config), last) if needs_x else None
