@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from benchmarks.functional_critics import GroupedCritic
+
 SLOPE = 0.2
 
 
@@ -223,6 +225,7 @@ CRITICS: dict[str, Kind] = {
         Kind("resnet-32", resnet32, (3, 32, 32), 16, 128, several=True),
         Kind("resnet-64", resnet64, (3, 64, 64), 8, 64),
         Kind("r3gan-32", r3gan, (3, 32, 32), 16, 256),
+        Kind("grouped-32", GroupedCritic, (3, 32, 32), 16, 256),
         Kind("resnet-sn-32", resnet32_sn, (3, 32, 32), 16, 128),
         Kind("patchgan-64", patchgan, (3, 64, 64), 8, 64, convolutional=False),
         Kind("multi-period-8192", MultiPeriod, (1, 8192), 8, 64, convolutional=False, gradient_norm=0.03),

@@ -20,6 +20,7 @@ Output = Tensor | list[Tensor] | tuple[Tensor, ...]
 Critic = Callable[[Tensor], Output]
 
 PLAIN, JOINT, SEPARATE, LEAN, ONE_PASS = "plain", "joint", "separate", "lean", "one_pass"
+PLAIN_ALONE = "plain, alone"
 BOTH_JOINT, BOTH = "joint + generator", "simultaneous"
 PLAIN_COMPILED, ONE_PASS_COMPILED = "plain compiled", "one_pass compiled"
 
@@ -161,6 +162,8 @@ class Step:
         main_only: measured with R1 and R2 only.
         compiled: by torch.compile.
         own_convolutions: its forward pass is by fastgan's convolutions, which round otherwise than PyTorch's.
+        alone: timed in a process of its own that runs none of fastgan's code, as PyTorch's users have it: with malloc
+            as it is by default (fastgan/allocation.py). On the CPU only.
     """
 
     run: Callable[[Subject], None]
@@ -169,6 +172,7 @@ class Step:
     main_only: bool = False
     compiled: bool = False
     own_convolutions: bool = False
+    alone: bool = False
 
     @property
     def rounds_otherwise(self) -> bool:
@@ -177,6 +181,7 @@ class Step:
 
 STEPS: dict[str, Step] = {
     PLAIN: Step(plain, PLAIN, PLAIN),
+    PLAIN_ALONE: Step(plain, PLAIN, PLAIN, main_only=True, alone=True),
     JOINT: Step(joint, JOINT, JOINT),
     SEPARATE: Step(separate, JOINT, JOINT),
     LEAN: Step(lean, JOINT, JOINT, own_convolutions=True),
@@ -191,10 +196,12 @@ STEPS: dict[str, Step] = {
 
 def reason_missing(name: str, subject: Subject) -> str | None:
     """Why an implementation cannot be measured on a subject; None if it can."""
+    if name == PLAIN_ALONE and subject.real.device.type != "cpu":
+        return "PyTorch's allocator of a GPU is the same in every process"
     if name == ONE_PASS_COMPILED and "compile" not in inspect.signature(critic_loss).parameters:
         return "fastgan.critic_loss has no argument compile"
     if name in (ONE_PASS, ONE_PASS_COMPILED, BOTH) and not subject.affine:
         return "the critic is not piecewise affine: it is differentiated twice"
     if name in (BOTH, BOTH_JOINT) and subject.buffers:
-        return "another forward pass changes the critic's buffers: the two are not the same function"
+        return "another forward pass may change the critic's buffers, and be of another function"
     return None

@@ -150,10 +150,13 @@ def _measure_memory(case: Case, subject: Subject, rows: dict[str, Row]) -> None:
 
 def _timed(case: Case, subject: Subject, rows: dict[str, Row], options: Options) -> list[Row]:
     passed = [name for name, row in rows.items() if row.status == OK]
-    calls: dict[str, measure.Call] = {name: partial(check.take, STEPS[name].run, subject) for name in passed}
+    calls: dict[str, measure.Call] = {
+        name: partial(check.take, STEPS[name].run, subject) for name in passed if not STEPS[name].alone
+    }
     timings: dict[str, Mapping[str, measure.Timing | Exception]] = {}
     if case.device.type == "cpu":
-        timings[CALL] = measure.time_cpu(calls, options.budget_s)
+        alone = {name: _time_alone(case, name, options.budget_s) for name in passed if STEPS[name].alone}
+        timings[CALL] = {**measure.time_cpu(calls, options.budget_s), **alone}
     else:
         cuda = measure.Cuda(case.device)
         timings[CALL] = cuda.time_calls(calls, options.budget_s)
@@ -171,6 +174,27 @@ def _timed(case: Case, subject: Subject, rows: dict[str, Row], options: Options)
                 if timer == GRAPH and row.status == ERROR:  # it ran, so this says only that it cannot be captured
                     row = replace(row, status=UNSUPPORTED, message=f"no CUDA graph: {row.message}")
             found.append(row)
+    return found
+
+
+def _time_alone(case: Case, implementation: str, budget_s: float) -> measure.Timing | Exception:
+    try:
+        timing: measure.Timing = memory.in_fresh_process(
+            time_in_this_process, case, implementation, budget_s / len(STEPS), torch.get_num_threads()
+        )
+        return timing
+    except Exception as error:
+        return error
+
+
+def time_in_this_process(case: Case, implementation: str, budget_s: float, threads: int) -> measure.Timing:
+    """The time of a step on the CPU; runs in a process of its own."""
+    torch.set_num_threads(threads)
+    subject = case.subject()
+    timing = measure.time_cpu({implementation: partial(check.take, STEPS[implementation].run, subject)}, budget_s)
+    found = timing[implementation]
+    if isinstance(found, Exception):
+        raise found
     return found
 
 

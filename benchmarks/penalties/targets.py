@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from benchmarks.penalties.case import MAIN
 from benchmarks.penalties.critics import CRITICS
 from benchmarks.penalties.results import Results
-from benchmarks.penalties.steps import JOINT, ONE_PASS, ONE_PASS_COMPILED, PLAIN, PLAIN_COMPILED, SEPARATE
+from benchmarks.penalties.steps import JOINT, ONE_PASS, ONE_PASS_COMPILED, PLAIN, PLAIN_ALONE, PLAIN_COMPILED, SEPARATE
 
 RESNETS = ("resnet-32", "resnet-64")
-GROUPED = ("r3gan-32",)
+GROUPED = ("r3gan-32", "grouped-32")
 SLIM = ("dcgan-32", *RESNETS, *GROUPED)
 CONVOLUTIONAL = tuple(kind.name for kind in CRITICS.values() if kind.convolutional)
 
@@ -56,6 +56,7 @@ def memory(critic: str, most: float) -> Target:
 
 CPU_TARGETS = (
     *(price(critic, 1.45) for critic in SLIM),
+    *(price(critic, 1.2, base=PLAIN_ALONE) for critic in GROUPED),
     *(gain(critic, JOINT, 1.8) for critic in RESNETS),
     *(gain(critic, SEPARATE, 2.6) for critic in RESNETS),
     *(memory(critic, 0.65) for critic in CONVOLUTIONAL),

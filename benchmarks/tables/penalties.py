@@ -3,13 +3,13 @@
 from benchmarks.markdown import head, line, origin, small, title
 from benchmarks.penalties.report import calls
 from benchmarks.penalties.results import Results, Row
-from benchmarks.penalties.steps import JOINT, ONE_PASS, PLAIN, SEPARATE
+from benchmarks.penalties.steps import JOINT, ONE_PASS, PLAIN, PLAIN_ALONE, SEPARATE
 from benchmarks.report import STATUS_TEXT, milliseconds, times
 from benchmarks.results import CALL, GRAPH, OK
 
 HEADINGS = (
-    "critic, batch, penalties", "plain", "one pass", "one pass vs plain", "joint vs one pass", "separate vs one pass",
-    "memory vs joint", "convolution calls: plain, one pass, joint",
+    "critic, batch, penalties", "plain", "one pass", "one pass vs plain", "vs PyTorch alone", "joint vs one pass",
+    "separate vs one pass", "memory vs joint", "convolution calls: plain, one pass, joint",
 )  # fmt: skip
 TIMERS = {CALL: "", GRAPH: "The same with CUDA graphs, the GPU's time alone:"}
 
@@ -44,7 +44,7 @@ def _cells(results: Results, critic: str, objective: str, timer: str) -> list[st
         f"{critic}, {results.critics[critic]['batch']}, {objective}",
         _time(find(PLAIN)),
         _time(ours),
-        times(results.over(ours, PLAIN)),
+        *(times(results.over(ours, base)) for base in (PLAIN, PLAIN_ALONE)),
         *(_over(results, find(base), ours) for base in (JOINT, SEPARATE)),
         "-" if share is None else f"{share:.2f}",
         " / ".join(calls(find(name)) for name in (PLAIN, ONE_PASS, JOINT)),

@@ -113,6 +113,7 @@ def test_where_it_is_left_to_pytorch(generator):
     another[5, 0, 1, 2] *= 1 + 2**-23
     assert not taken(x, another, **how)
     assert not taken(x, torch.full_like(w, torch.nan), **how)
+    assert not taken(x.flatten(0, 1).unsqueeze(1), torch.full((1, 1, 3, 3), torch.inf), padding=1)
     assert not taken(x, torch.randn(3, 3, generator=generator).expand(8, 1, 3, 3), **how), "not separable"
     assert not taken(x.double(), (w.double() / 3), **how), "float32 does not hold it"
     assert not taken(x.half(), w.half(), **how)

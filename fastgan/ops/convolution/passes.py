@@ -111,16 +111,12 @@ def gradients(
     if config.by == "torch":
         bias_sizes = [dy.shape[1]] if needs_bias else None
         return torch.ops.aten.convolution_backward.default(dy, x, w, bias_sizes, *config[:6], list(needs))
-    dx = dw = None
     if config.by == "matmul":
         dx = conv1x1.conv1x1(dy, w, None, True) if needs_x else None
         dw = conv1x1.conv1x1_weight_grad(x, dy) if needs_w else None
-    elif config.by == "shared filter":
-        convolve = shared_filter.convolve if config.transposed else shared_filter.convolve_transposed
-        dx = convolve(dy, w, config.stride, config.padding, tuple(x.shape[2:])) if needs_x else None  # type: ignore[arg-type]
     else:
         last = suggests_channels_last(x) or suggests_channels_last(w)  # then so are PyTorch's gradients
-        dx = _in_format(_minimal_data_grad(dy, x, w, config), last) if needs_x else None
+        dx = _in_format(_data_grad(dy, x, w, config), last) if needs_x else None
         dw = _in_format(_minimal_weight_grad(dy, x, w, config), last) if needs_w else None
     return dx, dw, dy.sum((0, 2, 3)) if needs_bias else None
 
@@ -131,7 +127,10 @@ def _in_format(images: Tensor, channels_last: bool) -> Tensor:
     return images.clone(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-def _minimal_data_grad(dy: Tensor, x: Tensor, w: Tensor, config: ConvolutionConfig) -> Tensor:
+def _data_grad(dy: Tensor, x: Tensor, w: Tensor, config: ConvolutionConfig) -> Tensor:
+    if config.by == "shared filter":  # whose weight gets no gradient
+        convolve = shared_filter.convolve if config.transposed else shared_filter.convolve_transposed
+        return convolve(dy, w, config.stride, config.padding, tuple(x.shape[2:]))  # type: ignore[arg-type]
     padding = config.padding[0]
     if config.stride == (1, 1):
         return conv3x3.conv3x3(dy, w, None, [2 - p for p in config.padding], config.groups, True)

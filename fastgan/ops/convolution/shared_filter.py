@@ -5,6 +5,8 @@ with the channels among the samples. The filter gets no gradient, and the gradie
 with other arguments.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def pays(x: Tensor, w: Tensor, bias: Tensor | None, groups: int, larger: Pair, s
         and w.shape[1] == 1
         and not w.requires_grad
         and 0 < w[0].numel() <= MOST_TAPS
-        and min(smaller) > 0
+        and min(*smaller, *larger) > 0
         and len(x) * groups * larger[0] * larger[1] >= LEAST_ELEMENTS
         and (groups == 1 or min(larger) >= LEAST_SIDE)
         and minimal_filtering.available(x)
@@ -44,13 +46,14 @@ def pays(x: Tensor, w: Tensor, bias: Tensor | None, groups: int, larger: Pair, s
 
 
 def _is_shared(w: Tensor) -> bool:
-    """Whether all channels have one filter, which float32 holds to the last bit; of several channels, separable."""
+    """Whether all channels have one finite filter, which float32 holds to the last bit; of several, a separable one."""
     one = w[:1]
     if w.dtype != torch.float32 and not torch.equal(one.float().to(w.dtype), one):
         return False
-    if len(w) == 1:
-        return True
-    return (w.stride(0) == 0 or torch.equal(w, one.expand_as(w))) and _is_separable(one[0, 0].tolist())
+    rows = one[0, 0].tolist()
+    if not all(math.isfinite(element) for row in rows for element in row):  # the zeros in between would be multiplied
+        return False
+    return len(w) == 1 or ((w.stride(0) == 0 or torch.equal(w, one.expand_as(w))) and _is_separable(rows))
 
 
 def _is_separable(rows: list[list[float]]) -> bool:

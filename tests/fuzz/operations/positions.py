@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.fuzz.operations.registry import Live, operation
+from tests.fuzz.operations.registry import Live, Out, operation
 
 
 @operation("positions", weight=2)
@@ -88,6 +88,29 @@ def padded(g: Any, h: Live) -> str | None:
 def padded_channels(g: Any, h: Live) -> str:
     pads = [0, 0] * (h.ndim - 2) + [g.whole(0, 1), g.whole(0, 2)]
     return f"F.pad({h}, {pads}, value={g.pick(0.0, -1.0)})"
+
+
+@operation("image", weight=1.5)
+def blurred(g: Any, h: Live) -> Out | None:
+    """One constant filter for all channels, as code bases write it."""
+    if max(h.shape[2:]) > 7:
+        return None
+    f, c = g.name(), h.channels
+    values = g.pick(
+        "[[1., 2., 1.], [2., 4., 2.], [1., 2., 1.]]", "[[1., 1.], [1., 1.]]", "[[1., -3.]]", "[[1., 2.], [3., 4.]]"
+    )
+    before = f"{f} = torch.tensor({values}, dtype={h}.dtype) / 8"
+    for_all = g.pick(f"{f}.expand({c}, 1, *{f}.shape)", f"{f}.repeat({c}, 1, 1, 1)")
+    stride = g.whole(1, 2)
+    return g.pick(
+        Out(f"F.conv2d({h}, {for_all}, stride={stride}, padding=1, groups={c})", (before,)),
+        Out(f"F.conv_transpose2d({h}, {for_all}, stride={stride}, groups={c})", (before,)),
+        Out(
+            f"F.conv2d({h}.flatten(0, 1).unsqueeze(1), {f}[None, None], stride={stride}, padding=1)"
+            f".squeeze(1).unflatten(0, (-1, {c}))",
+            (before,),
+        ),
+    )
 
 
 @operation("image")
