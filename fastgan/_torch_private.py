@@ -106,6 +106,15 @@ function_modes: Callable[[], list[Any]] = _part(torch.overrides, "_get_current_f
 functorch_is_active: Callable[[], bool] = _part(torch._C, "_are_functorch_transforms_active")
 """Whether a transform of torch.func is running."""
 
+_dispatch_mode: Callable[[Any], Any] = _part(torch._C, "_get_dispatch_mode")
+
+
+def is_traced() -> bool:
+    """Whether operations go to a compiler (make_fx), whose tensors have no elements to look at."""
+    kinds = torch._C._TorchDispatchModeKey
+    return _dispatch_mode(kinds.PROXY) is not None or _dispatch_mode(kinds.FAKE) is not None
+
+
 is_functorch_wrapped: Callable[[torch.Tensor], bool] = _part(torch._C._functorch, "is_functorch_wrapped_tensor")
 no_torch_function: Any = _part(torch._C, "_disabled_torch_function_impl")
 """The `__torch_function__` of a subclass of Tensor that is an ordinary tensor for every function."""

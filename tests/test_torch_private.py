@@ -280,7 +280,7 @@ def foreach():
 
 
 def compiler():
-    """`compiler_backend`, `compiler_backends`, `compiler_settings`, `compiler_errors`, `compile_graph`, `graph_of`."""
+    """`compiler_backend`, `_backends`, `_settings`, `_errors`, `compile_graph`, `graph_of`, `is_traced`."""
     assert "inductor" in private.compiler_backends()
     assert private.compiler_backend("eager") is not None
     assert private.compiler_backend("no such backend") is None
@@ -290,7 +290,10 @@ def compiler():
     errors = private.compiler_errors()
     assert issubclass(errors.FailOnRecompileLimitHit, Exception)
     assert issubclass(errors.TorchDynamoException, RuntimeError)
-    graph = private.graph_of(lambda x: 2 * x)(torch.ones(3))
+    traced = []
+    graph = private.graph_of(lambda x: traced.append(private.is_traced()) or 2 * x)(torch.ones(3))
+    assert traced == [True]
+    assert not private.is_traced()
     compiled = private.compile_graph("eager", graph, [torch.ones(3)])
     assert torch.equal(compiled(torch.ones(3)), torch.full([3], 2.0))
     from torch._inductor.scheduler import SchedulerNode  # which `_writes_in_order` mends

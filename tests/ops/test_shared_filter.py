@@ -147,29 +147,51 @@ def test_a_filter_that_changes_afterwards_is_noticed(generator):
 class Blurred(torch.nn.Module):
     """A critic that halves its images by a blur, as R3GAN's and others."""
 
-    def __init__(self, per_sample):
+    def __init__(self, how):
         super().__init__()
         self.first, self.second = torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.Conv2d(16, 16, 3, padding=1)
         self.last = torch.nn.Linear(16 * 64, 1)
-        self.register_buffer("kernel", BLUR.clone())
-        self.per_sample = per_sample
+        self.register_buffer("kernel", BLUR.repeat(16, 1, 1, 1))
+        self.how = how
 
     def halve(self, x):
-        if self.per_sample:
-            pixels = F.conv2d(x.flatten(0, 1).unsqueeze(1), self.kernel.view(1, 1, 3, 3), stride=2, padding=1)
+        if self.how == "among the samples":
+            pixels = F.conv2d(x.flatten(0, 1).unsqueeze(1), self.kernel[:1], stride=2, padding=1)
             return pixels.view(*x.shape[:2], *pixels.shape[2:])
-        return F.conv2d(x, self.kernel.repeat(x.shape[1], 1, 1, 1), stride=2, padding=1, groups=x.shape[1])
+        kernel = self.kernel if self.how == "repeated" else self.kernel[:1].expand(16, 1, 3, 3)
+        return F.conv2d(x, kernel, stride=2, padding=1, groups=16)
 
     def forward(self, x):
         x = self.halve(F.leaky_relu(self.first(x), 0.2))
         return self.last(F.leaky_relu(self.second(x), 0.2).flatten(1))
 
 
-@pytest.mark.parametrize("per_sample", [False, True])
-@pytest.mark.parametrize("method", ["one_pass", "double_backward"])
-def test_a_critics_penalty_takes_it(per_sample, method, generator):
+WAYS = ["repeated", "expanded", "among the samples"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_a_compiled_critic_leaves_it_to_pytorch(how, generator, recwarn):
+    """What a compiler traces has no elements to look at."""
     torch.manual_seed(3)
-    critic = Blurred(per_sample).double()
+    critic = Blurred(how)
+    real, fake = (torch.randn(4, 3, 16, 16, generator=generator) for _ in range(2))
+    results = []
+    for compiled in (False, True):
+        critic.zero_grad()
+        critic_loss(
+            critic, real, fake, loss="nonsaturating", penalties=(R1(1.0),), method="one_pass", compile=compiled
+        ).backward()
+        results.append([p.grad.clone() for p in critic.parameters()])
+    assert not [w for w in recwarn if "without the compiler" in str(w.message)]
+    for compiled, eager in zip(results[1], results[0], strict=True):
+        assert (compiled - eager).abs().max() <= 1e-4 * eager.abs().max()
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("method", ["one_pass", "double_backward"])
+def test_a_critics_penalty_takes_it(how, method, generator):
+    torch.manual_seed(3)
+    critic = Blurred(how).double()
     real, fake = (torch.randn(4, 3, 16, 16, generator=generator, dtype=torch.float64) for _ in range(2))
     with Calls() as calls:
         critic_loss(critic, real, fake, loss="nonsaturating", penalties=(R1(1.0),), method=method).backward()

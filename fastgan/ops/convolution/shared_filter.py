@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from fastgan._torch_private import is_traced
 from fastgan.ops._common.wanted import eager
 from fastgan.ops.convolution import minimal_filtering
 from fastgan.ops.convolution.minimal_filtering import Pair
@@ -41,6 +42,7 @@ def pays(x: Tensor, w: Tensor, bias: Tensor | None, groups: int, larger: Pair, s
         and minimal_filtering.available(x)
         and minimal_filtering.tensors_fit(x, w, bias, groups, groups)
         and eager()
+        and not is_traced()
         and _is_shared(w.detach())
     )
 
