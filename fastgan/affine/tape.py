@@ -20,6 +20,7 @@ from fastgan.affine.batch import BatchDim
 from fastgan.affine.errors import NotAffineError
 from fastgan.affine.memory import Memory
 from fastgan.affine.versions import version_of
+from fastgan.ops._common.autocast import autocasts
 
 
 class Value:
@@ -150,7 +151,10 @@ def _in_their_own_precision(passes: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(passes)
     def run(tape: "Tape", *args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(tape.input.device.type, enabled=False):
+        device = tape.input.device.type
+        if not autocasts(device):
+            return passes(tape, *args, **kwargs)
+        with torch.autocast(device, enabled=False):
             return passes(tape, *args, **kwargs)
 
     return run

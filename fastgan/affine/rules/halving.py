@@ -31,13 +31,17 @@ def pooled(x: Tensor) -> Tensor:
     return (top[..., ::2] + top[..., 1::2]).add_(bottom[..., ::2]).add_(bottom[..., 1::2]).mul_(0.25)
 
 
-def pooled_from_the_end(x: Tensor) -> Tensor:
-    """The same sums, the last pixel of each square first."""
-    top, bottom = x[..., ::2, :], x[..., 1::2, :]
-    return (bottom[..., 1::2] + bottom[..., ::2]).add_(top[..., 1::2]).add_(top[..., ::2]).mul_(0.25)
+_FROM_EITHER_END = ((0, 1, 2, 3), (3, 2, 1, 0))
+_ORDERS: dict[tuple, tuple[int, ...] | None] = {}
 
 
-_ORDERS: dict[tuple, Callable[[Tensor], Tensor] | None] = {}
+def weighted(x: Tensor, order: tuple[int, ...]) -> Tensor:
+    """A quarter of each pixel of a 2x2 square, added up in this order of the pixels."""
+    first, *others = (x[..., i // 2 :: 2, i % 2 :: 2] for i in order)
+    y = first * 0.25
+    for other in others:
+        y.add_(other, alpha=0.25)
+    return y
 
 
 def resampled(x: Tensor, by_torch: Callable[[], Tensor]) -> Tensor:
@@ -49,14 +53,13 @@ def resampled(x: Tensor, by_torch: Callable[[], Tensor]) -> Tensor:
     """
     kind = (x.shape, x.stride(), x.dtype, torch.get_num_threads())
     if kind not in _ORDERS:
-        y, forwards, backwards = by_torch(), pooled(x), pooled_from_the_end(x)
+        y, (forwards, backwards) = by_torch(), (weighted(x, order) for order in _FROM_EITHER_END)
         if not torch.equal(forwards, backwards):  # they tell which
-            _ORDERS[kind] = next(
-                (f for f, s in ((pooled, forwards), (pooled_from_the_end, backwards)) if s.equal(y)), None
-            )
+            pairs = zip(_FROM_EITHER_END, (forwards, backwards), strict=True)
+            _ORDERS[kind] = next((order for order, found in pairs if found.equal(y)), None)
         return y
     order = _ORDERS[kind]
-    return by_torch() if order is None else order(x)
+    return by_torch() if order is None else weighted(x, order)
 
 
 def halved(u: Tensor, plain: bool = False) -> Tensor:
