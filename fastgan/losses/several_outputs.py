@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from fastgan.losses.loss import Loss
-from fastgan.losses.structure import described, tensors_of
+from fastgan.losses.structure import described, in_order_of, tensors_of
 
 
 def over_outputs(loss: Loss) -> Loss:
@@ -36,7 +36,7 @@ def over_outputs(loss: Loss) -> Loss:
 
 
 def summed(objective: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """objective(a, b), summed over the pairs of tensors of `a` and `b`; `b` may be None.
+    """objective(a, b), summed over the pairs of tensors of `a` and `b`, of dicts by their keys; `b` may be None.
 
     Raises:
         ValueError: there is another number of tensors in `b` than in `a`.
@@ -46,7 +46,7 @@ def summed(objective: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if isinstance(a, Tensor):
             return objective(a, b)
         firsts = tensors_of(a)
-        seconds = [None] * len(firsts) if b is None else tensors_of(b)
+        seconds = [None] * len(firsts) if b is None else tensors_of(in_order_of(a, b))
         if not firsts or len(firsts) != len(seconds):
             raise ValueError(
                 f"loss: the outputs are {described(a)} and {described(b)}, expected as many tensors in both, at least 1"

@@ -34,6 +34,15 @@ def tensors_of(output: Any) -> list[Tensor]:
     return [part for part in parts_of(output) if is_floating(part)]
 
 
+def in_order_of(like: Any, output: Any) -> Any:
+    """The same output, the entries of its dicts in the order of those of `like` where they have the same keys."""
+    if isinstance(like, dict) and isinstance(output, dict) and like.keys() == output.keys():
+        return {key: in_order_of(like[key], output[key]) for key in like}
+    if isinstance(like, (list, tuple)) and isinstance(output, (list, tuple)) and len(like) == len(output):
+        return [in_order_of(*pair) for pair in zip(like, output, strict=True)]
+    return output
+
+
 def is_floating(part: Any) -> bool:
     """Whether it is a tensor of real floating-point numbers."""
     return isinstance(part, Tensor) and part.is_floating_point()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import fastgan
-from fastgan.losses import Loss, feature_matching, hinge, over_outputs
+from fastgan.losses import Loss, feature_matching, hinge, over_outputs, relativistic_pairing
 from fastgan.penalties import R1, R2
 from fastgan.penalties import eligibility as remembered
 from tests.penalties.common import METHODS, assert_same
@@ -269,6 +269,13 @@ def test_a_packed_critic_of_patches(method):
     critic = fastgan.nn.PackedCritic(inside, 2)
     total = fastgan.critic_loss(critic, real, fake, loss="hinge", penalties=(R1(2.0), R2(1.0)), method=method)
     assert_same(gradients(inside, total), truth)
+
+
+def test_entries_of_dicts_are_paired_by_their_keys(generator):
+    a, b, c, d = torch.randn(4, 5, generator=generator)
+    loss = over_outputs(relativistic_pairing)
+    assert loss.critic({"fine": a, "coarse": [b]}, {"coarse": [d], "fine": c}) == loss.critic([a, [b]], [c, [d]])
+    assert not torch.isclose(loss.critic([a, [b]], [c, [d]]), loss.critic([a, [b]], [d, [c]]))
 
 
 def test_over_outputs_sums_both_players():
