@@ -35,7 +35,6 @@ def empty(
     return torch.empty(shape, dtype=dtype or like.dtype, device=like.device, memory_format=memory_format)
 
 
-@functools.cache
 def keep_freed_memory() -> None:
     """Lets the C library's malloc keep for the next pass or kernel what one has freed, instead of returning it.
 
@@ -48,6 +47,12 @@ def keep_freed_memory() -> None:
     Nothing is changed where MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_ or glibc's tunables for malloc are set, or
     where there is another C library; other allocators are not affected.
     """
+    if not torch.compiler.is_compiling():  # which would trace what follows
+        _keep_freed_memory()
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
     torch.empty(_LARGEST_THRESHOLD - (64 << 10), dtype=torch.uint8)
     set_by_hand = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"} & os.environ.keys()
     if set_by_hand or "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", ""):
