@@ -166,6 +166,24 @@ class Blurred(torch.nn.Module):
         return self.last(F.leaky_relu(self.second(x), 0.2).flatten(1))
 
 
+def test_a_filter_in_channels_last_makes_the_result_so(generator):
+    """`model.to(memory_format=torch.channels_last)` converts buffers, too."""
+    x = torch.randn(4, 8, 16, 16, generator=generator, requires_grad=True)
+    w = BLUR.repeat(8, 1, 1, 1).to(memory_format=torch.channels_last)
+    with Calls() as calls:
+        ours = conv2d(x, w, padding=1, groups=8)
+    assert calls.ours == 1
+    torchs = F.conv2d(x, w, padding=1, groups=8)
+    assert ours.stride() == torchs.stride()
+    torch.testing.assert_close(ours, torchs)
+
+
+def test_a_trace_of_torchscript_has_pytorchs(generator):
+    x = torch.randn(4, 8, 16, 16, generator=generator)
+    traced = torch.jit.trace(lambda x: conv2d(x, BLUR.expand(8, 1, 3, 3), padding=1, groups=8), (x,))
+    torch.testing.assert_close(traced(x), F.conv2d(x, BLUR.expand(8, 1, 3, 3), padding=1, groups=8))
+
+
 WAYS = ["repeated", "expanded", "among the samples"]
 
 

@@ -44,22 +44,31 @@ def weighted(x: Tensor, order: tuple[int, ...]) -> Tensor:
     return y
 
 
-def resampled(x: Tensor, by_torch: Callable[[], Tensor]) -> Tensor:
-    """interpolate(x, scale_factor=0.5, mode="bilinear"), bit for bit; `by_torch` gives it.
+def resampled(x: Tensor, by_torch: Callable[[Tensor], Tensor]) -> Tensor:
+    """interpolate(x, scale_factor=0.5, mode="bilinear"), bit for bit; `by_torch` computes it.
 
     PyTorch's sums begin at either end of the square, as its kernels for sizes, channels and threads happen to be
-    written. So the first images of a kind are done by both, and the order that gives the bits is kept for the kind;
-    there is none where PyTorch's kernel has another for the channels that do not fill a vector.
+    written. So it is asked once for each kind of images; where its kernel has another order for the channels that do
+    not fill a vector, there is none, and it does these images itself.
     """
     kind = (x.shape, x.stride(), x.dtype, torch.get_num_threads())
     if kind not in _ORDERS:
-        y, (forwards, backwards) = by_torch(), (weighted(x, order) for order in _FROM_EITHER_END)
-        if not torch.equal(forwards, backwards):  # they tell which
-            pairs = zip(_FROM_EITHER_END, (forwards, backwards), strict=True)
-            _ORDERS[kind] = next((order for order, found in pairs if found.equal(y)), None)
-        return y
+        _ORDERS[kind] = _order_of(_telling(x), by_torch)
     order = _ORDERS[kind]
-    return by_torch() if order is None else weighted(x, order)
+    return by_torch(x) if order is None else weighted(x, order)
+
+
+def _telling(x: Tensor) -> Tensor:
+    """Images of the shape and strides of x in which every square's sum is another from either end."""
+    images, small = torch.empty_like(x), torch.finfo(x.dtype).eps / 2
+    for i, pixel in enumerate((1.0, small, small, -0.5)):  # 1 + small + small is 1, -0.5 + small + small is not -0.5
+        images[..., i // 2 :: 2, i % 2 :: 2] = pixel
+    return images
+
+
+def _order_of(images: Tensor, by_torch: Callable[[Tensor], Tensor]) -> tuple[int, ...] | None:
+    y = by_torch(images)
+    return next((order for order in _FROM_EITHER_END if torch.equal(weighted(images, order), y)), None)
 
 
 def halved(u: Tensor, plain: bool = False) -> Tensor:

@@ -60,7 +60,7 @@ def upsample(recorder: RuleRecorder, func: Any, args: tuple, kwargs: dict) -> Te
         return linear(recorder, func, args, kwargs, value.batch)
     node = Interpolation(value, func, args[1], args[2:], recorder.plain)
     in_slices = node.halves and not recorder.plain and halving.in_usual_order(args[0])
-    y = halving.resampled(args[0], lambda: func(*args)) if in_slices else func(*args)
+    y = halving.resampled(args[0], lambda images: func(images, *args[1:])) if in_slices else func(*args)
     return recorder.add(node, y, value.batch)
 
 

@@ -80,6 +80,7 @@ def forward(x: Tensor, w: Tensor, bias: Tensor | None, config: ConvolutionConfig
     if config.by == "shared filter":
         convolve = shared_filter.convolve_transposed if config.transposed else shared_filter.convolve
         y = convolve(x, w, config.stride, config.padding, _size(x, w, config))  # type: ignore[arg-type]
+        y = _in_format(y, suggests_channels_last(x) or suggests_channels_last(w))
         return y if bias is None else y.add_(bias.view(-1, 1, 1))
     device = x.device.type
     if autocasts(device):  # a gradient taken inside an autocast keeps the dtype of its forward pass

@@ -32,7 +32,8 @@ def pays(x: Tensor, w: Tensor, bias: Tensor | None, groups: int, larger: Pair, s
     Sizes that do not fit are left to PyTorch, which says so.
     """
     return (
-        groups == w.shape[0]
+        not torch.jit.is_tracing()  # whose sizes are no numbers
+        and groups == w.shape[0]
         and w.shape[1] == 1
         and not w.requires_grad
         and 0 < w[0].numel() <= MOST_TAPS
