@@ -5,8 +5,8 @@ from typing import ClassVar
 from torch.optim import Optimizer
 
 from fastgan.games.checks import count
+from fastgan.games.engine import Engine
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.losses import Players
 
 
@@ -18,7 +18,7 @@ class Alternating(Game):
 
     Args:
         critic, generator: optimisers of the players' parameters.
-        critic_steps: updates of the critic for each of the generator; its closure is called anew for each.
+        critic_steps: updates of the critic for each of the generator, each on data of its own.
 
     Goodfellow et al. 2014, arXiv:1406.2661, algorithm 1.
     """
@@ -31,12 +31,14 @@ class Alternating(Game):
         super().__init__(critic, generator)
         self.critic_steps = count("Alternating", "critic_steps", critic_steps)
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
-        first = self.critic.differentiate(critic, self.generator)
+    def step(self, engine: Engine) -> Players:
+        batch = engine.batch()
+        first = engine.gradient("critic", batch)
         self.critic.optimizer.step()
         for _ in range(self.critic_steps - 1):
-            self.critic.differentiate(critic, self.generator)
+            batch = engine.batch()
+            engine.gradient("critic", batch)
             self.critic.optimizer.step()
-        second = self.generator.differentiate(generator, self.critic)
+        second = engine.gradient("generator", engine.again(batch))
         self.generator.optimizer.step()
         return Players(first, second)

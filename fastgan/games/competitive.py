@@ -5,9 +5,9 @@ from typing import ClassVar
 from torch.optim import Optimizer
 
 from fastgan.games.checks import count, within
+from fastgan.games.engine import Engine
 from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.games.vectors import Vector, plus, solve_normal_equations, times
 from fastgan.losses import Players
 
@@ -41,9 +41,9 @@ class CompetitiveGradientDescent(Game):
         self.tolerance = within("CompetitiveGradientDescent", "tolerance", tolerance, 0)
         self.max_iterations = count("CompetitiveGradientDescent", "max_iterations", max_iterations)
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
+    def step(self, engine: Engine) -> Players:
         self.check_plain()
-        field = self.field(critic, generator)
+        field = self.field(engine, engine.batch())
         x, y = self.critic.parameters, self.generator.parameters
         rate_x, rate_y = self.critic.learning_rates, self.generator.learning_rates
         x_of_critic, y_of_critic, x_of_generator, y_of_generator = field.gradients()

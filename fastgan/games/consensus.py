@@ -5,9 +5,9 @@ from typing import ClassVar
 from torch.optim import Optimizer
 
 from fastgan.games.checks import within
+from fastgan.games.engine import Engine
 from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.games.vectors import plus
 from fastgan.losses import Players
 
@@ -33,8 +33,8 @@ class Consensus(Game):
         super().__init__(critic, generator)
         self.gamma = within("Consensus", "gamma", gamma, 0)
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
-        field = self.field(critic, generator)
+    def step(self, engine: Engine) -> Players:
+        field = self.field(engine, engine.batch())
         v = field.simultaneous()
         pull = pulled_back(v, [g.detach() for g in v], self.parameters)
         self.descend_along(field.of_reached(plus([g.detach() for g in v], pull, self.gamma)))

@@ -27,6 +27,6 @@ def added_decay(who: str, optimizer: Optimizer, group: dict[str, Any]) -> float:
     if not isinstance(optimizer, _ADDED):
         raise TypeError(
             f"{who}: the optimizer is {type(optimizer).__name__} with weight_decay {decay:g}, expected one of "
-            "torch.optim's, or 0 and an L2 term in the closure: the method must know where the decay is taken"
+            "torch.optim's, or 0 and an L2 term in the loss: the method must know where the decay is taken"
         )
     return decay

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
+from fastgan.games.engine import Engine
 from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.games.vectors import plus, times
 from fastgan.losses import Players
 
@@ -26,9 +26,9 @@ class DriftCorrection(Game):
     paper: ClassVar[str] = "Rosca et al. 2021, arXiv:2105.13922"
     second_order, replays, plain = True, True, True
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
+    def step(self, engine: Engine) -> Players:
         self.check_plain()
-        field = self.field(critic, generator)
+        field = self.field(engine, engine.batch())
         x, y = self.critic.parameters, self.generator.parameters
         x_of_critic, y_of_critic, x_of_generator, y_of_generator = field.gradients()
         v_x, v_y = ([g.detach() for g in gradients] for gradients in (x_of_critic, y_of_generator))

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
+from fastgan.games.engine import Engine
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.games.vectors import plus
 from fastgan.losses import Players
 
@@ -11,8 +11,8 @@ from fastgan.losses import Players
 class Extragradient(Game):
     """w' = w - lr v(w), then w <- w - lr v(w').
 
-    With Adam for the players it is ExtraAdam (algorithm 4 of the paper): both of its steps update the moments. The
-    closures are called twice; they may draw other data the second time (ExtraSGD) or the same.
+    With Adam for the players it is ExtraAdam (algorithm 4 of the paper): both of its steps update the moments. Each of
+    the two gradients is of data of its own (ExtraSGD).
 
     Args:
         critic, generator: optimisers of the players' parameters.
@@ -23,11 +23,11 @@ class Extragradient(Game):
     name: ClassVar[str] = "extragradient"
     paper: ClassVar[str] = "Gidel et al. 2019, arXiv:1802.10551"
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
+    def step(self, engine: Engine) -> Players:
         start = self.positions()
-        losses = self.differentiate(critic, generator)
+        losses = self.differentiate(engine)
         self.descend()
-        self.differentiate(critic, generator)
+        self.differentiate(engine)
         self.step_from(start)
         return losses
 
@@ -47,11 +47,11 @@ class PastExtragradient(Game):
     name: ClassVar[str] = "past-extragradient"
     paper: ClassVar[str] = "Gidel et al. 2019, arXiv:1802.10551"
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
+    def step(self, engine: Engine) -> Players:
         start = self.positions()
         if "update" in self.memory:
             self.move_to(plus(start, self.recalled("update")))
-        losses = self.differentiate(critic, generator)
+        losses = self.differentiate(engine)
         self.step_from(start)
         self.memory["update"] = plus(self.positions(), start, -1.0)
         return losses

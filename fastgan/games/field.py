@@ -1,9 +1,8 @@
 """The vector field of a game, and products with its Jacobian.
 
 The field is v = (grad_critic L_critic, grad_generator L_generator), its Jacobian J, of what the players minimise: their
-losses with the optimisers' weight decay as L2 terms. Only products of J with vectors are
-ever formed (Pearlmutter 1994). Convolutions and piecewise linear activations are ours on the way, as for gradient
-penalties (fastgan/penalties/lean.py).
+losses with the optimisers' weight decay as L2 terms. Only products of J with vectors are ever formed (Pearlmutter
+1994).
 """
 
 from typing import Any
@@ -11,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastgan.games.player import Closure, Player
+from fastgan.games.player import Player
 from fastgan.games.vectors import Vector
 from fastgan.losses import Players
-from fastgan.penalties.lean import lean_derivatives
 
 
 class Field:
@@ -22,24 +20,26 @@ class Field:
 
     Args:
         critic, generator: the players.
-        critic_closure, generator_closure: each is called once.
+        losses: theirs, with the graphs.
 
     Attributes:
-        losses: what the closures returned, detached.
+        losses: detached.
+
+    Raises:
+        ValueError: a loss does not depend on the opponent's parameters.
+        TypeError: an optimizer maximises in some of its param groups and minimises in others.
     """
 
-    def __init__(self, critic: Player, generator: Player, critic_closure: Closure, generator_closure: Closure) -> None:
+    def __init__(self, critic: Player, generator: Player, losses: Players) -> None:
         self.critic, self.generator = critic, generator
-        with torch.enable_grad(), lean_derivatives():
-            critic_loss = critic.loss(critic_closure)
-            generator_loss = generator.loss(generator_closure)
-            by_critic, by_generator = leaves(critic_loss), leaves(generator_loss)
-            self._check_depends(critic, by_critic, generator)
-            self._check_depends(generator, by_generator, critic)
-            self._critic_loss = critic.objective(critic_loss, by_critic)
-            self._generator_loss = generator.objective(generator_loss, by_generator)
+        by_critic, by_generator = leaves(losses.critic), leaves(losses.generator)
+        self._check_depends(critic, by_critic, generator)
+        self._check_depends(generator, by_generator, critic)
+        with torch.enable_grad():
+            self._critic_loss = critic.objective(losses.critic, by_critic)
+            self._generator_loss = generator.objective(losses.generator, by_generator)
         self._reached = by_critic | by_generator
-        self.losses = Players(critic_loss.detach(), generator_loss.detach())
+        self.losses = Players(losses.critic.detach(), losses.generator.detach())
 
     def of_critic(self, parameters: Vector) -> Vector:
         """grad_parameters L_critic, differentiable."""

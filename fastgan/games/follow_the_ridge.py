@@ -5,9 +5,9 @@ from typing import ClassVar
 from torch.optim import Optimizer
 
 from fastgan.games.checks import count, within
+from fastgan.games.engine import Engine
 from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.games.vectors import Vector, solve_normal_equations, times
 from fastgan.losses import Players
 
@@ -19,7 +19,7 @@ class FollowTheRidge(Game):
 
     Its stable points are the local minimax points, without rotation. H^-1 is by conjugate gradients on the normal
     equations with damping, as H of a network is singular and, away from the ridge, not definite. It amplifies rounding:
-    keep the closures in float32.
+    keep the losses in float32.
 
     Args:
         critic, generator: SGD without momentum over the players' parameters.
@@ -44,9 +44,9 @@ class FollowTheRidge(Game):
         self.tolerance = within("FollowTheRidge", "tolerance", tolerance, 0)
         self.max_iterations = count("FollowTheRidge", "max_iterations", max_iterations)
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
+    def step(self, engine: Engine) -> Players:
         self.check_plain()
-        field = self.field(critic, generator)
+        field = self.field(engine, engine.batch())
         x, y = self.critic.parameters, self.generator.parameters
         x_of_critic, y_of_critic, y_of_generator = field.of_critic(x), field.of_critic(y), field.of_generator(y)
         step_y = times([g.detach() for g in y_of_generator], [-rate for rate in self.generator.learning_rates])

@@ -1,4 +1,4 @@
-"""`Game`, the base of all optimisers of two-player games: two players, one closure each, and stored vectors."""
+"""`Game`, the base of all optimisers of two-player games: two players, and stored vectors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,28 +8,23 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from fastgan.games.engine import Engine
 from fastgan.games.field import Field
-from fastgan.games.player import Closure, Player
-from fastgan.games.replay import Replayed
+from fastgan.games.player import Player
 from fastgan.games.vectors import Vector
 from fastgan.losses import Players
+from fastgan.penalties.lean import lean_derivatives
+from fastgan.tasks.task import Batch
 
 
 class Game(ABC):
     """Updates both players at once, each by its own `torch.optim.Optimizer`.
 
         game = fastgan.games.Extragradient(Adam(critic.parameters()), Adam(generator.parameters()))
-        for real in data:
-            z = torch.randn(len(real), 128)
-            losses = game.step(
-                lambda: loss.critic(critic(real), critic(generator(z))),
-                lambda: loss.generator(critic(generator(z))),
-            )
+        losses = game.step(engine)
 
-    A closure returns its player's loss, a scalar, and may be called several times in a step, at other parameters. It
-    neither calls `backward` nor detaches the samples: what the opponent does is a constant where that is meant, at no
-    cost. Autocast to bfloat16, inside the closures or around the step, works for all methods but follow-the-ridge;
-    float16 with a GradScaler for none, as that expects one gradient for each step.
+    A game says where gradients are taken and how parameters move. What the gradients are of, and how they are computed,
+    is the engine's: `Closures` makes one of two functions that return the players' losses.
 
     Param groups and schedulers of the two optimisers are theirs, as ever: every step reads them anew. Weight decay that
     an optimiser adds to the gradient (Adam's, SGD's) is an L2 term of its player's loss, and is taken where the
@@ -46,9 +41,8 @@ class Game(ABC):
         settings: the numbers it takes besides the optimisers, in the order in which the command line reads them.
         second_order: whether the losses are differentiated twice with respect to parameters, those of the opponent
             included; `fastgan.penalties.differentiable_critic_loss` then takes the place of `critic_loss`.
-        replays: whether the closures must give the losses of the same data and latents whenever one step calls them.
-            Otherwise they may draw anew. What they draw from PyTorch's global generators (dropout, noise) the method
-            keeps the same itself.
+        replays: whether a step takes losses at several places that must be of the same data and the same draws.
+        keeps_mean: whether it keeps a mean gradient over many steps, which must all be of the same losses.
         plain: whether both optimisers must be SGD without momentum, because the method is about steps of that form.
     """
 
@@ -57,6 +51,7 @@ class Game(ABC):
     settings: ClassVar[tuple[str, ...]] = ()
     second_order: bool = False
     replays: bool = False
+    keeps_mean: bool = False
     plain: bool = False
 
     def __init__(self, critic: Optimizer, generator: Optimizer) -> None:
@@ -71,7 +66,7 @@ class Game(ABC):
 
     @property
     def one_batch(self) -> bool:
-        """Whether all closures of a step should use one batch of data and latents: several gradients of one line and a
+        """Whether a step takes one batch and all that it evaluates is of that one: several gradients of one line and a
         Jacobian are of one game."""
         return self.replays or self.second_order
 
@@ -80,18 +75,18 @@ class Game(ABC):
         return self.critic, self.generator
 
     @abstractmethod
-    def step(self, critic: Closure, generator: Closure) -> Players:
+    def step(self, engine: Engine) -> Players:
         """Updates both players.
 
         Args:
-            critic, generator: return the loss of that player.
+            engine: computes their losses and gradients.
 
         Returns:
             Both losses, detached, at the parameters from which the step set out (where the players alternate: each
             before its own update).
 
         Raises:
-            TypeError, ValueError: a closure returned something else than a scalar that depends on its player.
+            TypeError, ValueError: the method does not support the optimisers, or the engine refuses.
             RuntimeError: the optimisers' parameters are no longer those that the method remembers, or the method is of
                 second order and there are several processes.
         """
@@ -137,26 +132,34 @@ class Game(ABC):
             for player in self.players:
                 player.check_plain(type(self).__name__)
 
-    def differentiate(self, critic: Closure, generator: Closure) -> Players:
-        """Computes both players' gradients at the present parameters, in `.grad`."""
-        return Players(
-            self.critic.differentiate(critic, self.generator), self.generator.differentiate(generator, self.critic)
-        )
+    def differentiate(self, engine: Engine, batch: Batch | None = None) -> Players:
+        """Computes both players' gradients at the present parameters, in `.grad`.
 
-    def replayed(self, critic: Closure, generator: Closure) -> tuple[Closure, Closure]:
-        """Closures whose calls all draw the same numbers from PyTorch's global generators."""
-        devices = [p.device for p in self.parameters]
-        return Replayed(critic, devices), Replayed(generator, devices)
+        Args:
+            engine: computes them.
+            batch: of both; None for the next data, with draws of its own for each player.
 
-    def field(self, critic: Closure, generator: Closure) -> Field:
-        """The game's vector field at the present parameters, for second derivatives."""
+        Returns:
+            Both losses, detached.
+        """
+        first = engine.batch() if batch is None else batch
+        of_critic = engine.gradient("critic", first)
+        return Players(of_critic, engine.gradient("generator", engine.again(first) if batch is None else first))
+
+    def field(self, engine: Engine, batch: Batch) -> Field:
+        """The game's vector field at the present parameters, for second derivatives.
+
+        Convolutions and piecewise linear activations are ours meanwhile, as for gradient penalties
+        (fastgan/penalties/lean.py).
+        """
         processes = torch.distributed.get_world_size() if _distributed() else 1
         if processes > 1:
             raise RuntimeError(
                 f"{type(self).__name__}: torch.distributed has {processes} processes, expected one: second derivatives "
                 "pass DistributedDataParallel's reducer by, and the ranks would part"
             )
-        return Field(self.critic, self.generator, critic, generator)
+        with torch.enable_grad(), lean_derivatives():
+            return Field(self.critic, self.generator, engine.losses(batch))
 
     def recalled(self, name: str) -> Vector:
         """A stored vector; raises if it does not fit the present parameters."""

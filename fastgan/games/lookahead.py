@@ -8,8 +8,8 @@ from torch.optim import Optimizer
 from fastgan._torch_private import foreach_lerp
 from fastgan.games.alternating import Alternating
 from fastgan.games.checks import count, within
+from fastgan.games.engine import Engine
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.losses import Players
 
 
@@ -47,11 +47,11 @@ class Lookahead(Game):
         self.inner: Game = inner(critic, generator)
         self.second_order, self.replays = self.inner.second_order, self.inner.replays
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
+    def step(self, engine: Engine) -> Players:
         (taken,) = self.memory.setdefault("inner_steps", [torch.zeros([], dtype=torch.int64)])
         if taken % self.k == 0:
             self.memory["slow"] = self.positions()
-        losses = self.inner.step(critic, generator)
+        losses = self.inner.step(engine)
         taken += 1
         if taken % self.k == 0:
             self.move_to(list(foreach_lerp(self.recalled("slow"), self.positions(), self.alpha)))

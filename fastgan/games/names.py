@@ -6,6 +6,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from fastgan.errors import nearest
 from fastgan.games.alternating import Alternating
 from fastgan.games.competitive import CompetitiveGradientDescent
 from fastgan.games.consensus import Consensus
@@ -51,7 +52,7 @@ def kind_of(text: str) -> type[Game]:
     """
     name = text.partition(":")[0]
     if name not in GAMES:
-        raise ValueError(f"{text!r}, expected one of {', '.join(GAMES)}")
+        raise ValueError(f"{text!r}, expected {nearest(name, GAMES)}")
     return GAMES[name]
 
 

@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
+from fastgan.games.engine import Engine
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.games.vectors import plus
 from fastgan.losses import Players
 
@@ -22,9 +22,9 @@ class Optimistic(Game):
     name: ClassVar[str] = "optimistic"
     paper: ClassVar[str] = "Daskalakis et al. 2018, arXiv:1711.00141"
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
+    def step(self, engine: Engine) -> Players:
         start = self.positions()
-        losses = self.differentiate(critic, generator)
+        losses = self.differentiate(engine)
         self.descend()
         update = plus(self.positions(), start, -1.0)
         end = plus(start, update, 2.0)

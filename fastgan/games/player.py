@@ -1,7 +1,7 @@
-"""One side of a game: parameters, the torch optimiser that moves them, and how its gradient is taken."""
+"""One side of a game: parameters, the torch optimiser that moves them, and what it minimises."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,24 +11,22 @@ from torch.optim import SGD, Optimizer
 
 from fastgan.games.decay import added_decay
 from fastgan.games.vectors import Vector
-
-Closure = Callable[[], Tensor]
-"""Returns a player's loss, a scalar."""
+from fastgan.tasks.task import Side
 
 
 class Player:
     """One side of a game.
 
-    A player minimises its closure's loss, or the negative of it where the optimiser says `maximize`, with an L2 term
-    where the optimiser has a weight decay that it adds to the gradient. Methods that take gradients at other places
-    than those from which they step, or derivatives of gradients, are of that whole objective.
+    A player minimises its loss, or the negative of it where the optimiser says `maximize`, with an L2 term where the
+    optimiser has a weight decay that it adds to the gradient. Methods that take gradients at other places than those
+    from which they step, or derivatives of gradients, are of that whole objective.
 
     Attributes:
         who: `critic` or `generator`, for messages.
         optimizer: what turns gradients into steps.
     """
 
-    def __init__(self, who: str, optimizer: Optimizer) -> None:
+    def __init__(self, who: Side, optimizer: Optimizer) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{who} is {type(optimizer).__name__}, expected a torch.optim.Optimizer of its parameters")
         closure = inspect.signature(optimizer.step).parameters.get("closure")
@@ -37,7 +35,8 @@ class Player:
                 f"{who} is {type(optimizer).__name__}, whose step calls a closure of its own, expected an optimizer "
                 "that steps along the gradients it is given"
             )
-        self.who, self.optimizer = who, optimizer
+        self.who: Side = who
+        self.optimizer = optimizer
         if not self.parameters:
             raise ValueError(f"{who}: none of the optimizer's parameters requires a gradient, expected at least one")
 
@@ -69,34 +68,11 @@ class Player:
         """The weight-decay coefficient of a param group."""
         return added_decay(self.who, self.optimizer, group)
 
-    def differentiate(self, closure: Closure, opponent: "Player") -> Tensor:
-        """Leaves the gradient of the closure's loss in `.grad`, the opponent held constant; returns the loss."""
-        self.optimizer.zero_grad()
-        with torch.enable_grad(), frozen(opponent.parameters):
-            loss = self.loss(closure)
-            loss.backward()
-        return loss.detach()
-
-    def loss(self, closure: Closure) -> Tensor:
-        """The closure's loss; raises unless it is a scalar tensor."""
-        # An autocast around the whole step keeps copies of the weights, which may have moved since.
-        torch.clear_autocast_cache()
-        loss: Any = closure()
-        if not isinstance(loss, Tensor):
-            raise TypeError(f"the closure of the {self.who} returned {type(loss).__name__}, expected a scalar tensor")
-        if loss.numel() != 1:
-            raise ValueError(f"the closure of the {self.who} returned shape {list(loss.shape)}, expected a scalar")
-        if not loss.requires_grad:
-            raise ValueError(
-                f"the closure of the {self.who} returned a constant, expected a loss that depends on its parameters"
-            )
-        return loss
-
     def objective(self, loss: Tensor, reached: set[int]) -> Tensor:
         """The player's objective (its loss and weight decay), to be differentiated twice.
 
         Args:
-            loss: what the closure returned.
+            loss: of the player, with its graph.
             reached: the ids of the parameters that it depends on; the others do not decay.
 
         Raises:

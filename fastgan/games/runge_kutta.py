@@ -6,11 +6,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from fastgan.games.checks import within
+from fastgan.games.engine import Engine
 from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.games.vectors import Vector, plus, times
 from fastgan.losses import Players
+from fastgan.tasks.task import Batch
 
 # Where each slope is taken, as a multiple of the slope before, and its weight in the step.
 STAGES: dict[int, tuple[tuple[float, float], ...]] = {
@@ -46,18 +47,18 @@ class RungeKutta(Game):
         self.weight = within("RungeKutta", "weight", weight, 0)
         self.second_order = self.weight > 0
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
+    def step(self, engine: Engine) -> Players:
         self.check_plain()
-        critic, generator = self.replayed(critic, generator)
+        batch = engine.batch()
         start = self.positions()
-        pull = self._regulariser(critic, generator) if self.weight else None
+        pull = self._regulariser(engine, batch) if self.weight else None
         rates = [-rate for player in self.players for rate in player.learning_rates]
-        losses = self.differentiate(critic, generator)
+        losses = self.differentiate(engine, batch)
         slope = self.gradients()
         total = times(slope, self.stages[0][1])
         for along, share in self.stages[1:]:
             self.move_to(plus(start, times(slope, rates), along))
-            self.differentiate(critic, generator)
+            self.differentiate(engine, batch)
             slope = self.gradients()
             total = plus(total, slope, share)
         self.move_to(start)
@@ -67,9 +68,9 @@ class RungeKutta(Game):
         self.descend_along(total)
         return losses
 
-    def _regulariser(self, critic: Closure, generator: Closure) -> Vector:
+    def _regulariser(self, engine: Engine, batch: Batch) -> Vector:
         """grad_x ||grad_y L_y||^2."""
-        field = self.field(critic, generator)
+        field = self.field(engine, batch)
         y_of_generator = field.of_generator(self.generator.parameters)
         twice: list[Tensor] = times([g.detach() for g in y_of_generator], 2.0)
         return pulled_back(y_of_generator, twice, self.critic.parameters)

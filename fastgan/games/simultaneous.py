@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
+from fastgan.games.engine import Engine
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.losses import Players
 
 
@@ -22,7 +22,7 @@ class Simultaneous(Game):
     name: ClassVar[str] = "simultaneous"
     paper: ClassVar[str] = "Mescheder et al. 2017, arXiv:1705.10461"
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
-        losses = self.differentiate(critic, generator)
+    def step(self, engine: Engine) -> Players:
+        losses = self.differentiate(engine)
         self.descend()
         return losses

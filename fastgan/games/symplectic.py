@@ -6,9 +6,9 @@ import torch
 from torch.optim import Optimizer
 
 from fastgan.games.checks import within
+from fastgan.games.engine import Engine
 from fastgan.games.field import pulled_back
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.games.vectors import dot, plus, times
 from fastgan.losses import Players
 
@@ -45,8 +45,8 @@ class SymplecticAdjustment(Game):
             raise ValueError(f"SymplecticAdjustment: align is {align!r}, expected 0 or 1")
         self.align = bool(align)
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
-        field = self.field(critic, generator)
+    def step(self, engine: Engine) -> Players:
+        field = self.field(engine, engine.batch())
         x, y = self.critic.parameters, self.generator.parameters
         x_of_critic, y_of_critic, x_of_generator, y_of_generator = field.gradients()
         v_x, v_y = ([g.detach() for g in gradients] for gradients in (x_of_critic, y_of_generator))

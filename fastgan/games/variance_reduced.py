@@ -1,10 +1,11 @@
 """Variance-reduced extragradient (SVRE): minibatch gradients, corrected by their values at a snapshot."""
 
-from collections.abc import Iterable
 from typing import ClassVar
 
+import torch
+
+from fastgan.games.engine import Engine
 from fastgan.games.game import Game
-from fastgan.games.player import Closure
 from fastgan.games.vectors import plus, times
 from fastgan.losses import Players
 
@@ -12,10 +13,9 @@ from fastgan.losses import Players
 class VarianceReducedExtragradient(Game):
     """Extragradient steps along d(w) = v_batch(w) - v_batch(snapshot) + v_all(snapshot).
 
-    `snapshot` is called once an epoch, with the closures of all batches of the data; `step` before it raises. All calls
-    of a step's closures draw the same from PyTorch's global generators, so that the correction is of the same dropout
-    and noise. The correction's noise vanishes as w comes near the snapshot: on strongly monotone games it converges
-    linearly, where extragradient with minibatches does not.
+    A step takes the snapshot first, over all data, where there is none, and again after as many steps as the data have
+    batches. The correction is of the step's own batch, with the same dropout and noise. Its noise vanishes as w comes
+    near the snapshot: on strongly monotone games it converges linearly, where extragradient with minibatches does not.
 
     Args:
         critic, generator: optimisers of the players' parameters.
@@ -25,42 +25,47 @@ class VarianceReducedExtragradient(Game):
 
     name: ClassVar[str] = "variance-reduced"
     paper: ClassVar[str] = "Chavdarova et al. 2019, arXiv:1904.08598"
-    replays = True
+    replays, keeps_mean = True, True
 
-    def snapshot(self, batches: Iterable[tuple[Closure, Closure]]) -> None:
-        """Remembers the parameters and both players' gradients there, averaged over batches of equal size.
+    def step(self, engine: Engine) -> Players:
+        if self._is_due():
+            self.snapshot(engine)
+        snapshot, mean = self.recalled("snapshot"), self.recalled("mean")
+        batch, start = engine.batch(), self.positions()
+        losses = self.differentiate(engine, batch)
+        here = self.gradients()
+        self.move_to(snapshot)
+        self.differentiate(engine, batch)
+        correction = plus(mean, self.loss_gradients(), -1.0)  # decay has no noise to reduce
+        self.move_to(start)
+        self.descend_along(plus(here, correction))
+        self.differentiate(engine, batch)
+        gradients = plus(self.gradients(), correction)
+        self.move_to(start)
+        self.descend_along(gradients)
+        self.memory["steps"] = [self.memory["steps"][0] + 1]
+        return losses
 
-        Args:
-            batches: (critic's closure, generator's closure) of each batch of the data.
+    def snapshot(self, engine: Engine) -> None:
+        """Remembers the parameters and both players' gradients there, averaged over an epoch's batches of equal size.
 
         Raises:
             ValueError: there is none.
         """
         count, total = 0, None
-        for critic, generator in batches:
-            self.differentiate(critic, generator)
+        for batch in engine.epoch():
+            self.differentiate(engine, batch)
             gradients = self.loss_gradients()
             total = gradients if total is None else plus(total, gradients)
             count += 1
         if total is None:
-            raise ValueError("VarianceReducedExtragradient: batches is empty, expected those of the whole data")
+            raise ValueError("VarianceReducedExtragradient: the epoch is empty, expected batches of the whole data")
         self.memory["snapshot"], self.memory["mean"] = self.positions(), times(total, 1 / count)
+        self.memory["steps"], self.memory["batches"] = [torch.tensor(0)], [torch.tensor(count)]
 
-    def step(self, critic: Closure, generator: Closure) -> Players:
-        if "snapshot" not in self.memory:
-            raise RuntimeError("VarianceReducedExtragradient: step before snapshot, expected one at each epoch's start")
-        snapshot, mean = self.recalled("snapshot"), self.recalled("mean")
-        critic, generator = self.replayed(critic, generator)
-        start = self.positions()
-        losses = self.differentiate(critic, generator)
-        here = self.gradients()
-        self.move_to(snapshot)
-        self.differentiate(critic, generator)
-        correction = plus(mean, self.loss_gradients(), -1.0)  # decay has no noise to reduce
-        self.move_to(start)
-        self.descend_along(plus(here, correction))
-        self.differentiate(critic, generator)
-        gradients = plus(self.gradients(), correction)
-        self.move_to(start)
-        self.descend_along(gradients)
-        return losses
+    def _is_due(self) -> bool:
+        """Whether there is no snapshot, or as many steps were taken since as it was of batches."""
+        if "batches" not in self.memory:
+            return True
+        (steps,), (batches,) = self.memory["steps"], self.memory["batches"]
+        return bool(steps >= batches)

@@ -73,13 +73,31 @@ def unrolled_critic(
         raise ValueError("unrolled_critic: critic has no parameter that requires a gradient, expected one to unroll")
     # Batch norm and spectral norm move their buffers, in place: those of the unrolled critic go their own way.
     buffers = {name: buffer.clone() for name, buffer in critic.named_buffers()}
+    ahead = steps_ahead(parameters, lambda moved: critic_loss(_with(critic, moved, buffers)), steps, optimizer)
+    return _with(critic, ahead, buffers)
+
+
+def steps_ahead(
+    parameters: Parameters, loss: Callable[[Parameters], Tensor], steps: int, optimizer: InnerOptimizer
+) -> Parameters:
+    """Parameters after K steps on a loss, differentiable through all of them.
+
+    Args:
+        parameters: tensors by name that require gradients.
+        loss: what is minimised, of parameters by the same names: a scalar.
+        steps: K.
+        optimizer: `SGD`, `Adam` or `Adam.continuing(...)`.
+
+    Raises:
+        ValueError: the loss is no scalar that depends on the parameters.
+    """
     state = optimizer.start()
     with torch.enable_grad():
         for _ in range(steps):
             with lean_derivatives():
-                loss = critic_loss(_with(critic, parameters, buffers))
-            parameters, state = optimizer.step(parameters, _gradients(loss, parameters), state)
-    return _with(critic, parameters, buffers)
+                value = loss(parameters)
+            parameters, state = optimizer.step(parameters, _gradients(value, parameters), state)
+    return parameters
 
 
 def _with(critic: nn.Module, parameters: Parameters, buffers: dict[str, Tensor]) -> Critic:

@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from fastgan.games import Closures
+
 
 class Quadratic:
     """L_critic = x'Ax/2 + x'By, L_generator = y'Cy/2 + y'Dx, x the critic, y the generator; v(w) = Jw.
@@ -68,6 +70,11 @@ def random_quadratic(rng, n=4, m=3, scale=1.0):
     return Quadratic(scale * A, scale * rng.normal(size=(n, m)), scale * C, scale * rng.normal(size=(m, n)))
 
 
+def engine_of(game, critic, generator, batches=4):
+    """Both players' closures as the game's engine; the data are as many batches, all alike."""
+    return Closures(game, critic, generator, epoch=lambda: [(critic, generator)] * batches)
+
+
 def step_matrix(game_of, quadratic, steps=1):
     """The linear map that `steps` steps of a fresh game make of w, column by column."""
     size = quadratic.n + quadratic.m
@@ -76,7 +83,7 @@ def step_matrix(game_of, quadratic, steps=1):
         quadratic.w = unit
         game = game_of()
         for _ in range(steps):
-            game.step(quadratic.critic, quadratic.generator)
+            game.step(engine_of(game, quadratic.critic, quadratic.generator))
         columns.append(quadratic.w)
     return np.stack(columns, axis=1)
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from fastgan.games import ExtraAdam, OptimisticAdam
 from fastgan.games.player import Player
-from tests.games.games import random_quadratic
+from tests.games.games import engine_of, random_quadratic
 
 LR, LR_CRITIC, BETAS, EPS = 0.03, 0.05, (0.5, 0.9), 1e-8
 
@@ -41,7 +41,7 @@ def test_extra_adam(quadratic):
     for _ in range(5):
         ahead = w - adam(q.J @ w)
         w = w - adam(q.J @ ahead)
-        game.step(q.critic, q.generator)
+        game.step(engine_of(game, q.critic, q.generator))
         np.testing.assert_allclose(q.w, w, rtol=1e-9, atol=1e-9)
 
 
@@ -52,7 +52,7 @@ def test_optimistic_adam(quadratic):
     for _ in range(5):
         update = adam(q.J @ w)
         w, before = w - 2 * update + before, update
-        game.step(q.critic, q.generator)
+        game.step(engine_of(game, q.critic, q.generator))
         np.testing.assert_allclose(q.w, w, rtol=1e-9, atol=1e-9)
 
 

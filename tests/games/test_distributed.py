@@ -7,7 +7,7 @@ from torch.optim import SGD, Adam
 
 from fastgan.games import GAMES, Extragradient, RungeKutta
 from fastgan.losses import nonsaturating
-from tests.games.test_networks import WITH_SNAPSHOT
+from tests.games.games import engine_of
 
 SECOND_ORDER = [name for name, kind in GAMES.items() if kind.second_order]
 
@@ -35,10 +35,8 @@ class Shard:
 
     def weights_after(self, name, steps=3):
         game = self.game(GAMES[name])
-        if name == WITH_SNAPSHOT:
-            game.snapshot([(self.of_critic, self.of_generator)])
         for _ in range(steps):
-            game.step(self.of_critic, self.of_generator)
+            game.step(engine_of(game, self.of_critic, self.of_generator))
         return [p.detach().clone() for network in (self.critic, self.generator) for p in network.parameters()]
 
 
@@ -54,7 +52,8 @@ def _worker(rank, folder):
             found[name] = str(error)
     shard = Shard(rows, nn.parallel.DistributedDataParallel)
     try:
-        shard.game(RungeKutta, 2, 0.1).step(shard.of_critic, shard.of_generator)
+        game = shard.game(RungeKutta, 2, 0.1)
+        game.step(engine_of(game, shard.of_critic, shard.of_generator))
     except RuntimeError as error:
         found["with a weight"] = str(error)
     torch.save(found, f"{folder}/{rank}.pt")
@@ -85,10 +84,11 @@ def test_one_process_may_do_anything(tmp_path, monkeypatch):
     for size in (1, 2):
         monkeypatch.setattr(torch.distributed, "get_world_size", lambda size=size: size)
         shard = Shard(slice(None))
-        shard.game(Extragradient).step(shard.of_critic, shard.of_generator)
+        game = shard.game(Extragradient)
+        game.step(engine_of(game, shard.of_critic, shard.of_generator))
         consensus = shard.game(GAMES["consensus"])
         if size == 1:
-            consensus.step(shard.of_critic, shard.of_generator)
+            consensus.step(engine_of(consensus, shard.of_critic, shard.of_generator))
         else:
             with pytest.raises(RuntimeError, match=r"Consensus: torch\.distributed has 2 processes, expected one"):
-                consensus.step(shard.of_critic, shard.of_generator)
+                consensus.step(engine_of(consensus, shard.of_critic, shard.of_generator))

@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch.optim import SGD
 
-from fastgan.games import Consensus, RungeKutta, SymplecticAdjustment
-from fastgan.games.field import Field, pulled_back
-from fastgan.games.player import Player
+from fastgan.games import Closures, Consensus, RungeKutta, Simultaneous, SymplecticAdjustment
+from fastgan.games.field import pulled_back
 
 LR = 0.05
 
@@ -48,7 +47,7 @@ class Smooth:
         return w.detach(), self.field(w).detach(), torch.autograd.functional.jacobian(self.field, w)
 
     def moved(self, game):
-        game.step(*self.closures())
+        game.step(Closures(game, *self.closures()))
         return torch.cat([self.x, self.y]).detach()
 
     def optimizers(self):
@@ -62,9 +61,9 @@ def smooth(generator):
 
 def test_products_with_the_jacobian(smooth, generator):
     _, v, J = smooth.at()
-    field = Field(*(Player(who, o) for who, o in zip(("critic", "generator"), smooth.optimizers(), strict=True)),
-                  *smooth.closures())  # fmt: skip
-    graph = field.simultaneous()
+    game = Simultaneous(*smooth.optimizers())
+    engine = Closures(game, *smooth.closures())
+    graph = game.field(engine, engine.batch()).simultaneous()
     torch.testing.assert_close(torch.cat([g.detach() for g in graph]), v)
     u = torch.randn(10, generator=generator, dtype=torch.float64)
     cut, parameters = [u[:6], u[6:]], [smooth.x, smooth.y]

@@ -7,7 +7,7 @@ from torch.optim import SGD
 
 from fastgan import games
 from fastgan.games import GAMES
-from tests.games.games import bilinear, radius, random_quadratic, step_matrix
+from tests.games.games import bilinear, engine_of, radius, random_quadratic, step_matrix
 
 ETA_X, ETA_Y = 0.11, 0.07
 
@@ -154,7 +154,7 @@ def factor(game, q, steps):
     q.w = [1.0, 0.5]
     sizes = []
     for _ in range(steps):
-        game.step(q.critic, q.generator)
+        game.step(engine_of(game, q.critic, q.generator))
         sizes.append(np.linalg.norm(q.w))
     return (sizes[-1] / sizes[steps // 2 - 1]) ** (1 / (steps - steps // 2))
 
@@ -235,7 +235,8 @@ def test_alignment_of_the_symplectic_adjustment(product, rng):
             q.w, w, xi, adjustment, h = (factor * part for part in (w, w, xi, adjustment, h))
         sign = np.sign((xi @ h) * (adjustment @ h) / len(w) + 0.1)
         signs.add(sign)
-        method("symplectic", 0.7)(q)().step(q.critic, q.generator)
+        game = method("symplectic", 0.7)(q)()
+        game.step(engine_of(game, q.critic, q.generator))
         expected = w - rates(q) @ (xi + 0.7 * sign * adjustment)
         np.testing.assert_allclose(q.w, expected, rtol=1e-9, atol=1e-9)
     assert signs == ({-1.0, 1.0} if product is None else {1.0})

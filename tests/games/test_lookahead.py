@@ -9,7 +9,7 @@ import torch
 from torch.optim import SGD
 
 from fastgan.games import Alternating, Extragradient, Lookahead, Optimistic, Simultaneous, VarianceReducedExtragradient
-from tests.games.games import bilinear, random_quadratic, step_matrix
+from tests.games.games import bilinear, engine_of, random_quadratic, step_matrix
 from tests.games.test_linear import alternating, extragradient, rates
 
 LR = 0.1
@@ -53,7 +53,7 @@ def test_nested_on_the_bilinear_game_by_hand():
         ahead = alternate(*alternate(*fast))
         fast = tuple((a + b) / 2 for a, b in zip(fast, ahead, strict=True))
     for _ in range(4):
-        game.step(q.critic, q.generator)
+        game.step(engine_of(game, q.critic, q.generator))
     np.testing.assert_allclose(q.w, [(a + b) / 2 for a, b in zip(slow, fast, strict=True)], rtol=1e-12)
 
 
@@ -62,9 +62,8 @@ def test_over_variance_reduction(rng):
     q = random_quadratic(rng)
     w = q.w = rng.normal(size=7)
     game = over(q, k=2, inner=VarianceReducedExtragradient)
-    game.inner.snapshot([(q.critic, q.generator)])
     for _ in range(2):
-        game.step(q.critic, q.generator)
+        game.step(engine_of(game, q.critic, q.generator))
     once = extragradient(q, rates(q, (LR, LR)))
     np.testing.assert_allclose(q.w, (w + once @ once @ w) / 2, rtol=1e-10, atol=1e-10)
 
@@ -74,19 +73,17 @@ def test_a_state_holds_both_games(inner, rng):
     q = random_quadratic(rng)
     q.w = rng.normal(size=7)
     game = over(q, k=4, inner=inner)
-    if inner is VarianceReducedExtragradient:
-        game.inner.snapshot([(q.critic, q.generator)])
     for _ in range(3):
-        game.step(q.critic, q.generator)
+        game.step(engine_of(game, q.critic, q.generator))
     w, state = q.w.copy(), copy.deepcopy(game.state_dict())
     for _ in range(3):
-        game.step(q.critic, q.generator)
+        game.step(engine_of(game, q.critic, q.generator))
     expected = q.w.copy()
     q.w = w
     resumed = over(q, k=4, inner=inner)
     resumed.load_state_dict(state)
     for _ in range(3):
-        resumed.step(q.critic, q.generator)
+        resumed.step(engine_of(resumed, q.critic, q.generator))
     np.testing.assert_array_equal(q.w, expected)
 
 
@@ -96,7 +93,7 @@ def test_a_state_of_one_memory_for_both(rng):
     q.w = rng.normal(size=7)
     game = over(q, inner=Optimistic)
     for _ in range(2):
-        game.step(q.critic, q.generator)
+        game.step(engine_of(game, q.critic, q.generator))
     state = game.state_dict()
     state["memory"] |= state.pop("inner")["memory"]
     assert set(state["memory"]) == {"slow", "inner_steps", "update"}
@@ -113,11 +110,11 @@ def test_goes_back_to_where_its_steps_began(inner, rng):
     games = [over(each, k=2, inner=inner) for each in (q, twin)]
     q.w = [0.7, -0.2]
     for _ in range(2):
-        games[0].step(q.critic, q.generator)
+        games[0].step(engine_of(games[0], q.critic, q.generator))
     q.w = twin.w = np.clip(q.w, -0.3, 0.3)
     for _ in range(2):
-        games[0].step(q.critic, q.generator)
-        games[1].step(twin.critic, twin.generator)
+        games[0].step(engine_of(games[0], q.critic, q.generator))
+        games[1].step(engine_of(games[1], twin.critic, twin.generator))
     np.testing.assert_array_equal(q.w, twin.w)
 
 
@@ -125,13 +122,13 @@ def test_parameters_that_no_longer_fit(rng):
     q = random_quadratic(rng)
     q.w = rng.normal(size=7)
     game = over(q, k=2)
-    game.step(q.critic, q.generator)
+    game.step(engine_of(game, q.critic, q.generator))
     q.x[0].requires_grad_(False)
     with pytest.raises(
         RuntimeError, match=r"Lookahead: memory\['slow'\] is of 4 tensors, expected the shapes of the 3"
     ):
-        game.step(q.critic, q.generator)
+        game.step(engine_of(game, q.critic, q.generator))
     game.memory.clear()
     held = q.x[0].detach().clone()
-    game.step(q.critic, q.generator)
+    game.step(engine_of(game, q.critic, q.generator))
     assert torch.equal(q.x[0], held)

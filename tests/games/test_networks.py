@@ -11,8 +11,8 @@ import fastgan
 from fastgan.games import GAMES, Consensus, Lookahead, parse
 from fastgan.losses import nonsaturating
 from fastgan.penalties import R1, R2, differentiable_critic_loss
+from tests.games.games import engine_of
 
-WITH_SNAPSHOT = "variance-reduced"
 EVERY = pytest.mark.parametrize("kind", GAMES.values(), ids=GAMES)
 
 
@@ -38,9 +38,7 @@ class Pair:
         )
 
     def step(self, game):
-        if game.name == WITH_SNAPSHOT and not game.memory:
-            game.snapshot([(self.critic_loss, self.generator_loss)])
-        return game.step(self.critic_loss, self.generator_loss)
+        return game.step(engine_of(game, self.critic_loss, self.generator_loss))
 
     def weights(self):
         return [p.detach().clone() for network in (self.critic, self.generator) for p in network.parameters()]
@@ -112,7 +110,8 @@ def test_first_order_methods_hold_the_opponent_constant(name, pair):
         needed.append([p.requires_grad for p in pair.critic.parameters()])
         return pair.generator_loss()
 
-    pair.game(GAMES[name]).step(critic, generator)
+    game = pair.game(GAMES[name])
+    game.step(engine_of(game, critic, generator))
     assert len(needed) >= 2
     assert not any(any(flags) for flags in needed)
 
@@ -131,7 +130,7 @@ def test_the_critics_penalties_in_one_pass(generator):
 
         game = pair.game(GAMES["extragradient"])
         for _ in range(3):
-            game.step(critic, pair.generator_loss)
+            game.step(engine_of(game, critic, pair.generator_loss))
         after.append(pair.weights())
     for one, other in zip(*after, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
@@ -153,7 +152,8 @@ def test_consensus_with_a_penalty(pair):
     )
     pull = torch.autograd.grad(sum(g.square().sum() for g in v) / 2, x + y)
     expected = [p.detach() - 0.1 * (g + 0.2 * h).detach() for p, g, h in zip(x + y, v, pull, strict=True)]
-    Consensus(SGD(x, lr=0.1), SGD(y, lr=0.1), 0.2).step(critic, pair.generator_loss)
+    game = Consensus(SGD(x, lr=0.1), SGD(y, lr=0.1), 0.2)
+    game.step(engine_of(game, critic, pair.generator_loss))
     for ours, truth in zip(pair.weights(), expected, strict=True):
         torch.testing.assert_close(ours, truth, rtol=1e-9, atol=1e-11)
 
@@ -163,8 +163,9 @@ def test_detached_samples_are_refused_where_they_matter(name, pair):
     def critic():
         return nonsaturating.critic(pair.critic(pair.real), pair.critic(pair.generator(pair.z).detach()))
 
+    game = pair.game(GAMES[name])
     with pytest.raises(ValueError, match="loss of the critic does not depend on the generator's parameters"):
-        pair.game(GAMES[name]).step(critic, pair.generator_loss)
+        game.step(engine_of(game, critic, pair.generator_loss))
 
 
 def test_closures_that_return_no_loss(pair):
@@ -175,7 +176,7 @@ def test_closures_that_return_no_loss(pair):
         (lambda: torch.zeros([]), ValueError, "returned a constant, expected a loss that depends on its parameters"),
     ):
         with pytest.raises(error, match=message):
-            game.step(closure, pair.generator_loss)
+            game.step(engine_of(game, closure, pair.generator_loss))
     assert all(p.requires_grad for p in pair.generator.parameters())
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn, optim
 
-from fastgan.games import GAMES, Extragradient
-from tests.games.test_networks import EVERY, WITH_SNAPSHOT, Pair
+from fastgan.games import GAMES, Consensus, Extragradient, VarianceReducedExtragradient
+from tests.games.games import engine_of
+from tests.games.test_networks import EVERY, Pair
 
 COUPLED = {
     "SGD": (optim.SGD, {}),
@@ -221,8 +222,8 @@ def test_maximize_in_a_part_of_a_player(seed):
     )
     other = optim.SGD(pair.generator.parameters())
     with pytest.raises(TypeError, match="critic: maximize is set in some of the optimizer's param groups, expected"):
-        GAMES["consensus"](mixed, other).step(pair.critic_loss, pair.generator_loss)
-    GAMES["extragradient"](mixed, other).step(pair.critic_loss, pair.generator_loss)
+        pair.step(Consensus(mixed, other))
+    pair.step(Extragradient(mixed, other))
 
 
 def test_an_optimizer_that_calls_a_closure_is_refused(seed):
@@ -249,12 +250,12 @@ def test_decay_that_follows_a_schedule_between_snapshots(seed):
     results = []
     for kind, decays in ((Pair, DECAYS), (Explicit, (0, 0))):
         pair = pair_of(kind, seed)
-        game = GAMES[WITH_SNAPSHOT](*(optim.SGD(groups(n, (0, 0))) for n in (pair.critic, pair.generator)))
-        game.snapshot([(pair.critic_loss, pair.generator_loss)])
+        game = VarianceReducedExtragradient(*(optim.SGD(groups(n, (0, 0))) for n in (pair.critic, pair.generator)))
+        game.snapshot(engine_of(game, pair.critic_loss, pair.generator_loss))
         for player in game.players:
             for group, decay in zip(player.optimizer.param_groups, decays, strict=True):
                 group["weight_decay"] = decay
         for _ in range(2):
-            game.step(pair.critic_loss, pair.generator_loss)
+            game.step(engine_of(game, pair.critic_loss, pair.generator_loss))
         results.append(torch.cat([w.flatten() for w in pair.weights()]))
     torch.testing.assert_close(*results, rtol=1e-10, atol=1e-12)

@@ -1,11 +1,13 @@
 """SVRE on a sum of quadratic games, one for each batch."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch.optim import SGD
 
-from fastgan.games import Extragradient, VarianceReducedExtragradient
+from fastgan.games import Closures, Extragradient, VarianceReducedExtragradient
 from tests.games.games import Quadratic
 
 LR = 0.05
@@ -47,24 +49,93 @@ class Batches:
 
         return critic, generator
 
+    def engine(self, game, i):
+        """The next batch is the i-th."""
+        return Closures(game, *self.closures(i), epoch=lambda: (self.closures(j) for j in range(len(self.games))))
+
     def optimizers(self):
         return SGD(self.x, lr=LR), SGD(self.y, lr=LR)
 
+    def expected(self, w, order, snapshots):
+        """w after each step by the algorithm written out, with a snapshot before each of those steps."""
+        found = []
+        for step, i in enumerate(order):
+            if step in snapshots:
+                snapshot, mean = w, np.mean([self.v(j, w) for j in range(len(self.games))], axis=0)
+            correction = mean - self.v(i, snapshot)
+            ahead = w - LR * (self.v(i, w) + correction)
+            w = w - LR * (self.v(i, ahead) + correction)
+            found.append(w)
+        return found
+
 
 def test_the_algorithm_written_out(rng):
-    batches = Batches(rng)
-    w = snapshot = rng.normal(size=5)
-    batches.shape.w = w
+    """The snapshot is taken before the first step, and then after as many as there are batches."""
+    batches, order = Batches(rng), (2, 0, 3, 3, 1, 1, 0, 2, 2, 1)
+    batches.shape.w = w = rng.normal(size=5)
     game = VarianceReducedExtragradient(*batches.optimizers())
-    mean = np.mean([batches.v(i, snapshot) for i in range(4)], axis=0)
-    game.snapshot(batches.closures(i) for i in range(4))
-    np.testing.assert_array_equal(batches.shape.w, w)
-    for i in (2, 0, 3):
-        correction = mean - batches.v(i, snapshot)
-        ahead = w - LR * (batches.v(i, w) + correction)
-        w = w - LR * (batches.v(i, ahead) + correction)
-        game.step(*batches.closures(i))
-        np.testing.assert_allclose(batches.shape.w, w, rtol=1e-10, atol=1e-10)
+    for i, expected in zip(order, batches.expected(w, order, (0, 4, 8)), strict=True):
+        game.step(batches.engine(game, i))
+        np.testing.assert_allclose(batches.shape.w, expected, rtol=1e-10, atol=1e-10)
+
+
+def test_a_snapshot_out_of_turn_begins_the_count_again(rng):
+    batches, order = Batches(rng), (2, 0, 3, 3, 1, 1, 0, 2, 2, 1)
+    batches.shape.w = w = rng.normal(size=5)
+    game = VarianceReducedExtragradient(*batches.optimizers())
+    for step, (i, expected) in enumerate(zip(order, batches.expected(w, order, (0, 3, 7)), strict=True)):
+        engine = batches.engine(game, i)
+        if step in (0, 3):
+            before = batches.shape.w
+            game.snapshot(engine)
+            np.testing.assert_array_equal(batches.shape.w, before)
+        game.step(engine)
+        np.testing.assert_allclose(batches.shape.w, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_game_resumed_in_the_middle_takes_its_next_snapshot_in_time(at, rng):
+    batches, order, taken = Batches(rng), (2, 0, 3, 3, 1, 1, 0, 2, 2, 1), []
+    batches.shape.w = w = rng.normal(size=5)
+    game = VarianceReducedExtragradient(*batches.optimizers())
+    expected = batches.expected(w, order, (0, 4, 8))
+    for step, i in enumerate(order):
+        if step == at:
+            state = copy.deepcopy(game.state_dict())
+            game = VarianceReducedExtragradient(*batches.optimizers())
+            game.load_state_dict(state)
+        snapshot = game.memory.get("mean")
+        game.step(batches.engine(game, i))
+        if game.memory["mean"][0] is not (snapshot and snapshot[0]):
+            taken.append(step)
+        np.testing.assert_allclose(batches.shape.w, expected[step], rtol=1e-10, atol=1e-10)
+    assert taken == [0, 4, 8]
+    assert [tensor.item() for name in ("steps", "batches") for tensor in game.memory[name]] == [2, 4]
+
+
+def test_every_evaluation_of_a_step_is_of_one_batch(rng):
+    """And a snapshot's of its own, before."""
+    batches, seen = Batches(rng), []
+    game = VarianceReducedExtragradient(*batches.optimizers())
+    engine = batches.engine(game, 0)
+
+    class Watched:
+        def epoch(self):
+            return engine.epoch()
+
+        def batch(self):
+            seen.append("batch")
+            return engine.batch()
+
+        def gradient(self, side, batch):
+            seen.append((side, batch.key))
+            return engine.gradient(side, batch)
+
+    game.step(Watched())
+    of_epoch, of_step = seen[: seen.index("batch")], seen[seen.index("batch") + 1 :]
+    assert [side for side, _ in of_epoch + of_step] == ["critic", "generator"] * (4 + 3)
+    assert len({key for _, key in of_epoch}) == 4
+    assert len({key for _, key in of_step}) == 1
 
 
 def test_converges_where_minibatches_keep_extragradient_away(rng):
@@ -73,19 +144,18 @@ def test_converges_where_minibatches_keep_extragradient_away(rng):
     for kind in (Extragradient, VarianceReducedExtragradient):
         batches.shape.w = np.ones(5)
         game = kind(*batches.optimizers())
-        for step, i in enumerate(order):
-            if kind is VarianceReducedExtragradient and step % 4 == 0:
-                game.snapshot(batches.closures(j) for j in range(4))
-            game.step(*batches.closures(i))
+        for i in order:
+            game.step(batches.engine(game, i))
         distance[kind] = np.linalg.norm(batches.shape.w)
     assert distance[VarianceReducedExtragradient] < 1e-5
     assert distance[Extragradient] > 1e-2
 
 
-def test_errors(rng):
+def test_no_batch_at_all(rng):
     batches = Batches(rng)
     game = VarianceReducedExtragradient(*batches.optimizers())
-    with pytest.raises(RuntimeError, match="step before snapshot, expected one at each epoch's start"):
-        game.step(*batches.closures(0))
-    with pytest.raises(ValueError, match="batches is empty"):
-        game.snapshot([])
+    empty = Closures(game, *batches.closures(0), epoch=list)
+    for refused in (game.snapshot, game.step):
+        with pytest.raises(ValueError, match="the epoch is empty, expected batches of the whole data"):
+            refused(empty)
+    assert not game.memory
