@@ -7,6 +7,7 @@ their formulas.
 
 from collections.abc import Callable
 
+from fastgan.errors import nearest
 from fastgan.losses import auxiliary_classifier, learned_moments
 from fastgan.losses.adaptive_weighting import adaptive_weight
 from fastgan.losses.began_loss import began
@@ -103,7 +104,7 @@ def _fgan(text: str, divergence: str, saturating: bool) -> Loss:
 
 
 def _unknown(text: str) -> ValueError:
-    return ValueError(f"{text!r}, expected one of {', '.join(LOSSES)}")
+    return ValueError(f"{text!r}, expected {nearest(text, LOSSES)}")
 
 
 def _number(text: str, part: str, example: str) -> float:

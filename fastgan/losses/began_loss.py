@@ -15,7 +15,7 @@ The formulas are pure functions that take k. `Began` is a `Loss` that has a k of
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial, update_wrapper
 from typing import Any
 
@@ -106,29 +106,28 @@ class Began(Loss):
 
     Attributes:
         gamma, lambda_k: see `next_k`.
-        state: `k` alone; a copy of the loss (copy.deepcopy, pickle) has one of its own.
+        state: `k` alone.
     """
 
     gamma: float = GAMMA
     lambda_k: float = RATE
-    state: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def k(self) -> Tensor:
         """The present weight of samples, a scalar; after the first update on the device of the errors."""
         return self.state["k"]
 
-    def update(self, real_errors: Tensor, fake_errors: Tensor) -> None:
+    def update(self, real: Tensor, fake: Tensor) -> None:
         """Updates k, after the critic's step; does not wait for a GPU.
 
         Args:
-            real_errors, fake_errors: the critic's, of this step: detached or not. In the paper those of the samples are
-                of the generator's own batch; either estimates the same.
+            real, fake: the critic's errors of this step, or their means: detached or not. In the paper those of the
+                samples are of the generator's own batch; either estimates the same.
         """
         with torch.no_grad():
-            k = self.k.to(fake_errors.device)
+            k = self.k.to(fake.device)
             # Another tensor: autograd may still have the last one.
-            self.state["k"] = next_k(k, self.gamma, self.lambda_k, real_errors, fake_errors)
+            self.state["k"] = next_k(k, self.gamma, self.lambda_k, real, fake)
 
     def convergence(self, real_errors: Tensor, fake_errors: Tensor) -> Tensor:
         """The convergence measure, detached: see `convergence_measure`."""
@@ -177,6 +176,7 @@ def began(gamma: float = GAMMA, lambda_k: float = RATE) -> Began:
         generator,
         "Berthelot et al. 2017, arXiv:1703.10717",
         output="error",
+        error_power=1,
         gamma=gamma,
         lambda_k=lambda_k,
         state=state,

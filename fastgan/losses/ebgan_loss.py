@@ -6,13 +6,14 @@ other kind, whose output has no lower bound, would lower E_p D for ever.
 """
 
 import math
+from dataclasses import replace
 from functools import partial, update_wrapper
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, relu
 
-from fastgan.losses.features import wide, without_autocast
+from fastgan.losses.features import leading_logit, wide, without_autocast
 from fastgan.losses.loss import Loss
 from fastgan.ops._common.checks import check_shape
 
@@ -101,3 +102,27 @@ def pulling_away(features: Tensor) -> Tensor:
         squares = (directions @ directions.mT).square()
     itself = torch.eye(n, dtype=torch.bool, device=features.device)
     return squares.masked_fill(itself, 0).sum() / (n * (n - 1))
+
+
+def with_pulling_away(loss: Loss, weight: float) -> Loss:
+    """A game of reconstruction errors, whose generator pays for samples that the encoder finds alike.
+
+    Args:
+        loss: of errors.
+        weight: of `pulling_away` in the generator's loss; 0.1 in the paper.
+
+    Returns:
+        A `Loss` of outputs [B, 1 + F]: the error, then the encoder's output. Gradient penalties are of the error.
+
+    Zhao et al. 2017, arXiv:1609.03126, section 2.4.
+    """
+
+    def of_critic(real: Tensor, fake: Tensor) -> Tensor:
+        return loss.critic(real[:, :1], fake[:, :1])
+
+    def of_generator(fake: Tensor, real: Tensor | None) -> Tensor:
+        return loss.generator(fake[:, :1], None) + weight * pulling_away(fake[:, 1:])
+
+    return replace(
+        loss, critic=of_critic, generator=of_generator, output="logit and features", witness=leading_logit, least=2
+    )

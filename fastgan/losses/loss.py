@@ -1,7 +1,7 @@
 """`Loss`: an objective, two scalars to minimise, one for each player."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor
@@ -41,6 +41,10 @@ class Loss:
             output is that number; several numbers without a witness take no penalty.
         classifier: whether the critic's loss is, up to a constant, the cross entropy between the target 1 on data, 0 on
             samples and s(D), or half the squared error between the targets and D. See `label_smoothing`.
+        error_power: of an objective of reconstruction errors, the power of the differences in the paper's error.
+        least: samples of data, and of samples, that it needs in a batch: 2 where they are compared with each other.
+        state: tensors by name that the objective carries from step to step, as `began` its k; `update` moves them. A
+            copy of the loss (copy.deepcopy, pickle) has a state of its own.
     """
 
     name: str
@@ -51,7 +55,13 @@ class Loss:
     output: Output = "logit"
     classifier: bool = False
     witness: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    error_power: int = 2
+    least: int = 1
+    state: dict[str, Tensor] = field(default_factory=dict, compare=False)
 
     def __call__(self, real: Tensor, fake: Tensor) -> Players:
         """Both players' losses; each player differentiates its own."""
         return Players(self.critic(real, fake), self.generator(fake, real))
+
+    def update(self, real: Tensor, fake: Tensor) -> None:
+        """Moves the state after a step, if there is one, by the critic's outputs on data and samples or their means."""

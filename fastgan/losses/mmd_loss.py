@@ -178,6 +178,7 @@ def mmd_with(kernel: str) -> Loss:
         papers[kernel],
         needs_real=True,
         output="features",
+        least=2,
         witness=partial(_witness, KERNELS[kernel]),
     )
 

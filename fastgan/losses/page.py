@@ -37,10 +37,10 @@ loss.critic(critic(real), critic(fake)).backward()
 loss.generator(critic(generator(z)), None).backward()
 ```
 
-`fastgan.losses.<name>` or `fastgan.losses.parse("<name>")` gives it, `fastgan train --loss <name>` trains with it. D is
-the critic's output on one sample: a *logit* of any sign, *features*, or an *error* of reconstruction. p is the data, q
-are the samples, s the sigmoid. Where the generator's column names x, it needs the critic's output on data as well
-(`loss.needs_real`).
+`fastgan.losses.<name>` or `fastgan.losses.parse("<name>")` gives it, `fastgan train RECIPE task.loss=<name>` trains
+with it. D is the critic's output on one sample: a *logit* of any sign, *features*, or an *error* of reconstruction. p
+is the data, q are the samples, s the sigmoid. Where the generator's column names x, it needs the critic's output on
+data as well (`loss.needs_real`).
 
 """
 
@@ -104,11 +104,11 @@ TAIL = """
 **Class-conditional** training needs no objective of its own: both players see the label. `fastgan.critic_loss(critic,
 real, fake, labels=real_labels, fake_labels=labels_of_samples)` calls `critic(x, labels)`; the generator is called with
 the labels it is to draw. How a critic uses its label, by a projection (`fastgan.models.ProjectionCritic`) or as further
-channels, is up to the network. `fastgan train --conditional projection` does that, `--conditional auxiliary-classifier`
-and `--conditional semi-supervised` add the terms above to any objective of logits.
+channels, is up to the network. `task.conditional=projection` does that, `task.conditional=auxiliary-classifier`
+and `task.conditional=semi-supervised` add the terms above to any objective of logits.
 
-`fastgan train --loss ebgan --pulling-away 0.1` adds 0.1 `pulling_away(features)` to the generator's loss, of what the
-critic's encoder makes of its samples.
+`fastgan train RECIPE task.loss=ebgan task.pulling_away=0.1` adds 0.1 `pulling_away(features)` to the generator's
+loss, of what the critic's encoder makes of its samples.
 
 *Written by `python -m fastgan.losses.page > docs/objectives.md`.*
 """
@@ -170,7 +170,9 @@ def modifier_rows() -> Iterable[tuple[str, ...]]:
     }
     for name, function in described.items():
         yield f"`{name}`", summary(function).replace("|", r"\|"), papers(function)
-    noise = "Gaussian noise on both inputs of the critic, annealed: `fastgan train --instance-noise 0.3`"
+    noise = (
+        "Gaussian noise on both inputs of the critic, annealed: `task.instance_noise={from: 0.3, to: 0, over: 3000}`"
+    )
     yield "`fastgan.nn.InstanceNoise(std, steps)`", noise, "Sønderby et al. 2017, arXiv:1610.04490"
 
 

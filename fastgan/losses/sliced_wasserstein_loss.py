@@ -138,5 +138,6 @@ sliced_wasserstein = Loss(
     "Deshpande et al. 2018, arXiv:1803.11188",
     needs_real=True,
     output="features",
+    least=2,
     witness=leading_logit,
 )

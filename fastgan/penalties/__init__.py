@@ -6,7 +6,6 @@ from fastgan.penalties.directional import Directional
 from fastgan.penalties.errors import NoMethodError, NotSmoothError
 from fastgan.penalties.explanation import Explanation, explain
 from fastgan.penalties.generator import generator_loss_from
-from fastgan.penalties.path_lengths import PathLength, path_length
 from fastgan.penalties.penalty import DRAGAN, PENALTIES, R1, R2, WGANGP, Penalty, Rho, parse
 from fastgan.penalties.result import CriticLoss
 
@@ -21,7 +20,6 @@ __all__ = [
     "Explanation",
     "NoMethodError",
     "NotSmoothError",
-    "PathLength",
     "Penalty",
     "Rho",
     "critic_loss",
@@ -30,5 +28,4 @@ __all__ = [
     "generator_loss_from",
     "gradient_penalty",
     "parse",
-    "path_length",
 ]

@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from fastgan.errors import nearest
 from fastgan.ops.gradient_norm_penalty import gradient_norm_penalty
 from fastgan.ops.interpolate import interpolate
 
@@ -186,7 +187,7 @@ def parse(text: str) -> tuple[Penalty, ...]:
 def _parse_one(part: str) -> Penalty:
     name, *words = part.split(":")
     if name not in PENALTIES:
-        raise ValueError(f"{part!r} is not a penalty, expected one of {', '.join(PENALTIES)}, as in r1:10,r2:10")
+        raise ValueError(f"{part!r} is not a penalty, expected {nearest(name, PENALTIES)}, as in r1:10,r2:10")
     kind = PENALTIES[name]
     arguments = [field.name for field in fields(kind)]
     sided = {}

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from fastgan.regularisers.hamiltonian import _differentiate, _energy, _leapfrog, hamiltonian_monte_carlo
+from fastgan.terms.hamiltonian import _differentiate, _energy, _leapfrog, hamiltonian_monte_carlo
 
 MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
 COVARIANCE = torch.tensor([[1.0, 0.6], [0.6, 2.0]], dtype=torch.float64)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastgan.regularisers import clip_weights_
+from fastgan.terms import clip_weights_
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from fastgan.ops._common.precision import compute_dtype
-from fastgan.regularisers.arguments import tensors
+from fastgan.terms.arguments import tensors
 
 
 def parameter_gradient(loss: Tensor, parameters: Iterable[Tensor]) -> Tensor:

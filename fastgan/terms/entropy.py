@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from fastgan.ops._common.checks import check_count, check_floating, check_number
 from fastgan.ops._common.precision import compute_dtype
-from fastgan.regularisers.hamiltonian import Chain, hamiltonian_monte_carlo
+from fastgan.terms.hamiltonian import Chain, hamiltonian_monte_carlo
 
 Generator = Callable[[Tensor], Tensor]
 

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from fastgan.regularisers import GaussianHead, entropy_surrogate, latent_posterior
+from fastgan.terms import GaussianHead, entropy_surrogate, latent_posterior
 
 LATENT, DIMS = 2, 3
 GROUPS, DEVIATIONS = 50, 7  # Student's t with 49 degrees of freedom is beyond 7 once in 1.5e8 draws

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from fastgan.regularisers import add_orthogonal_gradient_, orthogonal
+from fastgan.terms import add_orthogonal_gradient_, orthogonal
 
 LAYERS = {
     "linear": lambda: nn.Linear(5, 4),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastgan.models import StyleGAN2Generator
-from fastgan.penalties import path_length
+from fastgan.terms import path_length
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch import nn
 from torch.func import functional_call
 
 from fastgan.losses import nonsaturating
-from fastgan.regularisers import parameter_gradient
+from fastgan.terms import parameter_gradient
 
 
 @pytest.fixture
