@@ -1,12 +1,13 @@
-"""Training images: the built-in sets or a folder, and the order in which they are read."""
+"""Training images: the built-in sets or a folder."""
 
 from collections.abc import Callable
 
 from fastgan.data.digit_images import digit_labels, digits
 from fastgan.data.image_folder import folder
-from fastgan.data.images import EpochOrder, Images, Resolution
+from fastgan.data.images import Images, Resolution
+from fastgan.data.mixtures import MIXTURES, MixtureSource
 from fastgan.data.stacked_digit_images import STACKED_DIGITS, stacked_digits, stacked_labels
-from fastgan.data.texture_patches import textures
+from fastgan.data.texture_patches import dahlia, pagoda, textures
 
 DIGITS = "digits"
 """The name of the data set that is trained on by default."""
@@ -14,6 +15,8 @@ BUILT_IN: dict[str, Callable[[Resolution, int], Images]] = {
     DIGITS: digits,
     STACKED_DIGITS: stacked_digits,
     "textures": textures,
+    "pagoda": pagoda,
+    "dahlia": dahlia,
 }
 """What `--data` may name beside the path of a folder, and what makes it at a resolution and number of channels."""
 
@@ -37,14 +40,17 @@ def load(name: str, resolution: Resolution, channels: int) -> Images:
 __all__ = [
     "BUILT_IN",
     "DIGITS",
+    "MIXTURES",
     "STACKED_DIGITS",
-    "EpochOrder",
     "Images",
+    "MixtureSource",
     "Resolution",
+    "dahlia",
     "digit_labels",
     "digits",
     "folder",
     "load",
+    "pagoda",
     "stacked_digits",
     "stacked_labels",
     "textures",

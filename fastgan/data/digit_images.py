@@ -41,9 +41,7 @@ def digits(resolution: Resolution = SIDE, channels: int = 1) -> Images:
     """
     channels, height, width = image_shape(resolution, channels)
     if not height == width >= SIDE:
-        raise UserError(
-            f"--data is 'digits', images of 8x8 or enlarged to a square; the preset expects {height}x{width}"
-        )
+        raise UserError(f"--data is 'digits', images of 8x8 or enlarged to a square; the run expects {height}x{width}")
     pixels, labels = _bunch()
     if height > SIDE:
         levels = ((pixels[:, 0] + 1) * 127.5).round().to(torch.uint8).numpy()

@@ -1,6 +1,5 @@
-"""A set of images in memory, and the order in which training reads it."""
+"""A set of images in memory."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -104,50 +103,7 @@ class Images:
         chosen = self.pixels[torch.unravel_index(indices, self.pixels.shape[:-3])]
         return chosen if chosen.is_floating_point() else chosen.float() / 127.5 - 1
 
-
-class EpochOrder(Iterator[Tensor]):
-    """Endless batches of indices: each epoch is a fresh permutation, its incomplete last batch is left out.
-
-    The state is where the generator stood when the epoch was drawn, and how many batches of it were read, so a
-    restored order continues in the middle of an epoch with exactly the batches that were left.
-
-    Args:
-        length: how many images there are, at least `batch_size`.
-        batch_size: indices per batch.
-        seed: of the private random generator.
-    """
-
-    def __init__(self, length: int, batch_size: int, seed: int) -> None:
-        if not 1 <= batch_size <= length:
-            raise ValueError(f"batch_size is {batch_size}, expected 1 to {length}, the number of images")
-        self.length, self.batch_size = length, batch_size
-        self._random = torch.Generator().manual_seed(seed)
-        self._start_epoch()
-
-    def _start_epoch(self) -> None:
-        self._epoch_state = self._random.get_state()
-        self._order = torch.randperm(self.length, generator=self._random)
-        self._read = 0
-
-    @property
-    def begins(self) -> bool:
-        """Whether the next batch is the first of an epoch."""
-        return self._read in (0, self.length // self.batch_size)
-
-    def __next__(self) -> Tensor:
-        """int64 [batch_size]."""
-        if self._read == self.length // self.batch_size:
-            self._start_epoch()
-        start = self._read * self.batch_size
-        self._read += 1
-        return self._order[start : start + self.batch_size]
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """`epoch` (uint8, the generator's state at the start of the epoch) and `read` (int64, batches read)."""
-        return {"epoch": self._epoch_state.clone(), "read": torch.tensor(self._read)}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Continues where `state_dict` was taken."""
-        self._random.set_state(state["epoch"])
-        self._start_epoch()
-        self._read = int(state["read"])
+    def read(self, indices: Tensor, seed: int) -> dict[str, Tensor]:
+        """`image`, as `batch` has it, and `label`, int64 [B], where there are labels; nothing of it is drawn."""
+        found = {"image": self.batch(indices)}
+        return found if self.labels is None else {**found, "label": self.labels[indices]}

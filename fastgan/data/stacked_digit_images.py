@@ -40,7 +40,8 @@ def stacked_digits(resolution: Resolution = SIDE, channels: int = 3) -> Images:
     if shape != (3, SIDE, SIDE):
         wanted = "x".join(map(str, shape))
         raise UserError(
-            f"--data is {STACKED_DIGITS!r}, images of 3x8x8; the run expects {wanted}: give --channels 3 --resolution 8"
+            f"--data is {STACKED_DIGITS!r}, images of 3x8x8; the run expects {wanted}: give data.channels=3 and "
+            "data.resolution=8"
         )
     names = tuple(f"{mode:03}" for mode in range(1000))
     return Images(STACKED_DIGITS, digits().pixels[_chosen(), 0], stacked_labels(), names)

@@ -14,7 +14,12 @@ class BodyAndHead(nn.Module):
         features: the body.
         head: judges its features.
         num_features: how many there are for an image.
+
+    Attributes:
+        matched: the submodule whose outputs an objective of a logit and features compares.
     """
+
+    matched = "features"
 
     def __init__(self, features: nn.Module, head: nn.Module, num_features: int) -> None:
         super().__init__()

@@ -86,6 +86,7 @@ class ResNetGenerator(nn.Module):
         self, latent_dim: int, channels: int, resolution: int, width: int, num_classes: int | None = None
     ) -> None:
         super().__init__()
+        self.latent_dim = latent_dim
         self.embed = class_embedding("ResNetGenerator", num_classes)
         class_dim = None if num_classes is None else EMBEDDING_DIM
         times = doublings(resolution)

@@ -62,7 +62,7 @@ class StyleGAN2Generator(nn.Module):
         self.mixing_probability = mixing_probability
         self.synthesis = Synthesis(resolution, channels, w_dim, width, max_width, clamp)
         self.mapping = MappingNetwork(z_dim, w_dim, mapping_layers)
-        self.num_ws = self.synthesis.num_ws
+        self.latent_dim, self.num_ws = z_dim, self.synthesis.num_ws
 
     def forward(self, z: Tensor, psi: float = 1.0, noise: str | None = None) -> Tensor:
         """`psi` truncates, `noise` is random, const or none (default: random in training, const in evaluation)."""
@@ -163,7 +163,12 @@ class StyleGAN2Critic(nn.Module):
         outputs: numbers that it gives for an image: a logit, or features.
 
     Shape: [B, channels, *resolution] -> [B, outputs]
+
+    Attributes:
+        matched: the submodule whose outputs an objective of a logit and features compares.
     """
+
+    matched = "fc"
 
     def __init__(
         self,

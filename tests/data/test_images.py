@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from fastgan.data import EpochOrder, Images, digit_labels, digits, folder, load
+from fastgan.data import Images, digit_labels, digits, folder, load
 from fastgan.errors import UserError
 
 
@@ -54,7 +54,7 @@ def test_digits_in_colour_are_grey_and_take_no_more_memory(resolution):
 
 @pytest.mark.parametrize(("resolution", "named"), [(7, "7x7"), ((8, 16), "8x16"), ((16, 8), "16x8")])
 def test_digits_at_another_size_are_refused(resolution, named):
-    message = f"--data is 'digits', images of 8x8 or enlarged to a square; the preset expects {named}"
+    message = f"--data is 'digits', images of 8x8 or enlarged to a square; the run expects {named}"
     with pytest.raises(UserError, match=message):
         load("digits", resolution, channels=1)
 
@@ -183,28 +183,10 @@ def test_an_image_that_is_not_there(index):
         Images("many", torch.rand(3, 4, 5, 1, 2, 2)).batch(torch.tensor([0, index]))
 
 
-def test_an_epoch_visits_each_image_at_most_once():
-    order = EpochOrder(length=23, batch_size=5, seed=3)
-    epochs = [torch.cat([next(order) for _ in range(4)]) for _ in range(3)]
-    for epoch in epochs:
-        assert len(epoch.unique()) == 20
-        assert set(epoch.tolist()) <= set(range(23))
-    assert not torch.equal(epochs[0], epochs[1])
-
-
-@pytest.mark.parametrize("read", [0, 1, 3, 4, 5, 9])
-def test_order_continues_inside_an_epoch(read):
-    order = EpochOrder(length=23, batch_size=5, seed=3)
-    for _ in range(read):
-        next(order)
-    state = order.state_dict()
-    expected = [next(order) for _ in range(11)]
-    other = EpochOrder(length=23, batch_size=5, seed=99)
-    other.load_state_dict(state)
-    assert all(torch.equal(next(other), batch) for batch in expected)
-
-
-@pytest.mark.parametrize("batch_size", [0, -1, 24])
-def test_batch_size_must_fit(batch_size):
-    with pytest.raises(ValueError, match=f"batch_size is {batch_size}, expected 1 to 23"):
-        EpochOrder(length=23, batch_size=batch_size, seed=0)
+def test_reading_needs_no_seed():
+    labelled = Images("few", torch.rand(6, 1, 2, 2), torch.arange(6) % 2, ("a", "b"))
+    found = labelled.read(torch.tensor([4, 1]), seed=9)
+    assert found.keys() == {"image", "label"}
+    assert torch.equal(found["image"], labelled.pixels[[4, 1]])
+    assert found["label"].tolist() == [0, 1]
+    assert Images("none", torch.rand(6, 1, 2, 2)).read(torch.tensor([0]), 0).keys() == {"image"}

@@ -68,6 +68,6 @@ def test_patches_take_no_more_memory_than_the_photographs():
 @pytest.mark.parametrize("resolution", [(428, 8), (8, 641), 512])
 def test_patches_larger_than_the_photographs_are_refused(resolution):
     height, width = (resolution, resolution) if isinstance(resolution, int) else resolution
-    message = f"--data is 'textures', patches of 427x640 photographs; the preset expects {height}x{width}"
+    message = f"--data is 'textures', patches of 427x640 photographs; the run expects {height}x{width}"
     with pytest.raises(UserError, match=message):
         textures(resolution, channels=3)
