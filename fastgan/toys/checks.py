@@ -6,9 +6,8 @@ import torch
 from torch.optim import SGD
 
 from fastgan import games
-from fastgan.errors import UserError
+from fastgan.errors import UserError, wrong
 from fastgan.losses import parse as parse_loss
-from fastgan.options import wrong
 from fastgan.penalties import parse as parse_penalties
 
 LACKS = {"error": "is no autoencoder", "logit and features": "gives one number for each point"}
@@ -27,7 +26,7 @@ def check_loss(text: str, outputs: int) -> None:
     except ValueError as error:
         raise UserError(f"--loss is {error}") from None
     if loss.output in LACKS:
-        raise wrong("loss", text, f"an objective of logits or of features: the critic here {LACKS[loss.output]}")
+        raise wrong("--loss", text, f"an objective of logits or of features: the critic here {LACKS[loss.output]}")
     trial = torch.zeros(outputs, 1)
     try:
         loss.critic(trial, trial)
@@ -52,14 +51,14 @@ def trial_game(text: str) -> games.Game:
     try:
         method = games.parse(text)
     except ValueError as error:
-        raise UserError(f"--optimizer is {error}") from None
+        raise UserError(f"--game is {error}") from None
     try:
         return method(*(SGD([torch.zeros(1, requires_grad=True)], 1.0) for _ in range(2)))
     except ValueError as error:
-        raise UserError(f"--optimizer is {text!r}: {error}") from None
+        raise UserError(f"--game is {text!r}: {error}") from None
 
 
 def check_lr(name: str, lr: float) -> None:
     """Raises UserError unless it is a learning rate."""
     if not 0 < lr < math.inf:
-        raise wrong(name, lr, "a number above 0")
+        raise wrong(f"--{name}", lr, "a number above 0")

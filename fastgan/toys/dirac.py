@@ -99,10 +99,9 @@ def trajectory(recipe: DiracRecipe, steps: int = 500, start: tuple[float, float]
         return loss.generator(critic(generator(z) + noise), critic(noise))
 
     path = [(generator.theta.item(), critic.weight.item())]
+    closures = games.Closures(game, of_critic, of_generator, epoch=lambda: [(of_critic, of_generator)])
     for _ in range(steps):
-        if isinstance(game, games.VarianceReducedExtragradient):
-            game.snapshot([(of_critic, of_generator)])
-        game.step(of_critic, of_generator)
+        game.step(closures)
         if recipe.clip:
             with torch.no_grad():
                 critic.weight.clamp_(-recipe.clip, recipe.clip)

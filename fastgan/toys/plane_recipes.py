@@ -1,26 +1,43 @@
-"""The methods whose mode coverage is compared on mixtures in the plane, by name."""
+"""The methods whose mode coverage is compared on mixtures in the plane, by name: changes of the recipe `points`."""
 
-from dataclasses import replace
+from collections.abc import Iterable
 
-from fastgan.toys.plane import PlaneRecipe
+from fastgan import recipes
+from fastgan.recipes import Recipe
 
-PLAIN = PlaneRecipe()
-DEFAULT = PlaneRecipe("relativistic_pairing", penalty="r1:0.03,r2:0.03", steps=12_000, beta1=0.0, decay=True, ema=0.999)
-"""What covers both mixtures: no momentum, learning rate down to zero, averaged weights."""
+PLAIN = (
+    "task.loss=nonsaturating", "task.penalty=", "run.steps=10000", "run.ema=0",
+    "game.lr=1e-3", "game.lr_critic=1e-3", "game.beta1=0.5",
+)  # fmt: skip
+"""Non-saturating loss, alternating Adam at a constant learning rate, the last weights."""
 
-PLANE_RECIPES: dict[str, PlaneRecipe] = {
+PLANE_RECIPES: dict[str, tuple[str, ...]] = {
     "plain": PLAIN,
-    "unrolled, 5 steps": replace(PLAIN, loss="minimax", unroll=5, steps=4000, lr_critic=1e-4),
-    "minibatch discrimination": replace(PLAIN, minibatch=16),
-    "packing": replace(PLAIN, pack=4),
-    "WGAN-GP": PlaneRecipe("wasserstein", "alternating:5", "wgan-gp:1", steps=4000, beta1=0.0, beta2=0.9),
-    "R1 + R2, relativistic": DEFAULT,
-    "extragradient": replace(PLAIN, optimizer="extragradient"),
-    "optimistic": replace(PLAIN, optimizer="optimistic"),
-    "lookahead": replace(PLAIN, optimizer="lookahead:5:0.5"),
-    "consensus": replace(PLAIN, optimizer="consensus:0.1", steps=5000),
-    "competitive descent": replace(PLAIN, loss="minimax", optimizer="competitive:1e-2:5", steps=3000, lr=0.1),
-}
-"""Non-saturating loss, alternating Adam at a constant learning rate and the last weights, but for what is named.
+    "unrolled, 5 steps": (*PLAIN, "task.loss=minimax", "game.unroll=5", "run.steps=4000", "game.lr_critic=1e-4"),
+    "minibatch discrimination": (*PLAIN, "task.minibatch=16"),
+    "packing": (*PLAIN, "task.pack=4"),
+    "WGAN-GP": (
+        *PLAIN, "task.loss=wasserstein", "game.kind=alternating:5", "task.penalty=wgan-gp:1", "run.steps=4000",
+        "game.beta1=0", "game.beta2=0.9",
+    ),
+    "R1 + R2, relativistic": (),
+    "extragradient": (*PLAIN, "game.kind=extragradient"),
+    "optimistic": (*PLAIN, "game.kind=optimistic"),
+    "lookahead": (*PLAIN, "game.kind=lookahead:5:0.5"),
+    "consensus": (*PLAIN, "game.kind=consensus:0.1", "run.steps=5000"),
+    "competitive descent": (
+        *PLAIN, "task.loss=minimax", "game.kind=competitive:1e-2:5", "run.steps=3000", "game.lr=0.1",
+        "game.lr_critic=0.1",
+    ),
+}  # fmt: skip
+"""Methods whose steps take several gradients take fewer steps."""
 
-Methods whose steps take several gradients take fewer steps."""
+
+def plane_recipe(method: str, mixture: str, seed: int = 0, changes: Iterable[str] = ()) -> Recipe:
+    """The recipe of a method on a mixture, `ring` or `grid`, with further changes as for `fastgan.recipes.read`.
+
+    Raises:
+        UserError: a change is unknown or out of range.
+    """
+    own = (f"data.image={mixture}", f"run.seed={seed}", "run.device=cpu")
+    return recipes.read("points", [*PLANE_RECIPES[method], *own, *changes])

@@ -1,20 +1,7 @@
-"""Training, resuming and sampling; `fastgan.train.train` is the place to start."""
+"""Training: `fit` trains a task that is given as an object; recipes (`fastgan.recipes`) name theirs."""
 
-from fastgan.train.config import TrainConfig
-from fastgan.train.critics import TrainedCritic, load_critic
-from fastgan.train.interpolation import slerp
-from fastgan.train.run import TrainResult, resume, train
-from fastgan.train.sampling import TrainedGenerator, load_generator, training_images
+from fastgan.train.fitting import fit
+from fastgan.train.run import Run, Step
+from fastgan.train.schedules import Schedule
 
-__all__ = [
-    "TrainConfig",
-    "TrainResult",
-    "TrainedCritic",
-    "TrainedGenerator",
-    "load_critic",
-    "load_generator",
-    "resume",
-    "slerp",
-    "train",
-    "training_images",
-]
+__all__ = ["Run", "Schedule", "Step", "fit"]

@@ -6,12 +6,9 @@ digest over names, types, shapes and bytes tells a damaged one from a good one.
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,30 +16,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fastgan.errors import UserError
+from fastgan.files import atomic_file, remove_partial
 
-FORMAT = "fastgan checkpoint 1"
+FORMAT = "fastgan checkpoint 2"
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step-(\d{8,})\.safetensors")
-_TEMPORARY = ".partial"
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A binary file to write that replaces `path` when the block ends well, and leaves it as it was otherwise.
-
-    Survives a power cut as well: the bytes reach the disk before the name does.
-    """
-    temporary = path.with_name(path.name + _TEMPORARY)
-    with open(temporary, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def write_checkpoint(run: Path, header: dict[str, Any], tensors: dict[str, Tensor], keep: int) -> Path:
@@ -67,8 +45,7 @@ def write_checkpoint(run: Path, header: dict[str, Any], tensors: dict[str, Tenso
             file.write(save(on_cpu, {"fastgan": json.dumps(header)}))
         for old in list_checkpoints(run)[:-keep]:
             old.unlink()
-        for leftover in path.parent.glob("*" + _TEMPORARY):
-            leftover.unlink()
+        remove_partial(path.parent)
     except OSError as error:
         raise UserError(f"cannot write the checkpoint {path}: {error.strerror}") from error
     return path
@@ -78,7 +55,12 @@ def list_checkpoints(run: Path) -> list[Path]:
     """The run's checkpoints, oldest first; half-written ones do not count."""
     folder = run / FOLDER
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted(found, key=lambda path: int(path.stem.removeprefix("step-")))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in a checkpoint's name."""
+    return int(checkpoint.stem.removeprefix("step-"))
 
 
 def find_checkpoint(path: str | Path, argument: str) -> Path:

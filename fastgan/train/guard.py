@@ -14,6 +14,7 @@ from torch import Tensor
 from fastgan.errors import UserError
 from fastgan.games import Game
 from fastgan.games.player import Player
+from fastgan.losses import Players
 
 EVERY = 100
 """Steps that are looked at together, at most."""
@@ -38,19 +39,19 @@ class Guard:
         self._usual: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
         self._in_a_row: dict[str, int] = defaultdict(int)
 
-    def record(self, step: int, game: Game, losses: dict[str, Tensor]) -> None:
+    def record(self, step: int, game: Game, losses: Players) -> None:
         """Remembers what a step came to, on the device; every hundredth call looks at what was remembered.
 
         Args:
             step: its number.
             game: whose players have the gradients along which they stepped in `.grad`.
-            losses: of the players, by their names: detached scalars.
+            losses: of both sides: detached scalars.
 
         Raises:
             DivergedError: as `check`.
         """
         self._steps.append(step)
-        for who, loss in losses.items():
+        for who, loss in losses._asdict().items():
             self._losses[who].append(loss)
         for player in game.players:
             self._norms[player.who].append(gradient_norm(player))
@@ -91,18 +92,6 @@ class Guard:
                     f"the {who}'s gradient norm is {norm:.3g} at step {step} and was above {TOO_LARGE:g} times its "
                     f"median of {usual:.3g} for {PATIENCE} steps, expected it to return"
                 )
-
-
-def check_tensors(step: int, tensors: dict[str, Tensor]) -> None:
-    """Raises DivergedError unless all that is to be saved after a step is finite; the message names what is not.
-
-    A step's losses and gradients are from before its update, which may overflow.
-    """
-    named = {name: value for name, value in tensors.items() if value.is_floating_point()}
-    finite = torch.stack([value.isfinite().all().cpu() for value in named.values()])
-    if not finite.all():
-        name = list(named)[int(finite.int().argmin())]
-        raise DivergedError(f"{name} is not finite after step {step}, expected numbers")
 
 
 def gradient_norm(player: Player) -> Tensor:

@@ -1,36 +1,40 @@
-"""What a run leaves behind beside its checkpoints: config.json, log.jsonl, samples/ and tensorboard/."""
+"""What a run leaves behind beside its checkpoints: log.jsonl, seconds.jsonl, samples/ and tensorboard/."""
 
 import json
+import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from fastgan.train.checkpoint import atomic_file
-from fastgan.train.grid import image_grid, write_png
+from fastgan.files import atomic_file, remove_partial
+from fastgan.tasks.grid import write_png
+
+LOG, SECONDS, SAMPLES = "log.jsonl", "seconds.jsonl", "samples"
 
 
 class Records:
     """Writes a run's log and pictures; a resumed run continues them from its step on.
 
+    The clock is in a file of its own, so that the log of a run that was interrupted is that of one that was not.
+
     Args:
         run: the run's folder.
-        config: the settings, JSON values only, kept as config.json.
-        step: lines of the log after this step, left by a run that crashed later, are dropped.
+        step: lines after this step, left by a run that was killed later, are dropped.
     """
 
-    def __init__(self, run: Path, config: dict[str, Any], step: int) -> None:
-        self._samples = run / "samples"
+    def __init__(self, run: Path, step: int) -> None:
+        self._samples = run / SAMPLES
         self._samples.mkdir(parents=True, exist_ok=True)
-        with atomic_file(run / "config.json") as file:
-            file.write((json.dumps(config, indent=2) + "\n").encode())
-        log = run / "log.jsonl"
-        kept = _lines_up_to(step, log) if log.exists() else []
-        with atomic_file(log) as file:
-            file.writelines(kept)
-        self._log = open(log, "a", encoding="utf-8")  # noqa: SIM115 (closed in __exit__)
+        for folder in (run, self._samples):
+            remove_partial(folder)
+        for name in (LOG, SECONDS):
+            kept, _ = split_lines(run / name, step)
+            with atomic_file(run / name) as file:
+                file.writelines(kept)
+        # Closed in __exit__.
+        self._log, self._seconds = (open(run / name, "a", encoding="utf-8") for name in (LOG, SECONDS))  # noqa: SIM115
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
 
     def __enter__(self) -> "Records":
@@ -40,33 +44,36 @@ class Records:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._log.close()
+        self._seconds.close()
         self._board.close()
 
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        """One line of log.jsonl, and one point per value in TensorBoard."""
-        self._log.write(json.dumps({"step": step, **values}) + "\n")
-        self._log.flush()
-        for name, value in values.items():
+    def scalars(self, step: int, values: dict[str, float], samples_per_second: float) -> None:
+        """A line of log.jsonl and one of seconds.jsonl, and one point per value in TensorBoard."""
+        speed = {"samples_per_second": round(samples_per_second, 1)}
+        for file, of_file in ((self._log, values), (self._seconds, speed)):
+            file.write(json.dumps({"step": step, **of_file}) + "\n")
+            file.flush()
+        for name, value in {**values, **speed}.items():
             self._board.add_scalar(name, value, step)
 
-    def samples(self, step: int, images: Tensor, columns: int | None = None) -> None:
-        """samples/step-XXXXXXXX.png and the same picture in TensorBoard, of images [N, C, H, W] in [-1, 1].
+    def picture(self, step: int, picture: Tensor) -> None:
+        """samples/step-XXXXXXXX.png and the same in TensorBoard, of uint8 [1 or 3, height, width]."""
+        write_png(picture, self._samples / f"step-{step:08d}.png")
+        self._board.add_image("samples", picture.numpy(), step)
 
-        `columns` images in a row; None for a nearly square picture.
-        """
-        grid = image_grid(images, columns)
-        write_png(grid, self._samples / f"step-{step:08d}.png")
-        self._board.add_image("samples", grid.numpy(), step)
+    def to_disk(self) -> None:
+        """Forces the log to the disk, before a checkpoint that stands for it."""
+        os.fsync(self._log.fileno())
 
 
-def _lines_up_to(step: int, log: Path) -> list[bytes]:
-    kept = []
-    for line in log.read_bytes().splitlines(keepends=True):
+def split_lines(log: Path, step: int) -> tuple[list[bytes], list[bytes]]:
+    """The lines of a log up to a step, and those after it; the last one of a run that was killed may be cut off."""
+    lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
+    for index, line in enumerate(lines):
         try:
             written_at = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError):  # the last line of a crashed run may be cut off
-            break
+        except (ValueError, KeyError, TypeError):
+            return lines[:index], lines[index:]
         if written_at > step:
-            break
-        kept.append(line)
-    return kept
+            return lines[:index], lines[index:]
+    return lines, []

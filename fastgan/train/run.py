@@ -1,177 +1,159 @@
-"""A run: its folder, its start or its resumption, and what it came to."""
+"""`Run`: a task, its data and its game, one step at a time."""
 
-import dataclasses
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from fastgan.data import BUILT_IN, Images, load
-from fastgan.errors import UserError, one_line
-from fastgan.train.checkpoint import find_checkpoint, list_checkpoints, read_checkpoint, write_checkpoint
-from fastgan.train.conditioning import UNCONDITIONAL
-from fastgan.train.config import TrainConfig
+from fastgan.errors import UserError
+from fastgan.losses import Players
+from fastgan.tasks import Now, Plan, Side, Source, Task
+from fastgan.train.average import move_averages
 from fastgan.train.devices import choose_device
-from fastgan.train.guard import DivergedError
-from fastgan.train.loop import train_until
-from fastgan.train.progress import TrainingProgress
-from fastgan.train.records import Records
-from fastgan.train.signals import stop_on_signals
-from fastgan.train.state import TrainState
+from fastgan.train.engine import TaskEngine, numbers_on_cpu, own_randomness
+from fastgan.train.keys import key_of
+from fastgan.train.reader import Reader
+from fastgan.train.schedules import value_at
+from fastgan.train.settings import GameSettings, RunSettings
+from fastgan.train.state import load_tensors, tensors_of
+from fastgan.train.unrolled import unrolled_parts
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
+class Step(NamedTuple):
+    """What a step came to, on the device, so that nothing waits for it.
 
     Attributes:
-        run: its folder.
-        step: steps taken in all.
-        checkpoint: the newest one.
-        signal: what stopped it before its last step: the number of SIGINT or SIGTERM; None if it is complete.
+        number: of the step, from 1 on.
+        losses: of both sides where the step began, all their terms included.
+        log: scalars by name, those of lazy parts as they were last.
     """
 
-    run: Path
-    step: int
-    checkpoint: Path
-    signal: int | None
+    number: int
+    losses: Players
+    log: dict[str, Tensor]
 
 
-def train(config: TrainConfig, quiet: bool = False) -> TrainResult:
-    """Trains a GAN from the start and leaves checkpoints, a log and pictures in `config.out`.
+class Run(Iterator[Step]):
+    """A task in training. Iterating over it takes the steps, up to `settings.steps`; it writes nothing.
 
-        from fastgan.train import TrainConfig, resume, train
-
-        train(TrainConfig.for_preset("digits-dcgan", out="runs/digits", steps=2000, seed=1))
-        resume("runs/digits", steps=4000)
-
-    Ctrl-C (SIGINT) and SIGTERM finish the step, save and return. PyTorch's global random generators are left as they
-    were found.
+    PyTorch's global random generators are left as they were found.
 
     Args:
-        config: complete settings; `TrainConfig.for_preset` makes them.
-        quiet: shows no progress.
+        task: what is trained; it is moved to the device.
+        sources: data by the names that the task needs.
+        game: how the players move.
+        settings: how long, on what.
+
+    Attributes:
+        step: steps taken.
+        log: scalars of the last step by name, on the device, those of lazy parts as they were last.
 
     Raises:
-        UserError: `out` is not empty or cannot be written, the data cannot be read, do not fit the preset or are fewer
-            than a batch or without the classes that `conditional` needs, there is no such device, or the run diverges:
-            a loss or gradient is no longer finite, or far too large. The last good checkpoint stays.
+        UserError: something does not go together; the message names section.key.
     """
-    out = Path(config.out).expanduser()
-    if config.data not in BUILT_IN and out.resolve().is_relative_to(Path(config.data).expanduser().resolve()):
-        raise UserError(
-            f"--out is {config.out!r}, inside --data; expected a folder elsewhere, as it will hold pictures"
-        )
-    try:
-        if out.exists() and any(out.iterdir()):
-            raise UserError(f"--out is {config.out!r}, which is not empty; expected a new folder, or --resume as well")
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(config.out, error) from error
-    return _run(config, None, {}, quiet)
 
+    def __init__(self, task: Task, sources: Mapping[str, Source], game: GameSettings, settings: RunSettings) -> None:
+        self.device = choose_device(settings.device, "run.device")
+        self.task, self.sources, self.settings, self.game_settings = task, sources, settings, game
+        check(task, sources, game, settings)
+        task.prepare(sources, torch.Generator().manual_seed(key_of(settings.seed, "prepare")))
+        task.to(self.device).train()
+        self.game = game.build(task.critics, task.generators)
+        for player in self.game.players:
+            side: Side = player.who
+            player.optimizer.register_step_post_hook(lambda *_, side=side: task.constrain(side))
+        parts = unrolled_parts(task, self.game, game.unroll) if game.unroll else None
+        self.engine = TaskEngine(
+            task, Reader(sources, settings.batch_size, settings.seed), settings.seed, self.device,
+            chunks=settings.chunks, precision=settings.precision, clip=game.clip, parts=parts,
+        )  # fmt: skip
+        self.step = 0
+        self.log: dict[str, Tensor] = {}
 
-def resume(out: str | Path, quiet: bool = False, **changes: Any) -> TrainResult:
-    """Continues the run in a folder from its newest checkpoint, with the settings that it was started with.
+    def __next__(self) -> Step:
+        if self.step >= self.settings.steps:
+            raise StopIteration
+        task, engine, now = self.task, self.engine, self.now()
+        self.game_settings.move(self.game, self.step)
+        engine.begin(now)
+        with own_randomness(self.device):
+            losses = self.game.step(engine)
+            for player in self.game.players:  # a game may move them past their optimisers
+                task.constrain(player.who)
+            task.after_step(engine.log, engine.kept, now)
+        self.step += 1
+        move_averages(task, value_at(self.settings.ema, now.step), self.step)
+        # Always in one order, also after a checkpoint, which has no order.
+        earlier = {name: self.log[name] for name in sorted(self.log.keys() - engine.log.keys())}
+        self.log = {**engine.log, **earlier}
+        return Step(self.step, losses, self.log)
 
-    On the CPU the result is bit for bit that of a run without the interruption, given the same version of PyTorch and
-    the same number of threads.
+    def now(self) -> Now:
+        """The moment of the next step."""
+        step, task = self.step, self.task
+        numbers = {name: value_at(number, step) for name, number in task.numbers.items()}
+        due = frozenset(part for part, every in task.lazy.items() if step % every == 0)
+        return Now(step, step * self.settings.batch_size, numbers_on_cpu(numbers), due)
 
-    Args:
-        out: the run's folder.
-        quiet: shows no progress.
-        changes: attributes of TrainConfig; only those in `fastgan.train.config.CHANGEABLE` may differ, such as steps.
-
-    Raises:
-        UserError: there is nothing to resume, the newest checkpoint is damaged, a change would make it another run, or
-            as for `train`.
-    """
-    if Path(out).is_file():
-        raise UserError(f"--out is {str(out)!r}, which is a file; expected the folder of the run to resume")
-    file = find_checkpoint(out, "--out")
-    tensors, header = read_checkpoint(file)
-    try:
-        stored = TrainConfig(**header["config"])
-    except (TypeError, UserError) as error:
-        raise UserError(f"{file} does not fit this version of fastgan: {error}") from error
-    config = stored.resumed(**{**changes, "out": str(out)})
-    if config.steps <= header["step"]:
-        raise UserError(f"--steps is {config.steps}, but the run is at step {header['step']}; expected more")
-    return _run(config, tensors, header, quiet)
-
-
-def _run(config: TrainConfig, tensors: dict[str, Tensor] | None, header: dict[str, Any], quiet: bool) -> TrainResult:
-    """Trains from `tensors`, or from the start where there are none."""
-    out = Path(config.out).expanduser()
-    device = choose_device(config.device)
-    channels, (height, width) = config.image_shape
-    images = load(config.data, height if height == width else (height, width), channels)
-    if config.batch_size > len(images):
-        raise UserError(
-            f"--batch-size is {config.batch_size}, expected 1 to {len(images)}, the number of images in {images.name}"
-        )
-    if header and header["images"] != len(images):
-        raise UserError(
-            f"--data has {len(images)} images, but the run was started with {header['images']}; expected the same ones"
-        )
-    classes = _classes(config, images)
-    if header and header.get("classes", {}) != classes:
-        raise UserError(
-            f"--data has the classes {classes}, but the run was started with {header['classes']}; expected the same"
-        )
-    if header and header.get("digest", images.digest) != images.digest:  # older checkpoints have none
-        raise UserError(
-            f"--data is {config.data!r}, whose files differ in name, size or content from those that the run was "
-            "started with; expected the same ones"
-        )
-    state = TrainState(config, images, device)
-    settings = dataclasses.asdict(config)
-    checkpoints: list[Path] = []
-
-    def save() -> None:
-        about = {"step": state.step, "config": settings, "images": len(images), "classes": classes}
-        about["digest"] = images.digest
-        checkpoints.append(write_checkpoint(out, about, state.tensors(), config.keep))
-
-    with stop_on_signals() as stop, state.layer_randomness():
-        if tensors is not None:
-            try:
-                state.load_tensors(tensors)
-            except (KeyError, RuntimeError, ValueError) as error:
-                raise UserError(f"--out holds a checkpoint of another version: {one_line(error)}") from error
+    def picture(self) -> Tensor:
+        """What the task shows of itself, always of the same data and latents."""
+        self.task.eval()
         try:
-            with (
-                Records(out, settings, state.step) as records,
-                TrainingProgress(state.step, config.steps, config.batch_size, quiet) as progress,
-            ):
-                progress.note(images.summary())
-                train_until(state, config, stop, records, progress, save)
-        except DivergedError as error:
-            kept = list_checkpoints(out)
-            left = f"the last checkpoint is {kept[-1]}" if kept else "there is no checkpoint"
-            raise UserError(f"{error}; {left}. Lower --lr, or choose another --optimizer or --penalty") from error
-        except OSError as error:
-            raise _unwritable(config.out, error) from error
-    return TrainResult(out, state.step, checkpoints[-1], stop.signal if state.step < config.steps else None)
+            with torch.no_grad(), own_randomness(self.device):
+                return self.task.picture(self.engine.reader.first(PICTURED), self.settings.seed)
+        finally:
+            self.task.train()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The whole state by name; the values are not copied."""
+        here = {"step": torch.tensor(self.step), "position": torch.tensor(self.engine.reader.position)}
+        lazily = {f"log.{name}": value for name, value in self.log.items()}
+        return {**here, **lazily, **tensors_of(self.task, self.game)}
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Goes on from `tensors`: on the CPU bit for bit, with the same number of threads and version of PyTorch.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: they are of another task or game.
+        """
+        load_tensors(tensors, self.task, self.game)
+        self.step, self.engine.reader.position = int(tensors["step"]), int(tensors["position"])
+        self.log = {name[4:]: value.to(self.device) for name, value in tensors.items() if name.startswith("log.")}
 
 
-def _classes(config: TrainConfig, images: Images) -> dict[str, int]:
-    """How many images each class has, in the order of the labels; empty for a run without classes.
+PICTURED = 64
+"""Samples of the data that a picture may show."""
 
-    Raises:
-        UserError: the run needs classes, and the data have none to tell apart.
-    """
-    if config.conditioning is UNCONDITIONAL:
-        return {}
-    if len(images.classes) < 2:
-        found = f"the one class {images.classes[0]!r}" if images.classes else "no classes"
+
+def check(task: Task, sources: Mapping[str, Source], game: GameSettings, settings: RunSettings) -> None:
+    """Raises UserError for settings that do not go with each other, the data or the task."""
+    for source in sources.values():
+        if settings.batch_size > len(source):
+            raise UserError(
+                f"run.batch_size is {settings.batch_size}, expected 1 to {len(source)}, the number of samples in "
+                f"{source.name}"
+            )
+    if settings.batch_size % settings.chunks:
         raise UserError(
-            f"--conditional is {config.conditional!r}, but --data {config.data!r} has {found}; expected 'digits', or a "
-            "folder whose images all lie in subfolders, one for each class"
+            f"run.chunks is {settings.chunks}, expected a divisor of run.batch_size, which is {settings.batch_size}"
         )
-    return dict(zip(images.classes, images.class_counts.tolist(), strict=True))
-
-
-def _unwritable(out: str, error: OSError) -> UserError:
-    return UserError(f"--out is {out!r}, which cannot be written: {error.strerror or error}")
+    trial = game.trial()
+    if trial.second_order:
+        reason = f"{game.kind} differentiates whole losses twice"
+        for name, value, expected in (
+            ("run.chunks", settings.chunks, 1),
+            ("run.precision", settings.precision, "float32"),
+            ("game.unroll", game.unroll, 0),
+            ("game.clip", game.clip, 0.0),
+        ):
+            if value != expected:
+                raise UserError(f"{name} is {value!r}, expected {expected!r}: {reason}")
+    if trial.keeps_mean:
+        for part, every in task.lazy.items():
+            if every > 1:
+                raise UserError(
+                    f"game.kind is {game.kind!r}, which keeps one step's mean gradient for an epoch; expected every "
+                    f"part in every step, and task has {part.replace('_', ' ')} every {every}"
+                )
+    task.check(Plan(settings.batch_size, settings.batch_size // settings.chunks, trial.second_order, game.unroll > 0))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fastgan.errors import UserError
-from fastgan.games import GAMES
+from fastgan.games import GAMES, Closures
 from fastgan.losses import LOSSES
 from fastgan.toys import plane
 from fastgan.toys.mixtures import ring
@@ -48,13 +48,14 @@ def test_every_recipe_trains_and_repeats_itself(name):
 )
 def test_a_snapshot_is_of_the_game_that_is_played(changes, monkeypatch):
     """At the snapshot, on its one batch, the gradients of a step are those that it remembers: the correction is 0."""
-    monkeypatch.setattr(plane, "SNAPSHOT_BATCHES", 1)
+    monkeypatch.setattr(plane, "EPOCH_BATCHES", 1)
     gan = PlaneGAN(ring(), PlaneRecipe(optimizer="variance-reduced", batch_size=16, **changes))
     gan.train(2)  # averages of Adam that are not fresh
     data, latents = gan._data(), gan._latents()
-    gan._data, gan._latents, gan.step = lambda: data, lambda: latents, plane.SNAPSHOT_EVERY
+    gan._data, gan._latents = lambda: data, lambda: latents
     closures = gan._closures()
-    gan.game.differentiate(*closures)
+    engine = Closures(gan.game, *closures)
+    gan.game.differentiate(engine, engine.batch())
     expected = gan.game.gradients()
     gan.train(1)
     for ours, truth in zip(gan.game.memory["mean"], expected, strict=True):
@@ -132,7 +133,7 @@ def test_the_unrolled_critic_steps_by_sgd_where_the_players_do():
 )
 def test_every_method_under_every_optimiser(name, optimizer, monkeypatch):
     """Plays, or is refused before; as it is, without penalties and with them."""
-    monkeypatch.setattr(plane, "SNAPSHOT_BATCHES", 1)
+    monkeypatch.setattr(plane, "EPOCH_BATCHES", 1)
     for penalty in (PLANE_RECIPES[name].penalty, "", "r1:1,wgan-gp:1"):
         try:
             recipe = replace(PLANE_RECIPES[name], optimizer=optimizer, penalty=penalty, batch_size=8)

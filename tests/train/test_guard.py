@@ -1,17 +1,26 @@
 """Runs that diverge stop, say where, and keep what was good."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from fastgan import recipes
 from fastgan.errors import UserError
-from fastgan.train import load_generator, resume, train
+from fastgan.losses import Players
 from fastgan.train.checkpoint import list_checkpoints, read_checkpoint
-from fastgan.train.guard import EVERY, PATIENCE, DivergedError, Guard, check_tensors, gradient_norm
-from fastgan.train.step import train_step
+from fastgan.train.guard import EVERY, PATIENCE, DivergedError, Guard, gradient_norm
+from fastgan.train.run import Run
+from fastgan.train.state import not_finite
 from tests.command_line import call
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SMALL = ["run.batch_size=16", "run.log_every=100", "run.sample_every=100", "run.save_every=2", "run.device=cpu"]
+
+
+def trained(tmp_path, *changes, resume=False):
+    recipe = recipes.read("digits-dcgan", [*SMALL, "run.steps=6", *changes])
+    return recipes.start(recipe, tmp_path / "run", resume=resume, quiet=True)
 
 
 def player(who, norm):
@@ -27,7 +36,7 @@ def watch(guard, norms, first=1, losses=(1.0, 2.0)):
     """Steps with these gradient norms of the critic, at which the generator's is 3."""
     for step, norm in enumerate(norms, first):
         game = SimpleNamespace(players=(player("critic", norm), player("generator", 3.0)))
-        guard.record(step, game, dict(zip(("critic", "generator"), map(torch.tensor, losses), strict=True)))
+        guard.record(step, game, Players(*map(torch.tensor, losses)))
 
 
 def test_the_norm_of_a_gradient():
@@ -95,67 +104,82 @@ def test_steps_are_not_read_one_by_one(monkeypatch):
 
 
 def test_tensors_that_are_not_finite():
-    tensors = {"generator.weight": torch.ones(3), "order.read": torch.tensor(3), "critic.bias": torch.ones(2)}
-    check_tensors(7, tensors)
+    tensors = {"generator.weight": torch.ones(3), "position": torch.tensor(3), "critic.bias": torch.ones(2)}
+    assert not_finite(tensors) is None
     tensors["critic.bias"][1] = torch.inf
-    with pytest.raises(DivergedError, match=r"critic\.bias is not finite after step 7, expected numbers"):
-        check_tensors(7, tensors)
+    assert not_finite(tensors) == "critic.bias"
 
 
-# At a hundred times the preset's learning rate, which is Adam's.
-@pytest.mark.parametrize(("optimizer", "steps"), [("runge-kutta:4", 3), ("drift-correction", 4)])
-def test_a_run_that_explodes_says_so_and_saves_nothing(tmp_path, optimizer, steps):
-    options = ["--optimizer", optimizer, "--lr", 0.04, "--lr-critic", 0.04, "--steps", steps, "--batch-size", 64]
-    code, _, err = call("train", "--out", tmp_path / "run", *options, "--device", "cpu")
+def test_a_diverged_run_stops_and_is_not_saved(tmp_path):
+    message = r"(loss|norm) is (nan|inf) at step \d+, expected a finite one; there is no checkpoint. Lower game.lr"
+    with pytest.raises(UserError, match=message):
+        trained(tmp_path, "run.steps=50", "game.lr=1e30", "game.lr_critic=1e30", "run.save_every=100")
+    assert not list_checkpoints(tmp_path / "run")
+
+
+# At ten thousand times the recipe's learning rate, which is Adam's.
+@pytest.mark.parametrize(("game", "steps"), [("runge-kutta:4", 3), ("drift-correction", 4)])
+def test_a_run_that_explodes_says_so_and_saves_nothing(tmp_path, game, steps):
+    changes = [f"game.kind={game}", "game.lr=4", "game.lr_critic=4", f"run.steps={steps}", "run.device=cpu"]
+    code, _, err = call("train", "digits-dcgan", "--out", tmp_path / "run", *changes)
     assert code == 2
     assert err.startswith(("error: the critic's", "error: the generator's"))
-    assert f" at step {err.split(' at step ')[1][0]}, expected a finite one; there is no checkpoint. Lower --lr" in err
+    assert f" at step {err.split(' at step ')[1][0]}, expected a finite one; there is no checkpoint. Lower game" in err
     assert not list_checkpoints(tmp_path / "run")
     assert not list((tmp_path / "run" / "samples").iterdir())
 
 
-@pytest.mark.parametrize("where", ["gradient", "weight"])
-def test_the_last_good_checkpoint_stays(tiny, monkeypatch, where):
-    def step_and_break(state, *rest):
-        taken = train_step(state, *rest)
-        p = next(state.critic.parameters())
-        if state.step == 5:
-            (p.grad if where == "gradient" else p.data)[0] = torch.nan
+@pytest.mark.parametrize("where", ["gradient", "weight", "moment"])
+def test_the_last_good_checkpoint_stays(tmp_path, monkeypatch, where):
+    plain = Run.__next__
+
+    def step_and_break(run):
+        taken = plain(run)
+        p = next(run.task.critics.parameters())
+        if run.step == 5:
+            moment = run.game.critic.optimizer.state[p]["exp_avg"]
+            {"gradient": p.grad, "weight": p.data, "moment": moment}[where][0] = torch.nan
         return taken
 
     with monkeypatch.context() as patch:
-        patch.setattr("fastgan.train.loop.train_step", step_and_break)
+        patch.setattr(Run, "__next__", step_and_break)
         with pytest.raises(UserError) as caught:
-            train(tiny(steps=6, save_every=2, log_every=100), quiet=True)
-    run = Path(tiny().out)
+            trained(tmp_path)
+    run = tmp_path / "run"
     kept = list_checkpoints(run)
     assert [path.stem for path in kept] == ["step-00000002", "step-00000004"]
-    said = (
-        "the critic's gradient norm is nan at step 5" if where == "gradient" else "the critic's loss is nan at step 6"
-    )
-    assert str(caught.value).startswith(f"{said}, expected a finite one; the last checkpoint is {kept[-1]}. Lower --lr")
+    # The generator's update of step 6 goes through a critic whose moment has spoilt it.
+    said = {"gradient": "the critic's gradient norm is nan at step 5", "weight": "the critic's loss is nan at step 6"}
+    said["moment"] = "the generator's loss is nan at step 6"
+    assert str(caught.value).startswith(said[where])
+    assert f", expected a finite one; the last checkpoint is {kept[-1]}. Lower game.lr" in str(caught.value)
     assert all(t.isfinite().all() for t in read_checkpoint(kept[-1])[0].values() if t.is_floating_point())
-    assert load_generator(run).sample(2).isfinite().all()
-    assert resume(run, quiet=True).step == 6
+    assert recipes.load(run).task.sample(2).isfinite().all()
+    assert trained(tmp_path, resume=True).run.step == 6
 
 
-def test_an_update_that_overflows_is_not_saved(tiny, monkeypatch):
+@pytest.mark.parametrize("where", ["average", "moment"])
+def test_an_update_that_overflows_is_not_saved(tmp_path, monkeypatch, where):
     """The losses and gradients of its step were finite."""
+    plain = Run.__next__
 
-    def step_and_break(state, *rest):
-        taken = train_step(state, *rest)
-        if state.step == 6:
-            next(state.average.network.parameters()).data[0] = torch.inf
+    def step_and_break(run):
+        taken = plain(run)
+        if run.step == 6:
+            p = next(run.task.generators.parameters())
+            moment = run.game.generator.optimizer.state[p]["exp_avg_sq"]
+            {"average": next(run.task.averages.parameters()).data, "moment": moment}[where][0] = torch.inf
         return taken
 
-    monkeypatch.setattr("fastgan.train.loop.train_step", step_and_break)
+    monkeypatch.setattr(Run, "__next__", step_and_break)
+    name = {"average": "task.averages", "moment": "optimizer.generator"}[where]
     with pytest.raises(
-        UserError, match=r"average\..* is not finite after step 6, expected numbers; there is no checkpoint"
+        UserError, match=rf"{name}\..* is not finite after step 6, expected numbers; there is no checkpoint"
     ):
-        train(tiny(), quiet=True)
+        trained(tmp_path, "run.save_every=100")
 
 
-@pytest.mark.parametrize("optimizer", ["consensus", "symplectic", "competitive", "runge-kutta:4", "drift-correction"])
-def test_the_defaults_of_methods_that_step_by_far_stay_finite(optimizer, tmp_path):
-    options = ["--optimizer", optimizer, "--steps", 4, "--batch-size", 64, "--device", "cpu"]
-    assert call("train", "--out", tmp_path / "run", *options)[::2] == (0, "")
+@pytest.mark.parametrize("game", ["consensus", "symplectic", "competitive", "runge-kutta:4", "drift-correction"])
+def test_the_defaults_of_methods_that_step_by_far_stay_finite(game, tmp_path):
+    changes = [f"game.kind={game}", "run.steps=4", "run.batch_size=64", "run.device=cpu"]
+    assert call("train", "digits-dcgan", "--out", tmp_path / "run", *changes)[::2] == (0, "")

@@ -1,41 +1,24 @@
 """Runs whose critic sees everything through noise: gradients with the noise written out, its schedule, resumption."""
 
-import json
-
 import pytest
 import torch
 
-from fastgan.data import load
+from fastgan import recipes
 from fastgan.errors import UserError
 from fastgan.losses import LOSSES
 from fastgan.nn import InstanceNoise
-from fastgan.penalties import parse
-from fastgan.train import TrainConfig, resume, train
-from fastgan.train.checkpoint import read_checkpoint
-from fastgan.train.closures import critic_objective, generator_objective
-from fastgan.train.state import TrainState
-from fastgan.train.step import train_step
+from tests.train.steps import begun, gradients, log_of, networks, recipe_of, resumed
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STD = 0.5
-METHODS = {"alternating": "one pass", "consensus": "double backward, for consensus"}
+METHODS = {"alternating": "one pass", "consensus": "double backward, as the game differentiates it once more"}
 
 
-@pytest.fixture
-def state(tiny):
-    """Makes the state of a run with a critic that has no randomness but the noise; every one is the same."""
-
-    def make(**changes):
-        chosen = {"preset": "digits-resnet", "penalty": "none", "instance_noise": STD, **changes}
-        made = TrainState(tiny(**chosen), load("digits", 8, 1), torch.device("cpu"))
-        assert made.critic.training
-        return made
-
-    return make
-
-
-def doubled(made):
-    made.generator.double(), made.critic.double()
-    return made.next_batch().images.double(), made.next_latents().double()
+def noised(dtype=torch.float32, **settings):
+    """A run with a critic that has no randomness but the noise; every one is the same."""
+    run = begun(recipe_of("digits-resnet", **{"penalty": "", "instance_noise": STD, **settings}), dtype)
+    assert networks(run)[1].training
+    return run
 
 
 def noisy(x):
@@ -43,21 +26,23 @@ def noisy(x):
 
 
 @pytest.mark.parametrize("m", [1, 2])
-@pytest.mark.parametrize("optimizer", METHODS)
-def test_the_critic_and_its_penalties_see_the_noise(state, optimizer, m):
+@pytest.mark.parametrize("game", METHODS)
+def test_the_critic_and_its_penalties_see_the_noise(game, m):
     """Noise is a constant of the input: penalties are of the network's gradient at the noisy points."""
-    ours, textbook = (state(optimizer=optimizer, pack=m) for _ in range(2))
-    loss = LOSSES["hinge"]
-    torch.manual_seed(3)
-    total, step = critic_objective(ours, loss, *doubled(ours), parse("r1:1"))
-    total.backward(inputs=list(ours.critic.parameters()))
-    assert step.method == METHODS[optimizer]
+    ours, textbook = (noised(torch.float64, game=game, pack=m, loss="hinge", penalty="r1:1") for _ in range(2))
+    batch = ours.engine.batch()
+    if game == "alternating":
+        found, _ = gradients(ours, "critic", batch)
+    else:
+        found = torch.autograd.grad(ours.engine.losses(batch).critic, list(ours.task.critics.parameters()))
+    assert ours.task.remark == f"gradient of the penalties: {METHODS[game]}"
 
-    torch.manual_seed(3)
-    images, latents = doubled(textbook)
-    network = (textbook.critic if m == 1 else textbook.critic.critic)[1]
-    real, fake = (x.reshape(len(x) // m, m, 8, 8) for x in (images, textbook.generator(latents).detach()))
-    if optimizer == "alternating":
+    generator, critic = networks(textbook)
+    network = (critic if m == 1 else critic.critic)[1]
+    torch.manual_seed(batch.key)
+    samples = generator(batch.tensors["latent"]).detach()
+    real, fake = (x.reshape(len(x) // m, m, 8, 8) for x in (batch.tensors["image"], samples))
+    if game == "alternating":
         real, fake = noisy(real), noisy(fake)
         at = real
     else:  # the logits of the loss and the points of the penalty are from calls of their own
@@ -66,68 +51,53 @@ def test_the_critic_and_its_penalties_see_the_noise(state, optimizer, m):
         at = noisy(clean)
     at.requires_grad_()
     (g,) = torch.autograd.grad(network(at).sum(), at, create_graph=True)
-    expected = loss.critic(network(real), network(fake)) + g.square().sum((1, 2, 3)).mean() / 2
+    expected = LOSSES["hinge"].critic(network(real), network(fake)) + g.square().sum((1, 2, 3)).mean() / 2
     expected = torch.autograd.grad(expected, list(network.parameters()))
-    torch.testing.assert_close([p.grad for p in ours.critic.parameters()], list(expected), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(list(found), list(expected), rtol=1e-8, atol=1e-10)
 
 
-def test_the_generator_is_judged_through_the_noise(state):
-    ours, textbook = state(), state()
-    torch.manual_seed(3)
-    value = generator_objective(ours, LOSSES["hinge"], *doubled(ours))
-    torch.manual_seed(3)
-    _, latents = doubled(textbook)
-    torch.testing.assert_close(value, -textbook.critic[1](noisy(textbook.generator(latents))).mean())
+def test_the_generator_is_judged_through_the_noise():
+    ours, textbook = noised(torch.float64, loss="hinge"), noised(torch.float64, loss="hinge")
+    batch = ours.engine.batch()
+    value = ours.engine.gradient("generator", batch)
+    generator, critic = networks(textbook)
+    torch.manual_seed(batch.key)
+    torch.testing.assert_close(value, -critic[1](noisy(generator(batch.tensors["latent"]))).mean().detach())
 
 
-def test_noise_falls_with_the_number_of_the_step(state):
-    made, seen = state(instance_noise_steps=4, optimizer="alternating:2", loss="hinge"), []
-    made.noise.register_forward_hook(lambda layer, *_: seen.append((made.step, layer.std.item())))
-    logged = [train_step(made).scalars()["instance_noise"] for _ in range(6)]
+def test_noise_follows_its_schedule():
+    run = noised(instance_noise="{from: 0.5, to: 0, over: 4}", game="alternating:2", loss="hinge")
+    seen, (layer,) = [], [m for m in networks(run)[1].modules() if isinstance(m, InstanceNoise)]
+    layer.register_forward_hook(lambda layer, *_: seen.append((run.step, layer.std.item())))
+    logged = [next(run).log["instance_noise"] for _ in range(6)]
     expected = [0.5, 0.375, 0.25, 0.125, 0.0, 0.0]
     assert torch.stack(logged).tolist() == expected
     assert seen == [(step, std) for step, std in enumerate(expected) for _ in range(5)]
 
 
 @pytest.mark.parametrize("pack", [1, 2])
-def test_a_resumed_run_goes_on_bit_for_bit(pack, tiny):
-    """However often it stops on its way: the schedule is that of the first settings."""
-    chosen = {"preset": "digits-resnet", "penalty": "wgan-gp:10", "spectral_norm": True, "pack": pack}
-    chosen |= {"instance_noise": STD}
-    whole = train(tiny("whole", steps=5, instance_noise_steps=3, **chosen), quiet=True)
-    train(tiny("parts", steps=3, **chosen), quiet=True)
-    resume(tiny("parts").out, quiet=True, steps=4)
-    parts = resume(tiny("parts").out, quiet=True, steps=5, instance_noise_steps=3)
-    one, other = (read_checkpoint(result.checkpoint)[0] for result in (whole, parts))
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    lines = [json.loads(line) for line in (parts.run / "log.jsonl").read_text().splitlines()]
-    assert [line["instance_noise"] for line in lines] == pytest.approx([0.5, 1 / 3, 1 / 6, 0, 0])
-    with pytest.raises(
-        UserError, match=r"--instance-noise-steps is 6, but the run was started with 3; expected the sa"
+def test_a_resumed_run_goes_on_bit_for_bit(pack, tmp_path):
+    noise = {"instance_noise": "{from: 0.5, to: 0, over: 3}", "penalty": "wgan-gp:10", "spectral_norm": True}
+    run = resumed(tmp_path, "digits-resnet", pack=pack, steps=5, **noise)
+    assert [line["instance_noise"] for line in log_of(run)] == pytest.approx([0.5, 1 / 3, 1 / 6, 0, 0])
+    for other, message in (
+        ("{from: 0.5, to: 0, over: 6}", "task.instance_noise.over is 6, but the run was started with 3; expected the"),
+        (0.1, "task.instance_noise is 0.1, but the run was started with {"),
     ):
-        resume(parts.run, quiet=True, steps=6, instance_noise_steps=6)
-    with pytest.raises(
-        UserError, match=r"--instance-noise is 0.1, but the run was started with 0.5; expected the same"
-    ):
-        resume(parts.run, quiet=True, steps=6, instance_noise=0.1)
+        recipe = recipe_of("digits-resnet", pack=pack, **{**noise, "instance_noise": other})
+        with pytest.raises(UserError, match=message):
+            recipes.start(recipe, run, resume=True, quiet=True)
 
 
-def test_without_it_there_is_no_layer(state):
-    made = state(instance_noise=0.0)
-    assert not any(isinstance(layer, InstanceNoise) for layer in made.critic.modules())
-    assert "instance_noise" not in train_step(made).scalars()
+def test_without_it_there_is_no_layer():
+    run = noised(instance_noise=0.0)
+    assert not any(isinstance(layer, InstanceNoise) for layer in networks(run)[1].modules())
+    assert "instance_noise" not in next(run).log
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"instance_noise": -0.1}, "--instance-noise is -0.1, expected a number of at least 0"),
-        ({"instance_noise": float("nan")}, "--instance-noise is nan, expected a number of at least 0"),
-        ({"instance_noise": 0.1, "instance_noise_steps": -1}, "--instance-noise-steps is -1, expected at least 0"),
-        ({"instance_noise_steps": 9}, "--instance-noise-steps is 9, expected 0 without --instance-noise"),
-    ],
+    "noise", ["-0.1", ".nan", "{from: 0.5, to: -1, over: 3}", "{from: 0.5, to: 0, over: 0}", "{from: 0.5, to: 0}"]
 )
-def test_what_cannot_be(changes, message, tmp_path):
-    with pytest.raises(UserError, match=message):
-        TrainConfig.for_preset(**{"preset": "digits-dcgan", "out": tmp_path / "run", **changes})
+def test_what_cannot_be(noise):
+    with pytest.raises(UserError, match=r"^task.instance_noise is .*expected"):
+        recipe_of("digits-dcgan", instance_noise=noise)

@@ -1,140 +1,127 @@
-"""A StyleGAN2 trained from the settings: lazy regularisation, resumption, and the pictures that it is asked for."""
+"""A StyleGAN2 trained from a recipe: lazy regularisation, resumption, and the pictures that it is asked for."""
 
-import json
 import math
 
 import pytest
 import torch
 from PIL import Image
 
-from fastgan.data import load
+from fastgan import recipes
 from fastgan.errors import UserError
-from fastgan.losses import LOSSES
-from fastgan.penalties import parse, path_length
-from fastgan.train import load_generator, pictures, resume, train
-from fastgan.train.checkpoint import find_checkpoint, read_checkpoint
-from fastgan.train.closures import critic_objective
-from fastgan.train.path_length import path_length_gradients
-from fastgan.train.regularisation import Regularisation
-from fastgan.train.state import TrainState
-from fastgan.train.step import train_step
+from fastgan.tasks import pictures
+from fastgan.terms import path_length
+from tests.train.steps import begin, begun, gradients, log_of, networks, recipe_of, resumed
 
-SMALL = {"preset": "stylegan2-small", "data": "textures", "resolution": "8", "batch_size": 4}
+pytestmark = pytest.mark.usefixtures("one_thread")
+SMALL = {"resolution": 8, "batch_size": 4}
 LAZY = {"penalty": "r1:3", "penalty_every": 4, "path_length": 2.0, "path_length_every": 3}
 
 
-@pytest.fixture
-def state(tiny):
-    def make(**changes):
-        return TrainState(tiny(**{**SMALL, **changes}), load("textures", 8, 3), torch.device("cpu"))
-
-    return make
+def small(**settings):
+    return recipe_of("stylegan2-small", **{**SMALL, **settings})
 
 
-def test_a_lazy_penalty_counts_as_often_as_it_is_left_out(state):
+def test_a_lazy_penalty_counts_as_often_as_it_is_left_out():
     """The gradient with interval k, less that without the penalty, is k times the penalty's."""
-    loss, penalties = LOSSES["nonsaturating"], parse("r1:3")
-    gradients = {}
-    for times in (0, 1, 4):
-        made = state()
-        made.critic.double()
-        made.generator.double().eval()
-        images = made.next_batch().images.double()
-        latents = made.next_latents
-        made.next_latents = lambda draw=latents: draw().double()
-        total, step = critic_objective(made, loss, images, made.next_latents(), penalties if times else (), times)
-        total.backward()
-        gradients[times] = torch.cat([p.grad.flatten() for p in made.critic.parameters()])
-        if times:
-            assert step.penalties["r1"].item() == pytest.approx(
-                gradients.setdefault("value", step.penalties["r1"].item())
-            )
-    torch.testing.assert_close(gradients[4] - gradients[0], 4 * (gradients[1] - gradients[0]), rtol=1e-6, atol=1e-12)
+    found, values = {}, []
+    for every in (0, 1, 4):
+        run = begun(small(penalty="r1:3" if every else "", penalty_every=max(1, every)), torch.float64)
+        run.task.generators.eval()
+        grads, _ = gradients(run, "critic", run.engine.batch())
+        found[every] = torch.cat([g.flatten() for g in grads])
+        values += [run.engine.log["penalty_r1"].item()] if every else []
+    assert values[0] == pytest.approx(values[1])
+    torch.testing.assert_close(found[4] - found[0], 4 * (found[1] - found[0]), rtol=1e-6, atol=1e-12)
 
 
-def test_each_regulariser_comes_at_its_interval(state):
-    made = state(**LAZY, loss="nonsaturating")
-    regularisation = Regularisation(parse("r1:3"), 4, 2.0, 3)
-    seen = [sorted(train_step(made, regularisation).penalties) for _ in range(7)]
+def test_each_regulariser_comes_at_its_interval():
+    run, seen = begun(small(**LAZY, steps=7)), []
+    for _ in range(7):
+        next(run)
+        seen.append(sorted(name[8:] for name in run.engine.log if name.startswith("penalty_")))
     assert seen == [["path_length", "r1"], [], [], ["path_length"], ["r1"], [], ["path_length"]]
 
 
-def test_path_length_gradients_are_added(state):
-    made = state(**LAZY)
-    made.generator.eval()
-    for parameter in made.generator.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    random, latents = torch.get_rng_state(), made._latents.get_state()
-    value = path_length_gradients(made, 2.0, 3, made.next_latents(), made.path_length.clone())
-    assert made.path_length.item() > 0
-    torch.set_rng_state(random)
-    made._latents.set_state(latents)
-    expected = path_length(made.generator, made.next_latents()[:2], torch.zeros([]))
+def test_path_length_gradients_are_added():
+    plain, lazy = (begun(small(**{**LAZY, "path_length": weight})) for weight in (0.0, 2.0))
+    found = []
+    for run in (plain, lazy):
+        run.task.generators.eval()  # no mixing of styles
+        found.append(gradients(run, "generator", run.engine.batch())[0])
+    batch = begin(lazy).engine.batch()
+    generator, _ = networks(lazy)
+    torch.manual_seed(batch.key)  # of the random image
+    expected = path_length(generator, batch.tensors["path_latent"][:2], torch.zeros([]))
+    added = torch.autograd.grad(expected.penalty, list(generator.parameters()), allow_unused=True)
+    for with_it, without, gradient in zip(*reversed(found), added, strict=True):
+        truth = torch.zeros_like(without) if gradient is None else 6 * gradient
+        torch.testing.assert_close(with_it - without, truth, rtol=1e-3, atol=1e-4)
+
+
+def test_the_mean_path_length_moves_with_the_step():
+    run = begun(small(**LAZY))
+    run.task.generators.eval()
+    batch = run.engine.batch()
+    run.engine.gradient("generator", batch)
+    value, mean = run.engine.log["penalty_path_length"], run.engine.log["path_length_mean"]
+    torch.manual_seed(batch.key)
+    expected = path_length(networks(run)[0], batch.tensors["path_latent"][:2], torch.zeros([]))
     torch.testing.assert_close(value, 2 * expected.penalty.detach())
-    torch.testing.assert_close(made.path_length, expected.mean)
-    gradients = torch.autograd.grad(expected.penalty, list(made.generator.parameters()), allow_unused=True)
-    for parameter, gradient in zip(made.generator.parameters(), gradients, strict=True):
-        torch.testing.assert_close(
-            parameter.grad - 1, 0 * parameter if gradient is None else 6 * gradient, rtol=1e-4, atol=1e-5
-        )
+    torch.testing.assert_close(mean, expected.mean)
+    run.task.after_step(run.engine.log, {}, run.now())
+    torch.testing.assert_close(run.task.path_length_mean, expected.mean)
 
 
-def tensors(run):
-    return read_checkpoint(find_checkpoint(run, "--out"))[0]
+def test_a_resumed_run_goes_on_bit_for_bit(tmp_path):
+    resumed(tmp_path, "stylegan2-small", **SMALL, **{**LAZY, "path_length_every": 3}, steps=8)
 
 
-def test_a_resumed_run_goes_on_bit_for_bit(tiny):
-    whole = train(tiny("whole", steps=8, **SMALL, **LAZY), quiet=True)
-    first = train(tiny("parts", steps=5, **SMALL, **LAZY), quiet=True)
-    resume(first.run, quiet=True, steps=8)
-    expected, found = tensors(whole.run), tensors(first.run)
-    assert "path_length" in expected
-    assert expected.keys() == found.keys()
-    for name in expected:
-        assert torch.equal(expected[name], found[name]), name
-
-
-def test_the_log_shows_every_regulariser_as_it_was_last(tiny):
-    run = train(tiny(steps=6, **SMALL, **LAZY), quiet=True).run
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+def test_the_log_shows_every_regulariser_as_it_was_last(tmp_path):
+    outcome = recipes.start(small(steps=6, **LAZY), tmp_path / "run", quiet=True)
+    lines = log_of(outcome.folder)
     r1 = [line["penalty_r1"] for line in lines]
     assert r1[0] == r1[1] == r1[2] == r1[3] != r1[4] == r1[5]
     assert all(line["penalty_path_length"] >= 0 for line in lines)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("settings", "message"),
     [
-        ({"preset": "digits-resnet", "path_length": 1.0}, "--path-length is 1.0, expected 0: the generator of digits"),
-        ({"preset": "stylegan2-small", "path_length": -1.0}, "--path-length is -1.0, expected a number of at least 0"),
-        ({"preset": "stylegan2-small", "penalty_every": 0}, "--penalty-every is 0, expected at least 1"),
-        ({"preset": "stylegan2-small", "resolution": "big"}, "--resolution is 'big', expected a size such as 64"),
-        ({"preset": "stylegan2-small", "channels": 2}, "--channels is 2, expected 1 or 3"),
+        ({"name": "digits-resnet", "path_length": 1.0}, "task.path_length is 1.0, expected 0: the generator has no st"),
+        ({"path_length": -1.0}, "task.path_length is -1.0, expected greater than or equal to 0"),
+        ({"penalty_every": 0}, "task.penalty_every is 0, expected greater than or equal to 1"),
+        ({"resolution": "big"}, "data.resolution is 'big', expected a size such as 64"),
+        ({"channels": 2}, "data.channels is 2, expected 1 or 3"),
+        ({"resolution": 12}, "task.generator cannot be built: resolution is 12, expected 8 to 1024"),
+        ({"orthogonal": 1e-4}, "task.orthogonal is 0.0001, expected none for stylegan2: its styles turn the filters"),
+        (
+            {"image": "digits", "channels": 1, "conditional": "projection"},
+            "task.conditional is 'projection', expected s",
+        ),
+        ({"loss": "ebgan"}, "task.loss is 'ebgan', expected another objective: stylegan2 makes no autoencoder"),
     ],
 )
-def test_wrong_settings(tiny, changes, message):
+def test_wrong_settings(settings, message):
     with pytest.raises(UserError, match=message):
-        tiny(**changes)
+        begun(recipe_of(**{"name": "stylegan2-small", **SMALL, **settings}))
 
 
-def test_a_resolution_that_the_networks_cannot_have(tiny):
-    with pytest.raises(UserError, match="--resolution is '12': resolution is 12, expected 8 to 1024"):
-        train(tiny(**{**SMALL, "resolution": "12"}), quiet=True)
-
-
-def test_images_need_not_be_square(tiny):
-    run = train(tiny(steps=2, **{**SMALL, "resolution": "8x16"}), quiet=True).run
-    assert load_generator(run).sample(3).shape == (3, 3, 8, 16)
+def test_images_need_not_be_square():
+    run = begun(small(resolution="8x16"))
+    next(run)
+    assert run.task.sample(3).shape == (3, 3, 8, 16)
 
 
 # --- pictures -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def trained(tiny):
-    generator = load_generator(train(tiny(steps=2, **SMALL), quiet=True).run)
-    generator.network.mapping.w_avg.normal_(generator=torch.Generator().manual_seed(0))
-    return generator
+def trained():
+    run = begun(small())
+    for _ in range(2):
+        next(run)
+    run.task.network.mapping.w_avg.normal_(generator=torch.Generator().manual_seed(0))
+    return run.task
 
 
 def test_truncation_grid_has_a_row_for_each_psi(trained):
@@ -164,11 +151,12 @@ def test_interpolation_passes_through_its_latents(trained):
     torch.testing.assert_close(tour[::4], trained.sample(3, seed=4, psi=0.7), rtol=1e-4, atol=1e-4)
 
 
-def test_interpolation_without_styles_keeps_the_length_of_the_latents(tiny):
-    generator = load_generator(train(tiny(preset="digits-resnet", steps=2), quiet=True).run)
-    seen = []
-    generator.network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    tour = pictures.interpolation(generator, 2, seed=4, psi=1.0, steps=5)
+def test_interpolation_without_styles_keeps_the_length_of_the_latents():
+    run, seen = begun(recipe_of("digits-resnet")), []
+    next(run)
+    task = run.task
+    task.network.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    tour = pictures.interpolation(task, 2, seed=4, psi=1.0, steps=5)
     assert len(tour) == 10
     z = seen[0].double()
     a, b = z[0], z[5]
@@ -177,10 +165,11 @@ def test_interpolation_without_styles_keeps_the_length_of_the_latents(tiny):
     expected = torch.tensor([[math.sin((1 - t / 5) * angle), math.sin(t / 5 * angle)] for t in range(6)])
     torch.testing.assert_close(shares.t(), expected.double() / math.sin(angle), rtol=0, atol=1e-5)
     assert 0.95 * min(a.norm(), b.norm()) < z.norm(dim=1).min()
-    torch.testing.assert_close(tour[[0, 5]], generator.sample(2, seed=4), rtol=1e-4, atol=1e-4)
-    for call in (lambda: generator.sample(2, psi=0.5), lambda: pictures.interpolation(generator, 2, 0, 0.5, 2)):
-        with pytest.raises(UserError, match="has no styles"):
-            call()
+    torch.testing.assert_close(tour[[0, 5]], task.sample(2, seed=4), rtol=1e-4, atol=1e-4)
+    with pytest.raises(UserError, match="has no styles"):
+        task.sample(2, psi=0.5)
+    with pytest.raises(UserError, match="a generator without styles"):
+        pictures.interpolation(task, 2, 0, 0.5, 2)
 
 
 def test_a_film_has_every_image(trained, tmp_path):

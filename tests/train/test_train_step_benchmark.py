@@ -15,9 +15,9 @@ def printed(table):
     return text.getvalue()
 
 
-@pytest.mark.parametrize("preset", ["digits-dcgan", "digits-resnet"])
-def test_right_gradients_are_timed(preset):
-    result = train_step.run(preset, 16, 3, torch.device("cpu"))
+@pytest.mark.parametrize("recipe", ["digits-dcgan", "digits-resnet"])
+def test_right_gradients_are_timed(recipe):
+    result = train_step.run(recipe, 16, 3, torch.device("cpu"))
     assert [one["player"] for one in result["accuracy"]] == ["critic", "generator"]
     assert all(one["passed"] for one in result["accuracy"])
     for side in ("auto", "reference"):
@@ -31,8 +31,8 @@ def test_right_gradients_are_timed(preset):
 def test_wrong_gradients_get_no_ratio(monkeypatch):
     right = train_step.gradients
 
-    def slightly_wrong(state, loss, images, latents, backend, dtype):
-        found = right(state, loss, images, latents, backend, dtype)
+    def slightly_wrong(run, batch, backend, dtype):
+        found = right(run, batch, backend, dtype)
         if backend == "auto":
             found["critic"] = found["critic"] * (1 + 1e-4)
         return found
