@@ -1,12 +1,12 @@
 """Compiled kernels for GAN training in PyTorch, exact to the second derivative.
 
 `fastgan.ops` holds the differentiable functions, `fastgan.nn` the layers over them, `fastgan.penalties` the critic's
-whole objective with gradient penalties, `fastgan.regularisers` what else is added to a loss, `fastgan.accelerate` puts
+whole objective with gradient penalties, `fastgan.terms` what else is added to a loss, `fastgan.accelerate` puts
 an existing model on them, `fastgan.train` the loop.
 Importing the package starts no CUDA context and imports neither triton nor the training libraries.
 """
 
-from fastgan import games, nn, ops, penalties, regularisers
+from fastgan import games, nn, ops, penalties, terms
 from fastgan.acceleration import accelerate, accelerated, restore
 from fastgan.affine import NotAffineError
 from fastgan.backends import BackendError, backend
@@ -29,6 +29,6 @@ __all__ = [
     "nn",
     "ops",
     "penalties",
-    "regularisers",
     "restore",
+    "terms",
 ]

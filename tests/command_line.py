@@ -4,7 +4,7 @@ from typer.testing import CliRunner
 
 from fastgan.cli import app
 
-FAST = ["--batch-size", "16", "--device", "cpu"]
+FAST = ["run.batch_size=16", "run.device=cpu"]
 
 
 def call(*arguments):

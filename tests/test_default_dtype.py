@@ -11,20 +11,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import fastgan
-from fastgan import games, metrics, ops
-from fastgan.data import load
+from fastgan import games, metrics, ops, recipes
+from fastgan.data.mixtures import grid, ring
 from fastgan.default_dtype import float32_by_default
 from fastgan.losses import LOSSES
 from fastgan.models import StyleGAN2Generator
 from fastgan.native import CPU, address
 from fastgan.penalties import PENALTIES
-from fastgan.toys.mixtures import grid, ring
-from fastgan.toys.plane import PlaneGAN, PlaneRecipe
-from fastgan.train import TrainConfig
-from fastgan.train.sampling import draw_latents
-from fastgan.train.state import TrainState
-from fastgan.train.step import train_step
+from fastgan.tasks.sampling import draw_latents
+from fastgan.toys.plane_recipes import plane_recipe
 from tests.conftest import OTHER_DTYPES
+from tests.train.steps import recipe_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -120,9 +117,7 @@ def played():
         z = torch.randn(3, 2, dtype=torch.float32)
         closures = (lambda c=critic, g=generator, z=z: c(g(z)).square().mean(),
                     lambda c=critic, g=generator, z=z: c(g(z)).tanh().mean())  # fmt: skip
-        if isinstance(game, games.VarianceReducedExtragradient):
-            game.snapshot([closures])
-        game.step(*closures)
+        game.step(games.Closures(game, *closures, epoch=lambda closures=closures: [closures]))
         yield from (p.detach() for m in (critic, generator) for p in m.parameters())
 
 
@@ -152,16 +147,18 @@ def measured():
 def in_the_plane():
     for mixture in (ring(), grid()):
         yield mixture.sample(20, torch.Generator().manual_seed(0))
-    gan = PlaneGAN(ring(), PlaneRecipe(penalty="wgan-gp:1"))
-    gan.train(2)
-    yield gan.samples(20)
+    run = recipes.run_of(plane_recipe("WGAN-GP", "ring", changes=["run.steps=2"]))
+    for _ in run:
+        pass
+    yield run.task.sample(20)
 
 
 def trained():
-    config = TrainConfig.for_preset("digits-dcgan", out="unused", batch_size=16, device="cpu")
-    state = TrainState(config, load("digits", 8, 1), torch.device("cpu"))
-    train_step(state)
-    yield from (p.detach() for p in state.critic.parameters())
+    for name in ("digits-dcgan", "cycle-gan-small"):
+        small = {"resolution": 16, "a": "pagoda", "b": "dahlia", "batch_size": 2} if name.startswith("cycle") else {}
+        run = recipes.run_of(recipe_of(name, **small))
+        next(run)
+        yield from (p.detach() for p in run.task.critics.parameters())
     yield draw_latents(3, 5, seed=1)
 
 

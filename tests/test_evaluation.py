@@ -11,7 +11,8 @@ from fastgan.cli.measurement_tables import doubts, show
 from fastgan.errors import UserError
 from fastgan.metrics import ClassCoverage, Comparison, DigitsReport, Scores, StackedDigitsReport
 from fastgan.metrics.stacked_digits import ModeCount
-from fastgan.train import TrainConfig, TrainedGenerator
+from fastgan.recipes import Trained
+from tests.train.steps import begun, recipe_of
 
 SPREAD = ClassCoverage(10, 10, 0.99, (0.1,) * 10, 0.0)
 DISTANCES = Comparison(898, 898, 0.1, 0.04, 0.0, 0.006)
@@ -71,9 +72,11 @@ class Broken(nn.Module):
         return self.weight * torch.full((len(z), 1, 8, 8), torch.nan)
 
 
-def test_a_generator_that_has_diverged(tmp_path):
-    config = TrainConfig.for_preset("digits-dcgan", out=tmp_path)
+def test_a_generator_that_has_diverged():
+    recipe = recipe_of("digits-dcgan")
+    task = begun(recipe).task
+    task.averages["generator"] = Broken()
     with pytest.raises(
         UserError, match="CHECKPOINT makes images that are not finite numbers, expected a generator that"
     ):
-        measure(TrainedGenerator(Broken(), 64, config, 3), 898, 0)
+        measure(Trained(task, recipe, 3, {}), 898, 0)

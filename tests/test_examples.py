@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "examples"
 PRINTED = {
     "accelerate_dcgan": r"spectral_norm, one call for the model.*after 20 steps the critic's hinge loss is \d\.\d\d",
+    "adversarial_autoencoder": r"mean square of the error: 0\.(0|1)\d+",
     "explain": r"in norm: BatchNorm2d.*one pass: piecewise affine.*double_backward: loss .*\none_pass: loss",
     "minibatch_discrimination": r"by itself is right about [4-6]\d%.*discrimination is right about (9\d|100)%",
     "r1_r2": r"step 100: loss \d\.\d+, r1 0\.\d+, r2 0\.\d+, computed by one_pass",

@@ -12,9 +12,9 @@ import fastgan.metrics
 import fastgan.nn
 import fastgan.ops
 import fastgan.penalties
-import fastgan.regularisers
+import fastgan.terms
 
-MODULES = (fastgan.ops, fastgan.nn, fastgan.losses, fastgan.metrics, fastgan.penalties, fastgan.regularisers)
+MODULES = (fastgan.ops, fastgan.nn, fastgan.losses, fastgan.metrics, fastgan.penalties, fastgan.terms)
 WRONG = (
     None, "x", 3, -1, 2.5, [], (1, 2), torch.zeros(2, 3), torch.zeros(1, 3), torch.zeros(2, 3, 4, 4),
     torch.zeros(2, 3, dtype=torch.int64), torch.zeros(0), torch.zeros(3), nn.Linear(3, 1), lambda x: x,

@@ -33,7 +33,19 @@ def run(code: str, **environment: str) -> str:
 
 
 def test_import_is_lean_and_starts_no_cuda_context():
-    heavy = ["triton", "rich", "typer", "sklearn", "scipy", "matplotlib", "tensorboard", "torchmetrics", "PIL"]
+    heavy = [
+        "triton",
+        "rich",
+        "typer",
+        "sklearn",
+        "scipy",
+        "matplotlib",
+        "tensorboard",
+        "torchmetrics",
+        "PIL",
+        "pydantic",
+        "yaml",
+    ]
     code = (
         "import sys, torch; before = set(sys.modules)\n"
         "import fastgan\n"

@@ -12,7 +12,7 @@ try:
 except ModuleNotFoundError as error:
     raise SystemExit(f"fastgan's command line needs {error.name}: pip install 'fastgan[cli]'") from error
 
-_EXTRAS = {"safetensors", "PIL", "sklearn", "scipy", "tensorboard", "torchmetrics", "matplotlib"}
+_EXTRAS = {"safetensors", "PIL", "sklearn", "scipy", "tensorboard", "torchmetrics", "matplotlib", "pydantic", "yaml"}
 
 
 class _Commands(TyperGroup):
@@ -41,8 +41,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Train GANs with compiled kernels, sample from them and measure them.",
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        import fastgan
+
+        typer.echo(fastgan.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    """Train GANs with compiled kernels, sample from them and measure them."""
+
 
 Checkpoint = Annotated[Path, typer.Argument(help="A run's folder, for its newest checkpoint, or one checkpoint file.")]
 Device = Annotated[str, typer.Option(help="auto (a GPU if there is one), cpu, cuda or cuda:N.")]
+TaskFunction = Annotated[
+    str | None,
+    typer.Option("--task", help="package.module:function of a run that was started with --task: imported and run."),
+]

@@ -3,15 +3,12 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from fastgan.cli.application import Checkpoint, Device, app
+from fastgan.cli.application import Checkpoint, Device, TaskFunction, app
 from fastgan.errors import UserError
-
-if TYPE_CHECKING:
-    from fastgan.cli.measurement import EvaluationReport
 
 
 @app.command(no_args_is_help=True)
@@ -28,6 +25,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the latents.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
     device: Device = "auto",
+    task: TaskFunction = None,
 ) -> None:
     """Measure a generator, beside what two parts of the real images score against each other.
 
@@ -41,24 +39,33 @@ def evaluate(
 
     Other images, from 16x16 on: sliced Wasserstein distances between their patches, from fine details to coarse.
 
+    Other tasks: their own figures, as a CycleGAN's errors of images that went there and back.
+
     \b
       fastgan evaluate runs/digits --n 2000 --out report.json
     """
     from fastgan.cli.measurement import measure, usual_samples
-    from fastgan.cli.measurement_tables import show
-    from fastgan.train import load_generator
+    from fastgan.cli.measurement_tables import show, show_figures
+    from fastgan.recipes import load
 
-    generator = load_generator(checkpoint, device)
-    n = usual_samples(generator) if n is None else n
-    report = measure(generator, n, seed)
-    show(report, f"{checkpoint} at step {generator.step}")
+    trained = load(checkpoint, device, task)
+    about: dict[str, Any] = {"checkpoint": str(checkpoint), "step": trained.step, "n": n or 2000, "seed": seed}
+    title = f"{checkpoint} at step {trained.step}"
+    if not trained.task.images_from_noise:
+        figures = trained.task.measure(trained.sources(), about["n"], seed)
+        show_figures(figures, title)
+    else:
+        about["n"] = n or usual_samples(trained)
+        report = measure(trained, about["n"], seed)
+        show(report, title)
+        figures = dataclasses.asdict(report)
     if out is not None:
-        _write_json(report, out, {"checkpoint": str(checkpoint), "step": generator.step, "n": n, "seed": seed})
+        _write_json({**about, **figures}, out)
 
 
-def _write_json(report: "EvaluationReport", out: Path, about: dict[str, Any]) -> None:
+def _write_json(figures: dict[str, Any], out: Path) -> None:
     try:
-        out.write_text(json.dumps({**about, **dataclasses.asdict(report)}, indent=2) + "\n")
+        out.write_text(json.dumps(figures, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"--out is {str(out)!r}, which cannot be written: {error.strerror}") from error
     typer.echo(f"wrote {out}")

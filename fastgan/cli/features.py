@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,13 +31,17 @@ def features(
     import torch
     from safetensors.torch import save
 
-    from fastgan.data import load
-    from fastgan.train import load_critic, training_images
-    from fastgan.train.checkpoint import atomic_file
+    from fastgan.data import load as load_data
+    from fastgan.files import atomic_file
+    from fastgan.recipes import load
+    from fastgan.tasks.features import critic_features
 
-    critic = load_critic(checkpoint, device)
-    channels, size = critic.config.image_shape
-    images = training_images(critic.config, critic.digest) if data is None else load(data, size, channels)
+    trained = load(checkpoint, device)
+    network: Any = trained.task
+    if not network.images_from_noise:
+        raise UserError("CHECKPOINT holds a task without a critic of images alone, expected a GAN of images")
+    channels, *size = trained.recipe.data.shape
+    images: Any = trained.sources()["image"] if data is None else load_data(data, tuple(size), channels)
     if n is not None and n > len(images):
         raise UserError(f"--n is {n}, expected 1 to {len(images)}, the number of images in {images.name}")
     chosen = torch.arange(len(images))
@@ -45,11 +49,11 @@ def features(
         chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:n]
     for remark in images.remarks:
         typer.echo(remark)
-    found = torch.cat([critic.features(images.batch(part)) for part in chosen.split(256)])
+    found = torch.cat([critic_features(network, images.batch(part)) for part in chosen.split(256)])
     tensors = {"features": found, "indices": chosen}
     if images.labels is not None:
         tensors["labels"] = images.labels[chosen]
-    about = {"checkpoint": str(checkpoint), "step": critic.step, "data": images.name, "classes": list(images.classes)}
+    about = {"checkpoint": str(checkpoint), "step": trained.step, "data": images.name, "classes": list(images.classes)}
     try:
         with atomic_file(out) as file:
             file.write(save(tensors, {"fastgan": json.dumps(about)}))

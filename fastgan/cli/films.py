@@ -1,11 +1,11 @@
 """Films of small games, as a lecturer would show them, for `fastgan play`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
-from fastgan.errors import UserError
-from fastgan.options import wrong
-from fastgan.toys.dirac import DiracRecipe, trajectory, verdict
+from fastgan.data import MIXTURES, MixtureSource
+from fastgan.errors import UserError, nearest, wrong
+from fastgan.recipes.starting import run_of
+from fastgan.tasks import Points
+from fastgan.toys.dirac import trajectory, verdict
 from fastgan.toys.dirac_recipes import DIRAC_RECIPES
-from fastgan.toys.mixtures import MIXTURES
-from fastgan.toys.plane import PlaneGAN, PlaneRecipe
-from fastgan.toys.plane_recipes import PLANE_RECIPES
+from fastgan.toys.plane_recipes import PLANE_RECIPES, plane_recipe
+from fastgan.train.run import Run
 from fastgan.train.signals import StopRequest, stop_on_signals
 
 FRAMES_PER_SECOND, SAMPLES, MESH = 12, 1000, 80
@@ -33,17 +34,17 @@ def slug(name: str) -> str:
     return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def methods(game: str) -> dict[str, DiracRecipe] | dict[str, PlaneRecipe]:
-    """The recipes of a game by their names on the command line.
+def methods(game: str) -> dict[str, str]:
+    """The methods of a game: how the command line calls them -> how they are called elsewhere.
 
     Raises:
         UserError: there is no such game.
     """
     if game == "dirac":
-        return {slug(name): recipe for name, recipe in DIRAC_RECIPES.items()}
+        return {slug(name): name for name in DIRAC_RECIPES}
     if game in MIXTURES:
-        return {slug(name): recipe for name, recipe in PLANE_RECIPES.items()}
-    raise UserError(f"GAME is {game!r}, expected one of dirac, {', '.join(MIXTURES)}")
+        return {slug(name): name for name in PLANE_RECIPES}
+    raise wrong("TOY", game, nearest(game, ["dirac", *MIXTURES]))
 
 
 def play_game(
@@ -58,7 +59,7 @@ def play_game(
         frames: pictures in the film, 2 to 1000.
         steps: number of steps, at least 1; None for the method's own number (500 of DiracGAN).
         seed: random seed of weights and samples, 0 to 2^63 - 1.
-        changes: to the method's recipe: `loss`, `penalty`, `optimizer`, `lr`.
+        changes: to the method's recipe: `loss`, `penalty`, `game`, `lr`.
 
     Returns:
         A sentence on the outcome.
@@ -67,33 +68,72 @@ def play_game(
         UserError: a name is unknown, a number is out of range, the method cannot be played with a change, the GIF
             cannot be written, or there is no display for a window.
     """
-    recipe = _recipe(game, method, changes)
+    known = methods(game)
+    if method not in known:
+        raise wrong("--method", method, nearest(method, known))
     if not 2 <= frames <= 1000:
-        raise wrong("frames", frames, "2 to 1000")
+        raise wrong("--frames", frames, "2 to 1000")
     if steps is not None and steps < 1:
-        raise wrong("steps", steps, "at least 1")
+        raise wrong("--steps", steps, "at least 1")
     if not 0 <= seed < 2**63:
-        raise wrong("seed", seed, "0 to 2^63 - 1")
+        raise wrong("--seed", seed, "0 to 2^63 - 1")
+    played = _play_dirac if game == "dirac" else _play_plane
+    film = played(game, known[method], steps, seed, changes)
     if out is None and pyplot.get_backend().lower() == "agg":
         raise UserError("--out is missing and there is no display to draw on, expected --out film.gif")
     if out is not None and out.suffix.lower() != ".gif":
         raise UserError(f"--out is {str(out)!r}, expected a file that ends in .gif")
     figure = pyplot.figure(figsize=(5, 5.4), layout="constrained")
-    title = f"{game}: {method}"
     with stop_on_signals() as stop:
-        if isinstance(recipe, DiracRecipe):
-            torch.manual_seed(seed)
-            path = trajectory(recipe, 500 if steps is None else steps)
-            told = f"{verdict(path)}, {_reach(path)}"
-            _show(figure, _dirac(figure, path, frames, title), frames, out, stop)
-        else:
-            gan = PlaneGAN(MIXTURES[game](), recipe if steps is None else replace(recipe, steps=steps), seed)
-            _show(figure, _plane(figure, gan, frames, title), frames, out, stop)
-            found, finite = gan.coverage(), bool(gan.samples(SAMPLES).isfinite().all())
-            told = f"{found.modes} of {found.of} modes, {found.high_quality:.1%} of high quality at step {gan.step}"
-            told = told if finite else f"diverges: the samples are no longer finite at step {gan.step}"
+        _show(figure, film.pictures(figure, frames, f"{game}: {method}"), frames, out, stop)
+        told = film.told()
     pyplot.close(figure)
     return told
+
+
+class _Film(NamedTuple):
+    """A game that is drawn as it is played.
+
+    Attributes:
+        pictures: draws on a figure, of so many pictures, with a title: one at each step of the iterator.
+        told: a sentence on the outcome so far.
+    """
+
+    pictures: Callable[[Figure, int, str], Iterator[None]]
+    told: Callable[[], str]
+
+
+def _play_dirac(game: str, method: str, steps: int | None, seed: int, changes: dict[str, Any]) -> _Film:
+    names = {"game": "optimizer"}
+    recipe = replace(DIRAC_RECIPES[method], **{names.get(name, name): value for name, value in changes.items()})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        path = trajectory(recipe, 500 if steps is None else steps)
+    return _Film(
+        lambda figure, frames, title: _dirac(figure, path, frames, title), lambda: f"{verdict(path)}, {_reach(path)}"
+    )
+
+
+SETTINGS = {"loss": "task.loss", "penalty": "task.penalty", "game": "game.kind", "lr": "game.lr"}
+"""Options of `fastgan play` -> settings of a recipe."""
+
+
+def _play_plane(game: str, method: str, steps: int | None, seed: int, changes: dict[str, Any]) -> _Film:
+    settings = [f"{SETTINGS[name]}={value}" for name, value in changes.items()]
+    if steps is not None:
+        settings.append(f"run.steps={steps}")
+    run = run_of(plane_recipe(method, game, seed, settings))
+    task, source = run.task, run.sources["image"]
+    assert isinstance(task, Points)
+    assert isinstance(source, MixtureSource)
+
+    def told() -> str:
+        if not task.sample(SAMPLES).isfinite().all():
+            return f"diverges: the samples are no longer finite at step {run.step}"
+        found = task.coverage(source)
+        return f"{found.modes} of {found.of} modes, {found.high_quality:.1%} of high quality at step {run.step}"
+
+    return _Film(lambda figure, frames, title: _plane(figure, run, task, source, frames, title), told)
 
 
 def _reach(path: np.ndarray) -> str:
@@ -102,13 +142,6 @@ def _reach(path: np.ndarray) -> str:
     if not finite.all():
         return f"no longer finite at step {finite.argmin()}"
     return f"at a distance of {np.linalg.norm(path[-1]):.2g} from the equilibrium"
-
-
-def _recipe(game: str, method: str, changes: dict[str, Any]) -> DiracRecipe | PlaneRecipe:
-    known = methods(game)
-    if method not in known:
-        raise wrong("method", method, f"one of {', '.join(known)}")
-    return replace(known[method], **changes)
 
 
 def _show(figure: Figure, pictures: Iterator[None], count: int, out: Path | None, stop: StopRequest) -> None:
@@ -149,28 +182,29 @@ def _dirac(figure: Figure, path: np.ndarray, frames: int, title: str) -> Iterato
         yield
 
 
-def _plane(figure: Figure, gan: PlaneGAN, frames: int, title: str) -> Iterator[None]:
-    """Trains the GAN and draws its samples over the data's modes and the critic's values."""
-    axes = figure.subplots()
-    for step in np.linspace(0, gan.recipe.steps, frames).astype(int):
-        gan.train(int(step) - gan.step)
+def _plane(figure: Figure, run: Run, task: Points, source: MixtureSource, frames: int, title: str) -> Iterator[None]:
+    """Trains and draws samples over the data's modes and the critic's values."""
+    axes, mixture = figure.subplots(), source.mixture
+    reach = 1.25 * mixture.means.abs().max().item()
+    for step in np.linspace(0, run.settings.steps, frames).astype(int):
+        while run.step < step:
+            next(run)
         axes.clear()
-        reach = 1.25 * gan.mixture.means.abs().max().item()
-        _critic_values(axes, gan, reach)
-        x, y = gan.mixture.means.T.numpy()
+        _critic_values(axes, task, mixture.scale, reach)
+        x, y = mixture.means.T.numpy()
         axes.scatter(x, y, s=60, facecolors="none", edgecolors=DATA, label="modes of the data")
-        x, y = gan.samples(SAMPLES).T.numpy()
+        x, y = (task.sample(SAMPLES) * mixture.scale).T.numpy()
         axes.scatter(x, y, s=3, color=SAMPLE, label="samples")
-        found = gan.coverage()
+        found = task.coverage(source)
         told = f"step {step}: {found.modes} of {found.of} modes, {found.high_quality:.0%} of high quality"
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", title=f"{title}\n{told}")
         axes.legend(loc="lower right", fontsize=8)
         yield
 
 
-def _critic_values(axes: Any, gan: PlaneGAN, reach: float) -> None:
+def _critic_values(axes: Any, task: Points, scale: float, reach: float) -> None:
     """Shades the plane by the critic's value, lighter where it takes points for real."""
     mesh = torch.linspace(-reach, reach, MESH, dtype=torch.float32)
     x, y = torch.meshgrid(mesh, mesh, indexing="xy")
-    values = gan.judge(torch.stack([x, y], dim=-1).view(-1, 2)).view(MESH, MESH)
+    values = task.judge(torch.stack([x, y], dim=-1).view(-1, 2) / scale).view(MESH, MESH)
     axes.imshow(values.numpy(), extent=(-reach, reach, -reach, reach), origin="lower", cmap="Greys_r", alpha=0.6)

@@ -28,6 +28,14 @@ def show(report: EvaluationReport, title: str) -> None:
         _show_patches(report, title)
 
 
+def show_figures(figures: dict[str, float], title: str) -> None:
+    """Prints the figures of a task of any kind."""
+    table = Table("", "value", title=title)
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:.4g}")
+    Console().print(table)
+
+
 def _show_digits(report: DigitsReport, title: str) -> None:
     console = Console()
     console.print(f"classifier: {report.test_accuracy:.1%} of the held-out digits right", highlight=False)

@@ -10,14 +10,14 @@ from fastgan.cli.application import app
 
 @app.command(no_args_is_help=True)
 def play(
-    game: Annotated[str, typer.Argument(help="dirac (the smallest GAN), ring (8 Gaussians) or grid (25).")],
+    toy: Annotated[str, typer.Argument(help="dirac (the smallest GAN), ring (8 Gaussians) or grid (25).")],
     method: Annotated[
         str, typer.Option(help="A method by name; an unknown one lists them. (default: r1, or r1-r2-relativistic)")
     ] = "",
     out: Annotated[Path | None, typer.Option(help="The GIF to write. (default: a window)")] = None,
-    loss: Annotated[str | None, typer.Option(help="Another objective, as for `train`.")] = None,
-    penalty: Annotated[str | None, typer.Option(help="Other gradient penalties, as for `train`.")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="Another optimiser of the game, as for `train`.")] = None,
+    loss: Annotated[str | None, typer.Option(help="Another objective, as task.loss of `train`.")] = None,
+    penalty: Annotated[str | None, typer.Option(help="Other gradient penalties, as task.penalty of `train`.")] = None,
+    game: Annotated[str | None, typer.Option(help="Another optimiser of the game, as game.kind of `train`.")] = None,
     lr: Annotated[
         float | None, typer.Option(help="Another learning rate; of the generator, where the players have two.")
     ] = None,
@@ -34,9 +34,9 @@ def play(
     """
     from fastgan.cli.films import play_game
 
-    given = {"loss": loss, "penalty": penalty, "optimizer": optimizer, "lr": lr}
+    given = {"loss": loss, "penalty": penalty, "game": game, "lr": lr}
     changes = {name: value for name, value in given.items() if value is not None}
-    chosen = method or ("r1" if game == "dirac" else "r1-r2-relativistic")
-    typer.echo(play_game(game, chosen, out, frames, steps, seed, **changes))
+    chosen = method or ("r1" if toy == "dirac" else "r1-r2-relativistic")
+    typer.echo(play_game(toy, chosen, out, frames, steps, seed, **changes))
     if out is not None:
         typer.echo(f"wrote {out}")

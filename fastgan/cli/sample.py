@@ -2,12 +2,15 @@
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastgan.cli.application import Checkpoint, Device, app
+from fastgan.cli.application import Checkpoint, Device, TaskFunction, app
 from fastgan.errors import UserError
+
+if TYPE_CHECKING:
+    from fastgan.recipes import Trained
 
 
 @app.command(no_args_is_help=True)
@@ -49,8 +52,11 @@ def sample(
         ),
     ] = None,
     device: Device = "auto",
+    task: TaskFunction = None,
 ) -> None:
     """Draw images from the averaged generator and write them as one grid.
+
+    Of a task that makes no images of noise, as a CycleGAN, the picture that training shows of it.
 
     \b
       fastgan sample runs/digits --n 64 --seed 0 --out grid.png
@@ -62,8 +68,9 @@ def sample(
       fastgan sample runs/textures --mix --n 6 --out mixing.png
       fastgan sample runs/textures --interpolate --n 4 --out tour.gif
     """
-    from fastgan.train import load_generator, pictures
-    from fastgan.train.grid import image_grid, write_png
+    from fastgan.recipes import load
+    from fastgan.tasks import pictures
+    from fastgan.tasks.grid import image_grid, write_png
 
     psis = _numbers("--psi", psi)
     alone = [mix, interpolate, neighbours is not None]
@@ -73,7 +80,13 @@ def sample(
         )
     if interpolation is not None and not interpolate:
         raise UserError(f"--interpolation is {interpolation!r}, expected --interpolate beside it")
-    generator = load_generator(checkpoint, device)
+    trained = load(checkpoint, device, task)
+    generator: Any = trained.task
+    if not generator.images_from_noise:
+        if any(alone) or label or n is not None or psis != [1.0]:
+            raise UserError("CHECKPOINT holds a task that makes no images of noise; expected --out and --seed alone")
+        _only_picture(trained, out, seed)
+        return
     given = label or []
     labels = generator.labels_of(given)
     if len(labels) > 1 and (any(alone) or len(psis) > 1):
@@ -92,7 +105,7 @@ def sample(
         elif neighbours is not None:
             from fastgan.cli.neighbours import neighbours_grid
 
-            grid, near = neighbours_grid(generator, each, neighbours, seed, psis[0], one)
+            grid, near = neighbours_grid(trained, each, neighbours, seed, psis[0], one)
             write_png(grid, out)
             typer.echo(
                 f"median distance to the nearest training image: samples {near.samples:.3f}, "
@@ -105,12 +118,23 @@ def sample(
         elif len(labels) > 1:
             write_png(pictures.class_grid(generator, each, seed, labels), out)
         else:
-            images = generator.sample(n or 64, seed, psis[0], one)
+            images = generator.sample(n or 64, seed, psi=psis[0], labels=one)
             write_png(image_grid(images), out)
             written = f"{len(images)} images to "
     except OSError as error:
         raise UserError(f"--out is {str(out)!r}, which cannot be written: {error.strerror or error}") from error
     typer.echo(f"wrote {written}{out}")
+
+
+def _only_picture(trained: "Trained", out: Path, seed: int) -> None:
+    """Writes the task's own picture of its data."""
+    from fastgan.tasks.grid import write_png
+    from fastgan.train.reader import Reader
+    from fastgan.train.run import PICTURED
+
+    given = Reader(trained.sources(), 1, trained.recipe.run.seed).first(PICTURED)
+    write_png(trained.task.picture(given, seed), out)
+    typer.echo(f"wrote {out}")
 
 
 def _numbers(name: str, text: str) -> list[float]:

@@ -8,8 +8,8 @@ import scipy.integrate
 import scipy.stats
 import torch
 
+from fastgan.data.mixtures import grid, ring
 from fastgan.metrics import divergences, histogram_divergences
-from fastgan.toys.mixtures import grid, ring
 
 LOG_2 = math.log(2)
 
