@@ -38,7 +38,7 @@ $(VENV)/installed: pyproject.toml setup.py $(CONSTRAINTS) $(wildcard csrc/* csrc
 
 demo: setup
 	rm -rf $(DEMO)
-	$(BIN)/fastgan train --preset digits-dcgan --data digits --steps $(DEMO_STEPS) --out $(DEMO)
+	$(BIN)/fastgan train digits-dcgan --out $(DEMO) run.steps=$(DEMO_STEPS)
 	$(BIN)/fastgan sample $(DEMO) --n 64 --seed 0 --out $(DEMO)/samples.png
 	$(BIN)/fastgan evaluate $(DEMO) --out $(DEMO)/evaluation.json
 	$(BIN)/python -m benchmarks.train_step --json $(DEMO)/train_step.json
@@ -78,6 +78,7 @@ bench: setup
 	$(BIN)/python -m benchmarks.accelerate --json
 	$(BIN)/python -m benchmarks.attention --json
 	$(BIN)/python -m benchmarks.directional --json
+	$(BIN)/python -m benchmarks.engine --json
 	$(BIN)/python -m benchmarks.convolutions
 	$(BIN)/python -m benchmarks.readme
 

@@ -23,9 +23,9 @@ from benchmarks.markdown import between, head, line
 from benchmarks.modes_chart import draw
 from benchmarks.results import FOLDER
 from benchmarks.runs import Run, read, write
-from fastgan.toys.mixtures import MIXTURES
-from fastgan.toys.plane import PlaneGAN, PlaneRecipe
-from fastgan.toys.plane_recipes import PLANE_RECIPES
+from fastgan import recipes
+from fastgan.data import MIXTURES
+from fastgan.toys.plane_recipes import PLANE_RECIPES, plane_recipe
 
 SAMPLES, SEEDS = 2500, 5
 BEGIN, END = "<!-- modes:begin -->", "<!-- modes:end -->"
@@ -41,25 +41,24 @@ PUBLISHED = {
 def one(mixture: str, method: str, seed: int) -> Run:
     """Trains once, on one thread."""
     torch.set_num_threads(1)
-    recipe = PLANE_RECIPES[method]
-    gan = PlaneGAN(MIXTURES[mixture](), recipe, seed)
+    run = recipes.run_of(plane_recipe(method, mixture, seed))
     start = time.perf_counter()
-    gan.train(recipe.steps)
+    for _ in run:
+        pass
     seconds = time.perf_counter() - start
     return {
         "mixture": mixture,
         "method": method,
         "seed": seed,
-        **asdict(gan.coverage(SAMPLES, seed=seed + 1)),
+        **asdict(run.task.coverage(run.sources["image"], SAMPLES, seed=seed + 1)),
         "seconds": round(seconds, 1),
-        "recipe": asdict(recipe),
+        "changes": list(PLANE_RECIPES[method]),
     }
 
 
 def up_to_date(runs: list[Run]) -> list[Run]:
-    """The runs of recipes that are still what their methods name."""
-    recipes = {method: asdict(recipe) for method, recipe in PLANE_RECIPES.items()}
-    return [r for r in runs if recipes.get(r["method"]) == asdict(PlaneRecipe(**r["recipe"]))]
+    """The runs of methods that still change the recipe `points` as they did."""
+    return [r for r in runs if PLANE_RECIPES.get(r["method"]) == tuple(r["changes"])]
 
 
 def missing(runs: list[Run], methods: list[str], mixtures: list[str], seeds: int) -> list[tuple[str, str, int]]:

@@ -4,7 +4,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.runs import Run
-from fastgan.toys.mixtures import MIXTURES
+from fastgan.data import MIXTURES
 from fastgan.toys.plane_recipes import PLANE_RECIPES
 
 COLOR = "#2166ac"

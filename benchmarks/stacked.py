@@ -13,39 +13,41 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from benchmarks.markdown import between, head, line
 from benchmarks.results import FOLDER
 from benchmarks.runs import Run, read, write
+from fastgan import recipes
 from fastgan.metrics import evaluate_stacked_digits
 from fastgan.metrics.stacked_digits import MODES, STACKED_SAMPLES
-from fastgan.train import TrainConfig, load_generator, train
 
 BEGIN, END = "<!-- stacked:begin -->", "<!-- stacked:end -->"
 STEPS = 6000
-METHODS: dict[str, dict[str, Any]] = {
-    "dcgan": {"preset": "dcgan", "batch_size": 64},
-    "R1 + R2, relativistic": {"preset": "digits-resnet"},
+METHODS: dict[str, tuple[str, ...]] = {
+    "dcgan": ("dcgan", "run.batch_size=64"),
+    "R1 + R2, relativistic": ("digits-resnet",),
 }
+"""A recipe and its changes."""
 
 
 def one(method: str, steps: int, seed: int) -> Run:
     """Trains once, with all of PyTorch's threads, and judges the averaged generator."""
+    name, *changes = METHODS[method]
+    data = ("data.image=stacked-digits", "data.resolution=8", "data.channels=3")
+    log = (f"run.sample_every={steps}", f"run.save_every={steps}", f"run.log_every={max(1, steps // 20)}")
+    recipe = recipes.read(name, [*changes, *data, *log, f"run.steps={steps}", f"run.seed={seed}"])
     with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig.for_preset(
-            out=Path(folder) / "run", data="stacked-digits", resolution="8", channels=3, steps=steps, seed=seed,
-            sample_every=steps, save_every=steps, log_every=max(1, steps // 20), **METHODS[method],
-        )  # fmt: skip
         start = time.perf_counter()
-        result = train(config)
+        outcome = recipes.start(recipe, Path(folder) / "run")
         seconds = time.perf_counter() - start
-        if result.signal is not None:
+        if outcome.signal is not None:
             raise KeyboardInterrupt
-        report = evaluate_stacked_digits(load_generator(result.run).sample(STACKED_SAMPLES, seed + 1))
-    settings = {name: getattr(config, name) for name in ("preset", "loss", "penalty", "steps", "batch_size")}
+        report = evaluate_stacked_digits(outcome.run.task.sample(STACKED_SAMPLES, seed + 1))
+    task, of_run = recipe.task, recipe.run
+    settings = {"recipe": name, "loss": task.loss, "penalty": task.penalty}
+    settings |= {"steps": of_run.steps, "batch_size": of_run.batch_size}
     about = {"method": method, "seed": seed, "seconds": round(seconds, 1), "threads": torch.get_num_threads()}
     return {**about, **settings, **asdict(report)}
 

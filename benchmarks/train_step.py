@@ -1,6 +1,6 @@
 """One full training step with fastgan's compiled ops against the same model on their references.
 
-    python -m benchmarks.train_step --preset digits-dcgan --batch-size 64 256 --json out.json
+    python -m benchmarks.train_step --recipe digits-dcgan --batch-size 64 256 --json out.json
 
 Both run in this process, one step of each in turn, so that whatever else the machine does falls on both. Nothing is
 timed before the gradients are checked, and no ratio is printed if they are wrong. The peak memory of a step, over the
@@ -22,21 +22,16 @@ from torch import Tensor
 
 import fastgan
 from benchmarks.memory import in_fresh_process, peak_cpu, peak_cuda
+from fastgan import recipes
 from fastgan.data import DIGITS, Images, load
 from fastgan.errors import UserError
-from fastgan.losses import Loss
-from fastgan.models import PRESETS
-from fastgan.penalties import critic_loss
-from fastgan.train import TrainConfig
+from fastgan.tasks import Batch
 from fastgan.train.devices import choose_device
-from fastgan.train.regularisation import Regularisation
-from fastgan.train.state import TrainState
-from fastgan.train.step import train_step
+from fastgan.train.engine import TaskEngine, own_randomness
+from fastgan.train.run import Run
 
 SIDES = ("auto", "reference")
 WARM_UP = 5
-
-Objective = tuple[Loss, Regularisation]
 
 
 @dataclass(frozen=True)
@@ -62,36 +57,40 @@ class Speed:
     p80: float
 
 
-def gradients(
-    state: TrainState, objective: Objective, images: Tensor, latents: Tensor, backend: str, dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """Both players' gradients as one float64 vector each, on a copy of the networks.
+def run_of(recipe: str, batch_size: int, device: torch.device, resolution: str = "") -> Run:
+    """A run of a recipe, which is stepped here, on the digits or on noise."""
+    size = [f"data.resolution={resolution}"] if resolution else []
+    chosen = recipes.read(recipe, [f"run.batch_size={batch_size}", "run.steps=1000000", f"run.device={device}", *size])
+    source = _images(chosen.data.shape, batch_size)
+    return Run(chosen.build({}), {"image": source}, chosen.game, chosen.run)
 
-    The critic is in evaluation mode: the masks of dropout and the input noise differ between precisions.
+
+def gradients(run: Run, batch: Batch, backend: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Both sides' gradients as one float64 vector each, on a copy of the networks.
+
+    The critic is in evaluation mode: the masks of dropout and the input noise differ between precisions. Path lengths
+    are left out, whose random images do.
     """
-    loss, penalties = objective[0], objective[1].penalties
-    generator = copy.deepcopy(state.generator).to(dtype)
-    critic = copy.deepcopy(state.critic).to(dtype).eval()
-    images, latents = images.to(dtype), latents.to(dtype)
-    with fastgan.backend(backend), torch.random.fork_rng():
-        torch.manual_seed(0)  # the points between data and samples
-        samples = generator(latents)
-        real_logits = critic(images).detach() if loss.needs_real else None
-        values = {
-            "critic": (critic_loss(critic, images, samples.detach(), loss=loss, penalties=penalties), critic),
-            "generator": (loss.generator(critic(samples), real_logits), generator),
-        }
-        return {
-            player: torch.cat([g.flatten().double() for g in torch.autograd.grad(value, list(network.parameters()))])
-            for player, (value, network) in values.items()
-        }
+    task = copy.deepcopy(run.task).to(dtype)
+    task.critics.eval()
+    engine = TaskEngine(task, run.engine.reader, 0, run.device)
+    engine.begin(run.now()._replace(due=frozenset({"penalties"})))
+    cast = {name: x.to(dtype) if x.is_floating_point() else x for name, x in batch.tensors.items()}
+    found = {}
+    with fastgan.backend(backend), own_randomness(run.device):
+        for side in ("critic", "generator"):
+            engine.gradient(side, Batch(cast, batch.key))
+            grads = [p.grad for p in task.side(side).parameters() if p.grad is not None]
+            found[side] = torch.cat([g.flatten().double() for g in grads])
+    return found
 
 
-def check(state: TrainState, objective: Objective) -> list[Accuracy]:
-    """Compares both players' gradients with float64 on a batch."""
-    images, latents = state.next_batch().images, state.next_latents()
-    exact = gradients(state, objective, images, latents, "reference", torch.float64)
-    single = {side: gradients(state, objective, images, latents, side, torch.float32) for side in SIDES}
+def check(run: Run) -> list[Accuracy]:
+    """Compares both sides' gradients with float64 on a batch."""
+    run.engine.begin(run.now())
+    batch = run.engine.batch()
+    exact = gradients(run, batch, "reference", torch.float64)
+    single = {side: gradients(run, batch, side, torch.float32) for side in SIDES}
 
     def error(side: str, player: str) -> float:
         return ((single[side][player] - exact[player]).norm() / exact[player].norm()).item()
@@ -99,16 +98,16 @@ def check(state: TrainState, objective: Objective) -> list[Accuracy]:
     return [Accuracy(player, error("auto", player), error("reference", player)) for player in exact]
 
 
-def measure(states: dict[str, TrainState], objective: Objective, rounds: int, device: torch.device) -> dict[str, Speed]:
+def measure(runs: dict[str, Run], rounds: int) -> dict[str, Speed]:
     """Milliseconds of a full step on each side, a step of each in turn."""
     times: dict[str, list[float]] = {side: [] for side in SIDES}
     for turn in range(WARM_UP + rounds):
         for side in SIDES if turn % 2 else reversed(SIDES):
             with fastgan.backend(side):
-                _wait(device)
+                _wait(runs[side].device)
                 start = time.perf_counter()
-                train_step(states[side], objective[1])
-                _wait(device)
+                next(runs[side])
+                _wait(runs[side].device)
             if turn >= WARM_UP:
                 times[side].append(1000 * (time.perf_counter() - start))
     marks = torch.tensor([0.5, 0.2, 0.8], dtype=torch.float64)
@@ -123,16 +122,14 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak_memory(config: TrainConfig, side: str, device: torch.device, threads: int) -> int:
+def peak_memory(side: str, device: torch.device, threads: int, recipe: str, batch_size: int, resolution: str) -> int:
     """Bytes that the largest step adds."""
     torch.set_num_threads(threads)
-    channels, size = config.image_shape
-    state = TrainState(config, _images(size, channels, config.batch_size), device)
-    regularisation = config.regularisation
+    run = run_of(recipe, batch_size, device, resolution)
 
     def steps() -> None:
-        for _ in range(max(regularisation.penalty_every, regularisation.path_length_every)):
-            train_step(state, regularisation)
+        for _ in range(max(1, *run.task.lazy.values(), 1)):
+            next(run)
 
     with fastgan.backend(side):
         if device.type == "cpu":
@@ -141,46 +138,38 @@ def peak_memory(config: TrainConfig, side: str, device: torch.device, threads: i
         return peak_cuda(steps)
 
 
-def run(
-    preset_name: str, batch_size: int, rounds: int, device: torch.device, resolution: str = ""
-) -> dict[str, object]:
+def run(recipe: str, batch_size: int, rounds: int, device: torch.device, resolution: str = "") -> dict[str, object]:
     """Checks and measures one batch size.
 
     Returns:
         What --json writes: `accuracy` of both players, and `speed` and `peak` of both sides unless a check failed.
     """
-    config = TrainConfig.for_preset(preset_name, out="", batch_size=batch_size, resolution=resolution)
-    objective = config.objective, config.regularisation
-    channels, size = config.image_shape
-    images = _images(size, channels, batch_size)
-    states = {side: TrainState(config, images, device) for side in SIDES}
-    with states["auto"].layer_randomness():
-        accuracy = check(states["auto"], objective)
-        result: dict[str, object] = {
-            "batch_size": batch_size,
-            "accuracy": [{**asdict(one), "passed": one.passed} for one in accuracy],
+    runs = {side: run_of(recipe, batch_size, device, resolution) for side in SIDES}
+    accuracy = check(runs["auto"])
+    result: dict[str, object] = {
+        "batch_size": batch_size,
+        "accuracy": [{**asdict(one), "passed": one.passed} for one in accuracy],
+    }
+    if all(one.passed for one in accuracy):
+        result["speed"] = {side: asdict(speed) for side, speed in measure(runs, rounds).items()}
+        settings = device, torch.get_num_threads(), recipe, batch_size, resolution
+        result["peak"] = {
+            side: in_fresh_process(peak_memory, side, *settings)
+            if device.type == "cpu"
+            else peak_memory(side, *settings)
+            for side in SIDES
         }
-        if all(one.passed for one in accuracy):
-            result["speed"] = {s: asdict(t) for s, t in measure(states, objective, rounds, device).items()}
-            threads = torch.get_num_threads()
-            result["peak"] = {
-                side: in_fresh_process(peak_memory, config, side, device, threads)
-                if device.type == "cpu"
-                else peak_memory(config, side, device, threads)
-                for side in SIDES
-            }
     return result
 
 
-def _images(resolution: tuple[int, int], channels: int, batch_size: int) -> Images:
+def _images(shape: tuple[int, int, int], batch_size: int) -> Images:
     """The digits where they fit, or else noise: the speed does not depend on what the images show."""
+    channels, *resolution = shape
     try:
-        images = load(DIGITS, resolution, channels)
+        images = load(DIGITS, tuple(resolution), channels)
     except UserError:
         random = torch.Generator().manual_seed(0)
-        shape = (batch_size, channels, *resolution)
-        pixels = torch.randint(256, shape, dtype=torch.uint8, generator=random)
-        return Images("noise", pixels)
+        return Images("noise", torch.randint(256, (batch_size, *shape), dtype=torch.uint8, generator=random))
     repeats = -(-batch_size // len(images))
     return Images(DIGITS, images.pixels.repeat(repeats, 1, 1, 1))
 
@@ -209,9 +198,10 @@ def table_of(results: list[dict]) -> Table:
 def main() -> None:
     """Prints the table, writes the JSON; exit status 1 if any gradient is wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", default="digits-dcgan", choices=sorted(PRESETS))
+    images = [name for name in recipes.names() if recipes.read(name).task.kind == "gan"]
+    parser.add_argument("--recipe", default="digits-dcgan", choices=images)
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 256], help="one row each (64 256)")
-    parser.add_argument("--resolution", default="", help="of the images: 64, or 64x32 (the preset's)")
+    parser.add_argument("--resolution", default="", help="of the images: 64, or 64x32 (the recipe's)")
     parser.add_argument("--rounds", type=int, default=50, help="timed steps of each side (50)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument("--json", help="also write the figures to this file")
@@ -225,7 +215,7 @@ def main() -> None:
 
     console = Console()
     results = [
-        run(options.preset, batch_size, options.rounds, device, options.resolution) for batch_size in options.batch_size
+        run(options.recipe, batch_size, options.rounds, device, options.resolution) for batch_size in options.batch_size
     ]
     for result in results:
         for one in result["accuracy"]:
@@ -238,7 +228,7 @@ def main() -> None:
     console.print(table_of(results))
     if options.json:
         about = {
-            "preset": options.preset,
+            "recipe": options.recipe,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,

@@ -101,7 +101,7 @@ def _rest(record: Record, device: Device) -> list[Task]:
         "nn/test_gpu",
         "ops/test_gpu",
         *(f"ops/test_{op}" for op in ops),
-        "games/test_replay",
+        "games/test_closures",
     )
     return [
         *_accuracy(record, device, ("float16", "float64")),
