@@ -198,7 +198,12 @@ def ninja_file(output, include, cxx, nvcc):
 
 check_build_tools()
 setup(
-    packages=[*find_packages(include=["fastgan", "fastgan.*"]), "fastgan.kernels"],  # the latter from kernels/
+    # The latter from kernels/, and from a folder whose package is not to be below fastgan, which imports PyTorch.
+    packages=[
+        *find_packages(include=["fastgan", "fastgan.*"], exclude=["fastgan.cli.command"]),
+        "fastgan.kernels",
+        "fastgan_command",
+    ],
     ext_modules=[Extension("fastgan._C", sources=[])],
     cmdclass={"build_ext": NinjaBuild},
 )

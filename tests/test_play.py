@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from fastgan.cli import app
 from fastgan.toys.dirac_recipes import DIRAC_RECIPES
 from fastgan.toys.plane_recipes import PLANE_RECIPES
+from fastgan.train.run import Run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,10 +41,10 @@ def test_a_film_of_dirac(tmp_path):
     assert len(set(pictures)) == 3
 
 
-@pytest.mark.parametrize("game", ["ring", "grid"])
-def test_a_film_of_points_with_another_optimiser(game, tmp_path):
-    options = ("--optimizer", "optimistic", "--lr", 1e-4, "--steps", 4, "--frames", 2, "--out", tmp_path / "film.gif")
-    code, told = call(game, "--method", "packing", *options)
+@pytest.mark.parametrize("toy", ["ring", "grid"])
+def test_a_film_of_points_with_another_optimiser(toy, tmp_path):
+    options = ("--game", "optimistic", "--lr", 1e-4, "--steps", 4, "--frames", 2, "--out", tmp_path / "film.gif")
+    code, told = call(toy, "--method", "packing", *options)
     assert code == 0
     assert "of high quality at step 4" in told
     with Image.open(tmp_path / "film.gif") as film:
@@ -51,16 +52,15 @@ def test_a_film_of_points_with_another_optimiser(game, tmp_path):
 
 
 def test_ctrl_c_ends_the_film_there(tmp_path, monkeypatch):
-    from fastgan.toys.plane import PlaneGAN
+    take = Run.__next__
 
-    train = PlaneGAN.train
-
-    def interrupted(self, steps):
-        train(self, steps)
-        if self.step == 2:
+    def interrupted(self):
+        taken = take(self)
+        if taken.number == 2:
             os.kill(os.getpid(), signal.SIGINT)
+        return taken
 
-    monkeypatch.setattr(PlaneGAN, "train", interrupted)
+    monkeypatch.setattr(Run, "__next__", interrupted)
     code, told = call("ring", "--method", "plain", "--steps", 9, "--frames", 10, "--out", tmp_path / "film.gif")
     assert code == 0
     assert "at step 2" in told
@@ -71,47 +71,47 @@ def test_ctrl_c_ends_the_film_there(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("chess",), "GAME is 'chess', expected one of dirac, ring, grid"),
+        (("chess",), "TOY is 'chess', expected one of dirac, ring, grid"),
         (("dirac", "--method", "plain", "--out", "x.gif"), "--method is 'plain', expected one of minimax-simultaneous"),
         (("ring", "--method", "r1", "--out", "x.gif"), "--method is 'r1', expected one of plain, unrolled-5-steps"),
         (("ring", "--out", "x.png"), "--out is 'x.png', expected a file that ends in .gif"),
         (("ring",), "there is no display to draw on, expected --out film.gif"),
         (("dirac", "--loss", "bets", "--out", "x.gif"), "--loss is 'bets', expected one of nonsaturating"),
-        (("dirac", "--optimizer", "sgd", "--out", "x.gif"), "--optimizer is 'sgd', expected one of alternating"),
+        (("dirac", "--game", "sgd", "--out", "x.gif"), "--game is 'sgd', expected one of alternating"),
         (("dirac", "--penalty", "r3", "--out", "x.gif"), "--penalty is 'r3': 'r3' is not a penalty"),
         (("dirac", "--out", "/nowhere/x.gif"), "--out is '/nowhere/x.gif', which cannot be written"),
         (
-            ("dirac", "--optimizer", "alternating:0"),
-            "--optimizer is 'alternating:0': Alternating: critic_steps is 0.0,",
+            ("dirac", "--game", "alternating:0"),
+            "--game is 'alternating:0': Alternating: critic_steps is 0.0,",
         ),
-        (("ring", "--optimizer", "lookahead:5:2"), "--optimizer is 'lookahead:5:2': Lookahead: alpha is 2.0, expected"),
-        (("grid", "--optimizer", "runge-kutta:3"), "--optimizer is 'runge-kutta:3': RungeKutta: order is 3.0, expecte"),
+        (("ring", "--game", "lookahead:5:2"), "game.kind is 'lookahead:5:2': Lookahead: alpha is 2.0, expected"),
+        (("grid", "--game", "runge-kutta:3"), "game.kind is 'runge-kutta:3': RungeKutta: order is 3.0, expe"),
         (
             ("dirac", "--loss", "mmd"),
             "--loss is 'mmd': mmd: real_features has shape [1, 1], expected at least",
         ),
         (("dirac", "--loss", "began"), "--loss is 'began', expected an objective of logits or of features: the critic"),
-        (("ring", "--loss", "ebgan:1"), "--loss is 'ebgan:1', expected an objective of logits or of features: the cri"),
+        (("ring", "--loss", "ebgan:1"), "task.loss is 'ebgan:1', expected an objective of logits or of features: the cr"),
         (
             ("ring", "--loss", "feature_matching:hinge"),
-            "--loss is 'feature_matching:hinge', expected an objective of logits or of features: the critic here gives",
+            "task.loss is 'feature_matching:hinge', expected an objective of logits or of features: the critic here give",
         ),
         (
-            ("ring", "--method", "unrolled-5-steps", "--optimizer", "consensus"),
-            "--optimizer is 'consensus', expected a method of first derivatives: it differentiates the generator's",
+            ("ring", "--method", "unrolled-5-steps", "--game", "consensus"),
+            "game.unroll is 5, expected 0: consensus differentiates whole losses twice",
         ),
         (
-            ("ring", "--method", "unrolled-5-steps", "--optimizer", "runge-kutta:2:1"),
-            "--optimizer is 'runge-kutta:2:1', expected a method of first derivatives",
+            ("ring", "--method", "unrolled-5-steps", "--game", "runge-kutta:2:1"),
+            "game.unroll is 5, expected 0: runge-kutta:2:1 differentiates whole losses twice",
         ),
         (
             ("ring", "--method", "unrolled-5-steps", "--penalty", "r1:1"),
-            "--penalty is 'r1:1', expected none: unrolling differentiates the critic's steps, for which a penalty",
+            "game.unroll differentiates the critic's steps; expected no task.penalty, which would take third derivatives",
         ),
         (("dirac", "--lr", "nan"), "--lr is nan, expected a number above 0"),
-        (("ring", "--lr", "0"), "--lr is 0.0, expected a number above 0"),
-        (("ring", "--lr", "-1"), "--lr is -1.0, expected a number above 0"),
-        (("ring", "--lr", "inf"), "--lr is inf, expected a number above 0"),
+        (("ring", "--lr", "0"), "game.lr is 0.0, expected a number, above 0"),
+        (("ring", "--lr", "-1"), "game.lr is -1.0, expected a number, above 0"),
+        (("ring", "--lr", "inf"), "game.lr is 'inf', expected a number"),
         (("dirac", "--steps", "0"), "--steps is 0, expected at least 1"),
         (("dirac", "--frames", "1"), "--frames is 1, expected 2 to 1000"),
         (("dirac", "--frames", "1001"), "--frames is 1001, expected 2 to 1000"),
@@ -129,7 +129,7 @@ def test_what_is_refused(arguments, message):
 
 def test_a_film_of_what_leaves_every_bound(tmp_path):
     quick = ("--steps", 4, "--frames", 2, "--out", tmp_path / "film.gif")
-    code, told = call("dirac", "--method", "minimax-simultaneous", "--optimizer", "competitive", "--lr", 1e200, *quick)
+    code, told = call("dirac", "--method", "minimax-simultaneous", "--game", "competitive", "--lr", 1e200, *quick)
     assert code == 0
     assert re.match(r"diverges, no longer finite at step [1-4]\n", told)
     code, told = call("ring", "--method", "plain", "--lr", 1e30, *quick)

@@ -34,27 +34,27 @@ def slug(name: str) -> str:
     return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def methods(game: str) -> dict[str, str]:
-    """The methods of a game: how the command line calls them -> how they are called elsewhere.
+def methods(toy: str) -> dict[str, str]:
+    """The methods of a toy: how the command line calls them -> how they are called elsewhere.
 
     Raises:
-        UserError: there is no such game.
+        UserError: there is no such toy.
     """
-    if game == "dirac":
+    if toy == "dirac":
         return {slug(name): name for name in DIRAC_RECIPES}
-    if game in MIXTURES:
+    if toy in MIXTURES:
         return {slug(name): name for name in PLANE_RECIPES}
-    raise wrong("TOY", game, nearest(game, ["dirac", *MIXTURES]))
+    raise wrong("TOY", toy, nearest(toy, ["dirac", *MIXTURES]))
 
 
-def play_game(
-    game: str, method: str, out: Path | None, frames: int, steps: int | None, seed: int, **changes: Any
+def play_toy(
+    toy: str, method: str, out: Path | None, frames: int, steps: int | None, seed: int, **changes: Any
 ) -> str:
-    """Plays a game and shows it in a window, or writes a GIF; Ctrl-C ends the film there.
+    """Plays a toy game and shows it in a window, or writes a GIF; Ctrl-C ends the film there.
 
     Args:
-        game: `dirac`, `ring` or `grid`.
-        method: one of `methods(game)`.
+        toy: `dirac`, `ring` or `grid`.
+        method: one of `methods(toy)`.
         out: the GIF; None for a window.
         frames: pictures in the film, 2 to 1000.
         steps: number of steps, at least 1; None for the method's own number (500 of DiracGAN).
@@ -68,7 +68,7 @@ def play_game(
         UserError: a name is unknown, a number is out of range, the method cannot be played with a change, the GIF
             cannot be written, or there is no display for a window.
     """
-    known = methods(game)
+    known = methods(toy)
     if method not in known:
         raise wrong("--method", method, nearest(method, known))
     if not 2 <= frames <= 1000:
@@ -77,15 +77,15 @@ def play_game(
         raise wrong("--steps", steps, "at least 1")
     if not 0 <= seed < 2**63:
         raise wrong("--seed", seed, "0 to 2^63 - 1")
-    played = _play_dirac if game == "dirac" else _play_plane
-    film = played(game, known[method], steps, seed, changes)
+    played = _play_dirac if toy == "dirac" else _play_plane
+    film = played(toy, known[method], steps, seed, changes)
     if out is None and pyplot.get_backend().lower() == "agg":
         raise UserError("--out is missing and there is no display to draw on, expected --out film.gif")
     if out is not None and out.suffix.lower() != ".gif":
         raise UserError(f"--out is {str(out)!r}, expected a file that ends in .gif")
     figure = pyplot.figure(figsize=(5, 5.4), layout="constrained")
     with stop_on_signals() as stop:
-        _show(figure, film.pictures(figure, frames, f"{game}: {method}"), frames, out, stop)
+        _show(figure, film.pictures(figure, frames, f"{toy}: {method}"), frames, out, stop)
         told = film.told()
     pyplot.close(figure)
     return told
@@ -103,9 +103,8 @@ class _Film(NamedTuple):
     told: Callable[[], str]
 
 
-def _play_dirac(game: str, method: str, steps: int | None, seed: int, changes: dict[str, Any]) -> _Film:
-    names = {"game": "optimizer"}
-    recipe = replace(DIRAC_RECIPES[method], **{names.get(name, name): value for name, value in changes.items()})
+def _play_dirac(toy: str, method: str, steps: int | None, seed: int, changes: dict[str, Any]) -> _Film:
+    recipe = replace(DIRAC_RECIPES[method], **changes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         path = trajectory(recipe, 500 if steps is None else steps)
@@ -118,11 +117,11 @@ SETTINGS = {"loss": "task.loss", "penalty": "task.penalty", "game": "game.kind",
 """Options of `fastgan play` -> settings of a recipe."""
 
 
-def _play_plane(game: str, method: str, steps: int | None, seed: int, changes: dict[str, Any]) -> _Film:
+def _play_plane(toy: str, method: str, steps: int | None, seed: int, changes: dict[str, Any]) -> _Film:
     settings = [f"{SETTINGS[name]}={value}" for name, value in changes.items()]
     if steps is not None:
         settings.append(f"run.steps={steps}")
-    run = run_of(plane_recipe(method, game, seed, settings))
+    run = run_of(plane_recipe(method, toy, seed, settings))
     task, source = run.task, run.sources["image"]
     assert isinstance(task, Points)
     assert isinstance(source, MixtureSource)

@@ -32,11 +32,11 @@ def play(
       fastgan play ring --method plain --out ring.gif
       fastgan play grid --out grid.gif
     """
-    from fastgan.cli.films import play_game
+    from fastgan.cli.films import play_toy
 
     given = {"loss": loss, "penalty": penalty, "game": game, "lr": lr}
     changes = {name: value for name, value in given.items() if value is not None}
     chosen = method or ("r1" if toy == "dirac" else "r1-r2-relativistic")
-    typer.echo(play_game(toy, chosen, out, frames, steps, seed, **changes))
+    typer.echo(play_toy(toy, chosen, out, frames, steps, seed, **changes))
     if out is not None:
         typer.echo(f"wrote {out}")

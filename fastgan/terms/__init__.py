@@ -5,7 +5,7 @@ from fastgan.terms.entropy import GaussianHead, entropy_surrogate, latent_poster
 from fastgan.terms.hamiltonian import Chain, hamiltonian_monte_carlo
 from fastgan.terms.orthogonality import add_orthogonal_gradient_, orthogonal
 from fastgan.terms.parameter_gradients import parameter_gradient
-from fastgan.terms.path_length import PathLength, path_length
+from fastgan.terms.path_lengths import PathLength, path_length
 
 __all__ = [
     "Chain",

@@ -6,6 +6,7 @@ equilibrium is (theta, psi) = (0, 0).
 Mescheder et al. 2018, arXiv:1801.04406, section 2.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,14 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from fastgan import games
+from fastgan.errors import UserError, wrong
 from fastgan.losses import parse as parse_loss
 from fastgan.penalties import critic_loss, differentiable_critic_loss, parse
-from fastgan.toys.checks import check_loss, check_lr, check_penalty, trial_game
 
 QUANTILES = 64
 """Points that stand for the distribution of instance noise."""
+LACKS = {"error": "is no autoencoder", "logit and features": "gives one number for each point"}
+"""Why the critic gives no such output."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class DiracRecipe:
 
     Attributes:
         loss: as `fastgan.losses.parse` reads it.
-        optimizer: as `fastgan.games.parse` reads it.
+        game: as `fastgan.games.parse` reads it.
         penalty: as `fastgan.penalties.parse` reads it, e.g. `r1:1`.
         noise: standard deviation of Gaussian noise on data and samples; the mean over 64 of its quantiles
             stands for the expectation.
@@ -41,22 +44,53 @@ class DiracRecipe:
     """
 
     loss: str = "nonsaturating"
-    optimizer: str = "alternating"
+    game: str = "alternating"
     penalty: str = ""
     noise: float = 0.0
     clip: float = 0.0
     lr: float = 0.5
 
     def __post_init__(self) -> None:
-        check_loss(self.loss, self.points)
-        check_penalty(self.penalty)
-        trial_game(self.optimizer)
-        check_lr("lr", self.lr)
+        _check_loss(self.loss, self.points)
+        _check_game(self.game)
+        try:
+            parse(self.penalty)
+        except ValueError as error:
+            raise UserError(f"--penalty is {self.penalty!r}: {error}") from None
+        if not 0 < self.lr < math.inf:
+            raise wrong("--lr", self.lr, "a number above 0")
 
     @property
     def points(self) -> int:
         """The number of points that stand for the data, and for the samples."""
         return QUANTILES if self.noise else 1
+
+
+def _check_loss(text: str, points: int) -> None:
+    """Raises UserError unless it is an objective of one number for each of so many points of data, and of samples."""
+    try:
+        loss = parse_loss(text)
+    except ValueError as error:
+        raise UserError(f"--loss is {error}") from None
+    if loss.output in LACKS:
+        raise wrong("--loss", text, f"an objective of logits or of features: the critic here {LACKS[loss.output]}")
+    trial = torch.zeros(points, 1)
+    try:
+        loss.critic(trial, trial)
+    except ValueError as error:  # it compares points with each other, and there is one
+        raise UserError(f"--loss is {text!r}: {error}") from None
+
+
+def _check_game(text: str) -> None:
+    """Raises UserError unless it is a game, its numbers in their ranges."""
+    try:
+        method = games.parse(text)
+    except ValueError as error:
+        raise UserError(f"--game is {error}") from None
+    try:
+        method(*(SGD([torch.zeros(1, requires_grad=True)], 1.0) for _ in range(2)))
+    except ValueError as error:
+        raise UserError(f"--game is {text!r}: {error}") from None
 
 
 class Point(nn.Module):
@@ -81,7 +115,7 @@ def trajectory(recipe: DiracRecipe, steps: int = 500, start: tuple[float, float]
     generator, critic = Point(start[0]), nn.Linear(1, 1, bias=False, dtype=torch.float64)
     with torch.no_grad():
         critic.weight.fill_(start[1])
-    game = games.parse(recipe.optimizer)(
+    game = games.parse(recipe.game)(
         SGD(critic.parameters(), lr=recipe.lr), SGD(generator.parameters(), lr=recipe.lr)
     )
     noise = recipe.noise * quantiles(recipe.points)

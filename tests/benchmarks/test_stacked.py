@@ -40,7 +40,7 @@ def test_a_run_is_kept_and_not_repeated(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["stacked", "--json", str(tmp_path / "runs.json"), *arguments])
         stacked.main()
     (kept,) = json.loads((tmp_path / "runs.json").read_text())["runs"]
-    assert (kept["preset"], kept["penalty"], kept["steps"], kept["images"]) == ("digits-resnet", "r1:1,r2:1", 2, 200)
+    assert (kept["recipe"], kept["penalty"], kept["steps"], kept["images"]) == ("digits-resnet", "r1:1,r2:1", 2, 200)
     assert 1 <= kept["samples"]["modes"] <= 200
     assert stacked.table([kept]) in page.read_text()
     assert page.read_text().endswith("after\n")

@@ -50,7 +50,7 @@ def test_parameters_and_names(logits):
     with pytest.raises(ValueError, match="fgan: divergence is 'jensen', expected one of total_variation, kl"):
         fgan("jensen")
     for text in ("fgan:kl:2", "fgan:", "fgan:nothing", "hinge:2"):
-        with pytest.raises(ValueError, match=f"'{text}', expected one of nonsaturating, minimax"):
+        with pytest.raises(ValueError, match=f"'{text}', expected .*nonsaturating, minimax"):
             parse(text)
     with pytest.raises(ValueError, match="expected a number after the divergence"):
         parse("fgan:alpha:")

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from fastgan.models import (
-    PRESETS,
     AuxiliaryClassifierCritic,
     DCGANGenerator,
     ProjectionCritic,
@@ -17,6 +16,7 @@ from fastgan.models import (
 )
 from fastgan.nn import ConditionalBatchNorm2d
 from fastgan.penalties import explain
+from tests.models.of_recipes import grey
 
 GENERATORS = {"digits-dcgan": DCGANGenerator, "digits-resnet": ResNetGenerator}
 SMALL = {"latent_dim": 5, "channels": 1, "resolution": 16, "width": 4}
@@ -82,10 +82,10 @@ def test_in_evaluation_an_image_depends_on_its_own_class_alone(kind, conditional
     assert differs.tolist() == [i == 3 for i in range(8)]
 
 
-@pytest.mark.parametrize("preset", GENERATORS)
-def test_a_preset_s_generator_without_classes_is_what_it_was(preset):
+@pytest.mark.parametrize("recipe", GENERATORS)
+def test_a_generator_without_classes_has_nothing_of_them(recipe):
     """No class of ours, and the names of the tensors that checkpoints hold."""
-    made = PRESETS[preset].generator()
+    made, _ = grey(recipe)
     assert not norms(made)
     assert {type(m) for m in made.modules() if isinstance(m, nn.Sequential)} == {nn.Sequential}
     assert not any("gain" in name or "norm." in name or "embed" in name for name in made.state_dict())
@@ -104,14 +104,14 @@ def test_labels_where_they_belong(kind):
         kind(**SMALL, num_classes=0)
 
 
-@pytest.mark.parametrize("preset", [*GENERATORS, "dcgan"])
-def test_projection_written_out_in_numpy(preset, generator):
-    critic = ProjectionCritic(PRESETS[preset].critic(channels=1, resolution=8).double().eval(), 3).double()
+@pytest.mark.parametrize("recipe", [*GENERATORS, "dcgan"])
+def test_projection_written_out_in_numpy(recipe, generator):
+    critic = ProjectionCritic(grey(recipe)[1].double().eval(), 3).double()
     images = torch.randn(8, 1, 8, 8, dtype=torch.float64)
     with torch.no_grad():
         found, plain = critic(images, LABELS), critic.critic(images)
         phi = critic.critic.features(images).numpy()
-    if preset == "digits-resnet":
+    if recipe == "digits-resnet":
         phi = phi.mean(axis=(2, 3))
     table = critic.embed.weight.detach().numpy()
     expected = [[plain[i, 0] + (table[y] * phi[i]).sum()] for i, y in enumerate(LABELS.tolist())]
@@ -126,16 +126,16 @@ def test_projection_leaves_penalties_in_one_pass(capsys):
     assert verdict.weights == len(list(critic.parameters()))
 
 
-@pytest.mark.parametrize("preset", [*GENERATORS, "dcgan"])
-def test_two_heads_over_the_same_features(preset, generator):
-    critic = AuxiliaryClassifierCritic(PRESETS[preset].critic(channels=1, resolution=8).eval(), 3)
+@pytest.mark.parametrize("recipe", [*GENERATORS, "dcgan"])
+def test_two_heads_over_the_same_features(recipe, generator):
+    critic = AuxiliaryClassifierCritic(grey(recipe)[1].eval(), 3)
     images = torch.randn(8, 1, 8, 8)
     with torch.no_grad():
         found = critic(images)
         assert found.shape == (8, 4)
         torch.testing.assert_close(found[:, :1], critic.critic(images))
         phi = critic.critic.features(images)
-        phi = phi.mean((2, 3)) if preset == "digits-resnet" else phi
+        phi = phi.mean((2, 3)) if recipe == "digits-resnet" else phi
         expected = phi.numpy() @ critic.classifier.weight.numpy().T + critic.classifier.bias.numpy()
     np.testing.assert_allclose(found[:, 1:].numpy(), expected, rtol=1e-4, atol=1e-5)
 

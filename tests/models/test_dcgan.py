@@ -1,22 +1,28 @@
-"""The DCGAN pair and the presets built from it."""
+"""The DCGAN pair and the recipes built from it."""
 
 import pytest
 import torch
 
 import fastgan
-from fastgan.models import PRESETS, BatchNormCritic, DCGANCritic, DCGANGenerator
+from fastgan.models import BatchNormCritic, DCGANCritic, DCGANGenerator
+from tests.models.of_recipes import grey, pair_of
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_preset_networks_fit_each_other(name):
-    preset = PRESETS[name]
-    # The paper's StyleGAN2 at its own resolution would take minutes.
-    resolution = 8 if preset.styled else preset.resolution
-    generator, critic = preset.generator(resolution=resolution), preset.critic(resolution=resolution)
-    images = generator(torch.randn(6, preset.latent_dim))
-    assert preset.name == name
-    assert images.shape == (6, preset.channels, resolution, resolution)
-    assert preset.styled or images.abs().max() <= 1  # a StyleGAN2 has no tanh at its end
+@pytest.mark.parametrize(
+    ("name", "channels", "resolution"),
+    [
+        ("digits-dcgan", 1, 8),
+        ("digits-resnet", 1, 8),
+        ("dcgan", 3, 64),
+        ("stylegan2", 3, 8),  # at its own resolution it would take minutes
+        ("stylegan2-small", 3, 8),
+    ],
+)
+def test_the_networks_of_a_recipe_fit_each_other(name, channels, resolution):
+    generator, critic = pair_of(name, *([f"data.resolution={resolution}"] if "stylegan2" in name else []))
+    images = generator(torch.randn(6, generator.latent_dim))
+    assert images.shape == (6, channels, resolution, resolution)
+    assert "stylegan2" in name or images.abs().max() <= 1  # a StyleGAN2 has no tanh at its end
     logits = critic(images)
     assert logits.shape == (6, 1)
     logits.sum().backward()
@@ -58,17 +64,15 @@ def test_resolution_must_be_a_power_of_two(resolution):
 
 def test_critic_sees_the_rest_of_the_batch():
     """The same image scores differently among copies of itself than among strangers."""
-    preset = PRESETS["digits-dcgan"]
-    critic = preset.critic().eval()
+    critic = grey("digits-dcgan")[1].eval()
     images = torch.rand(8, 1, 8, 8) * 2 - 1
     copies = images[:1].expand(8, -1, -1, -1)
     assert (critic(images)[0] - critic(copies)[0]).abs() > 1e-4
 
 
 def test_same_on_reference_and_compiled_backends():
-    preset = PRESETS["digits-dcgan"]
-    generator, critic = preset.generator().double().eval(), preset.critic().double().eval()
-    latents = torch.randn(4, preset.latent_dim, dtype=torch.float64)
+    generator, critic = (network.double().eval() for network in grey("digits-dcgan"))
+    latents = torch.randn(4, generator.latent_dim, dtype=torch.float64)
 
     def run():
         critic.zero_grad()

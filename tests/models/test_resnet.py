@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import fastgan
-from fastgan.models import PRESETS, ResNetCritic, ResNetGenerator
+from fastgan import recipes
+from fastgan.models import ResNetCritic, ResNetGenerator
 from fastgan.models.resnet import DownBlock, UpBlock
 from fastgan.penalties import explain
+from tests.models.of_recipes import grey
 
 
 @pytest.mark.parametrize("resolution", [8, 16, 64])
@@ -38,10 +40,9 @@ def test_penalties_take_one_pass(resolution, capsys):
     assert capsys.readouterr().out.startswith("one pass")
 
 
-def test_the_preset_s_critic_takes_one_pass():
-    preset = PRESETS["digits-resnet"]
-    assert preset.recipe.penalty
-    assert explain(preset.critic(), torch.randn(2, 1, 8, 8)).eligible
+def test_the_recipe_s_critic_takes_one_pass():
+    assert recipes.read("digits-resnet").task.penalty
+    assert explain(grey("digits-resnet")[1], torch.randn(2, 1, 8, 8)).eligible
 
 
 def test_critic_is_piecewise_affine_and_judges_each_image_alone(generator):
@@ -83,9 +84,8 @@ def test_blocks_are_the_textbook_s(generator):
 
 
 def test_same_on_reference_and_compiled_backends():
-    preset = PRESETS["digits-resnet"]
-    generator, critic = preset.generator().double().eval(), preset.critic().double()
-    latents = torch.randn(4, preset.latent_dim, dtype=torch.float64)
+    generator, critic = (network.double().eval() for network in grey("digits-resnet"))
+    latents = torch.randn(4, generator.latent_dim, dtype=torch.float64)
 
     def run():
         critic.zero_grad()

@@ -6,12 +6,15 @@ import pytest
 import torch
 
 import fastgan
+from fastgan import recipes
 from fastgan.losses import LOSSES
-from fastgan.models import PRESETS, StyleGAN2Critic, StyleGAN2Generator
+from fastgan.models import StyleGAN2Critic, StyleGAN2Generator
 from fastgan.models.headed import is_headed
 from fastgan.models.stylegan2 import channels_at, levels
 from fastgan.ops import minibatch_stddev, setup_filter, upsample2d
-from fastgan.penalties import critic_loss, explain, parse, path_length
+from fastgan.penalties import critic_loss, explain, parse
+from fastgan.terms import path_length
+from tests.models.of_recipes import pair_of
 
 SMALL = {"z_dim": 6, "w_dim": 6, "mapping_layers": 2, "width": 64, "max_width": 8}
 
@@ -266,15 +269,12 @@ def test_a_critic_without_the_batch_s_deviation_takes_one_pass():
     assert not explain(StyleGAN2Critic(16, width=64, max_width=8), x).eligible
 
 
-def test_the_preset_is_the_paper_s():
-    recipe = PRESETS["stylegan2"].recipe
-    assert (recipe.lr, recipe.beta1, recipe.beta2) == (0.002, 0.0, 0.99)
-    assert (recipe.penalty_every, recipe.path_length_every, recipe.path_length) == (16, 4, 2.0)
+def test_the_recipe_is_the_paper_s():
+    task, game = recipes.read("stylegan2").task, recipes.read("stylegan2").game
+    assert (game.lr, game.beta1, game.beta2) == (0.002, 0.0, 0.99)
+    assert (task.penalty_every, task.path_length_every, task.path_length) == (16, 4, 2.0)
     with torch.device("meta"):
-        generator, critic = (
-            PRESETS["stylegan2"].generator(resolution=1024),
-            PRESETS["stylegan2"].critic(resolution=1024),
-        )
+        generator, critic = pair_of("stylegan2", "data.resolution=1024")
     # Karras et al. 2020, section 5: about 30 M for each, with the mapping network.
     assert sum(p.numel() for p in generator.parameters()) == pytest.approx(30.4e6, rel=0.02)
     assert sum(p.numel() for p in critic.parameters()) == pytest.approx(29e6, rel=0.02)

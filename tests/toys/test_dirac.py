@@ -40,16 +40,16 @@ def test_how_the_others_fail(generator):
     assert found["minimax, simultaneous"] == found["WGAN-GP"] == found["least squares"] == "stuck"
 
 
-@pytest.mark.parametrize("optimizer", ["simultaneous", "alternating"])
-def test_wgan_by_hand(optimizer):
+@pytest.mark.parametrize("game", ["simultaneous", "alternating"])
+def test_wgan_by_hand(game):
     """V = psi theta: psi' = psi - lr theta, theta' = theta + lr psi."""
     theta, psi, expected = 0.7, -0.4, [(0.7, -0.4)]
     for _ in range(20):
         before = psi
         psi = psi - 0.3 * theta
-        theta = theta + 0.3 * (before if optimizer == "simultaneous" else psi)
+        theta = theta + 0.3 * (before if game == "simultaneous" else psi)
         expected.append((theta, psi))
-    found = trajectory(DiracRecipe("wasserstein", optimizer, lr=0.3), 20, start=(0.7, -0.4))
+    found = trajectory(DiracRecipe("wasserstein", game, lr=0.3), 20, start=(0.7, -0.4))
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
@@ -95,20 +95,20 @@ REFUSED = {"mmd", "mmd:gaussian", "ebgan", "began", "feature_matching:hinge"}
 def test_every_objective_under_every_optimiser(loss, generator):
     """Plays, or is refused before; with penalties of every kind and without."""
     choices = itertools.product([*GAMES, "runge-kutta:2:1"], ["", "r1:1,r2:1,wgan-gp:1,dragan:1"])
-    for optimizer, penalty in choices:
+    for game, penalty in choices:
         if loss in REFUSED:
             with pytest.raises(UserError, match=f"^--loss is '{loss}'"):
-                DiracRecipe(loss, optimizer, penalty)
+                DiracRecipe(loss, game, penalty)
             continue
-        path = trajectory(DiracRecipe(loss, optimizer, penalty, lr=0.1), 2)
+        path = trajectory(DiracRecipe(loss, game, penalty, lr=0.1), 2)
         assert np.isfinite(path).all()
         assert (path[0] != path[-1]).any()
 
 
-@pytest.mark.parametrize("optimizer", GAMES)
-def test_every_method_under_every_optimiser(optimizer, generator):
+@pytest.mark.parametrize("game", GAMES)
+def test_every_method_under_every_optimiser(game, generator):
     for name, recipe in DIRAC_RECIPES.items():
-        assert np.isfinite(trajectory(replace(recipe, optimizer=optimizer, lr=0.1), 2)).all(), name
+        assert np.isfinite(trajectory(replace(recipe, game=game, lr=0.1), 2)).all(), name
 
 
 def test_samples_that_are_compared_need_noise(generator):
@@ -118,9 +118,9 @@ def test_samples_that_are_compared_need_noise(generator):
         DiracRecipe("mmd")
 
 
-@pytest.mark.parametrize("optimizer", ["optimistic", "past-extragradient", "consensus"])
-def test_optimisers_that_bear_less_of_a_penalty_converge_at_half_the_rate(optimizer):
+@pytest.mark.parametrize("game", ["optimistic", "past-extragradient", "consensus"])
+def test_optimisers_that_bear_less_of_a_penalty_converge_at_half_the_rate(game):
     """docs/choosing.md: R1 and R2 of weight 1 are curvature of 2, and a step of 0.5 along it is too large for these."""
-    r1_r2 = DiracRecipe("relativistic_pairing", optimizer, "r1:1,r2:1")
+    r1_r2 = DiracRecipe("relativistic_pairing", game, "r1:1,r2:1")
     assert verdict(trajectory(r1_r2, 100)) == "diverges"
     assert verdict(trajectory(replace(r1_r2, lr=0.25), 300)) == "converges"
