@@ -11,6 +11,16 @@ class UserError(ValueError):
     """
 
 
+UNBUILDABLE = (TypeError, ValueError, RuntimeError, MemoryError, OverflowError)
+"""What PyTorch raises where a network cannot be built of its numbers."""
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, shortened to be part of a line."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:150]}... ({len(text)} characters)"
+
+
 def one_line(error: BaseException) -> str:
     """An exception's message, shortened to be part of a line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
@@ -25,4 +35,4 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def wrong(name: str, value: object, expected: str) -> UserError:
     """The error for a setting by its name, as `task.loss` or `--frames`."""
-    return UserError(f"{name} is {value!r}, expected {expected}")
+    return UserError(f"{name} is {shown(value)}, expected {expected}")

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and paths as users write them."""
 
 import contextlib
 import os
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from fastgan.errors import UserError, one_line, shown
 
 TEMPORARY = ".partial"
 """The ending of a file that is being written; one that is left was so when its process died."""
@@ -40,3 +42,21 @@ def remove_partial(folder: Path) -> None:
     """Deletes what processes that died left half-written in a folder."""
     for leftover in folder.glob("*" + TEMPORARY):
         leftover.unlink(missing_ok=True)
+
+
+def expanded(path: str | Path, name: str) -> Path:
+    """The path with ~ as the home folder.
+
+    Args:
+        path: as a user wrote it.
+        name: of the setting, for the message.
+
+    Raises:
+        UserError: there is no such user, or a part of the path is longer than file names can be.
+    """
+    try:
+        found = Path(path).expanduser()
+        found.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{name} is {shown(str(path))}, which is no path: {one_line(error)}") from error
+    return found

@@ -180,8 +180,8 @@ def test_bad_input_is_one_line_and_status_2(run, tmp_path):
         ("run.batch_size=0", "run.batch_size is 0, expected greater than or equal to 1"),
         ("run.batch_size=5000", "run.batch_size is 5000, expected 1 to 1797, the number of samples in digits"),
         ("run.steps=-3", "run.steps is -3, expected greater than or equal to 1"),
-        ("data.resolution=0", "data.resolution is 0, expected a size such as 64, or height and width as in 64x32, at "
-                              "least 1"),
+        ("data.resolution=0", "data.resolution is 0, expected a size such as 64, or height and width as in 64x32, 1 "
+                              "to 16384"),
         ("data.channels=2", "data.channels is 2, expected 1 or 3"),
         ("game.lr=0", "game.lr is 0, expected a number, above 0"),
         ("game.beta1=1", "game.beta1 is 1, expected less than 1"),

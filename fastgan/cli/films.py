@@ -47,9 +47,7 @@ def methods(toy: str) -> dict[str, str]:
     raise wrong("TOY", toy, nearest(toy, ["dirac", *MIXTURES]))
 
 
-def play_toy(
-    toy: str, method: str, out: Path | None, frames: int, steps: int | None, seed: int, **changes: Any
-) -> str:
+def play_toy(toy: str, method: str, out: Path | None, frames: int, steps: int | None, seed: int, **changes: Any) -> str:
     """Plays a toy game and shows it in a window, or writes a GIF; Ctrl-C ends the film there.
 
     Args:

@@ -13,6 +13,7 @@ from fastgan.data.decode import decode
 from fastgan.data.images import Images, Resolution, image_shape
 from fastgan.data.listing import list_images, names
 from fastgan.errors import UserError, one_line
+from fastgan.files import expanded
 
 _EXPECTED = "'digits', 'stacked-digits', 'textures' or a folder of images"
 
@@ -40,7 +41,7 @@ def folder(path: str | Path, resolution: Resolution, channels: int) -> Images:
             pixels without a range (floating point, 32 bits).
     """
     shape = image_shape(resolution, channels)
-    root = Path(path).expanduser()
+    root = expanded(path, "--data")
     if not root.exists():
         raise UserError(f"--data is {str(path)!r}, which does not exist; expected {_EXPECTED}")
     if not root.is_dir():

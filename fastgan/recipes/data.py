@@ -6,21 +6,25 @@ from pydantic import ConfigDict, PlainValidator
 
 from fastgan.data import load
 from fastgan.data.mixtures import MixtureSource
+from fastgan.errors import wrong
 from fastgan.tasks import Source
 from fastgan.train.sections import Section
+
+LARGEST = 16_384
+"""Pixels of an image's side."""
 
 
 def _size(value: Any) -> int | tuple[int, int]:
     """64, or 64x32: height and width."""
     parts = [value] if isinstance(value, int) and not isinstance(value, bool) else str(value).split("x")
     sides = [int(part) if str(part).isdecimal() else 0 for part in parts]
-    if not 1 <= len(sides) <= 2 or min(sides) < 1:
-        raise ValueError("expected a size such as 64, or height and width as in 64x32, at least 1")
+    if not 1 <= len(sides) <= 2 or not 1 <= min(sides) <= max(sides) <= LARGEST:
+        raise ValueError(f"expected a size such as 64, or height and width as in 64x32, 1 to {LARGEST}")
     return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
 
 
 def _channels(value: Any) -> int:
-    if isinstance(value, bool) or value not in (1, 3):
+    if type(value) is not int or value not in (1, 3):
         raise ValueError("expected 1 or 3")
     return value
 
@@ -40,6 +44,13 @@ class Shape(Section):
         return self.channels, sides[0], sides[1]
 
 
+def _loaded(name: str, of: Shape) -> Source:
+    try:
+        return load(name, of.shape[1:], of.channels)
+    except MemoryError:
+        raise wrong("data.resolution", of.resolution, f"less: {name!r} does not fit into memory") from None
+
+
 class ImageData(Shape):
     """One set of images."""
 
@@ -48,7 +59,7 @@ class ImageData(Shape):
 
     def sources(self) -> dict[str, Source]:
         """The images. Raises UserError where they cannot be read."""
-        return {"image": load(self.image, self.shape[1:], self.channels)}
+        return {"image": _loaded(self.image, self)}
 
     def paths(self) -> dict[str, str]:
         """What may be folders, by the name of the setting."""
@@ -65,7 +76,7 @@ class TwoSets(Shape):
 
     def sources(self) -> dict[str, Source]:
         """The images. Raises UserError where they cannot be read."""
-        return {name: load(value, self.shape[1:], self.channels) for name, value in (("a", self.a), ("b", self.b))}
+        return {"a": _loaded(self.a, self), "b": _loaded(self.b, self)}
 
     def paths(self) -> dict[str, str]:
         """What may be folders, by the name of the setting."""

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ConfigDict
 from torch import nn
 
-from fastgan.errors import UserError, nearest, one_line, wrong
+from fastgan.errors import UNBUILDABLE, UserError, nearest, one_line, wrong
 from fastgan.train.sections import Section
 
 FOLLOW = frozenset({"channels", "resolution", "outputs", "num_classes"})
@@ -41,10 +41,16 @@ class Network(Section):
             raise wrong(f"{place}.kind", self.kind, nearest(self.kind, known))
         make, chosen = known[self.kind], self.model_extra or {}
         possible = [name for name in inspect.signature(make).parameters if name not in FOLLOW]
-        for name in chosen:
+        for name, value in chosen.items():
             if name not in possible:
                 raise UserError(f"{place}.{name} is no setting of {self.kind}, expected {nearest(name, possible)}")
+            if _is_number(make, name) and not isinstance(value, (int, float)):
+                raise wrong(f"{place}.{name}", value, "a number")
         try:
             return make(**given, **chosen)
-        except (TypeError, ValueError) as error:
+        except UNBUILDABLE as error:
             raise UserError(f"{place} cannot be built: {one_line(error)}") from None
+
+
+def _is_number(make: Callable[..., nn.Module], argument: str) -> bool:
+    return inspect.signature(make).parameters[argument].annotation in (int, float)

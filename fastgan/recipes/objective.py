@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor, nn
 
-from fastgan.errors import UserError, wrong
+from fastgan.errors import UserError, nearest, wrong
 from fastgan.nn import InstanceNoise, PackedCritic
 from fastgan.penalties import Penalty, parse
+from fastgan.penalties.choice import METHODS
 from fastgan.train.schedules import value_at
 from fastgan.train.sections import Real, Section, moving
 from fastgan.train.settings import Count
@@ -45,6 +46,8 @@ class Objective(Section):
             found = parse(self.penalty)
         except ValueError as error:
             raise UserError(f"task.penalty is {self.penalty!r}: {error}") from None
+        if self.penalty_method not in METHODS:
+            raise wrong("task.penalty_method", self.penalty_method, nearest(self.penalty_method, METHODS))
         if self.penalty_every != 1 and not found:
             raise wrong("task.penalty_every", self.penalty_every, "1 without task.penalty, of which it is the interval")
         if self.clip_weights and self.spectral_norm:

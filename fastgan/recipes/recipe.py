@@ -9,13 +9,15 @@ import torch
 import yaml
 
 from fastgan.default_dtype import float32_by_default
-from fastgan.errors import UserError, nearest, wrong
+from fastgan.errors import UNBUILDABLE, UserError, nearest, one_line, wrong
+from fastgan.files import expanded
 from fastgan.recipes.cycle_gan import CycleGANSection
 from fastgan.recipes.data import ImageData, NamedData, PlaneData, TwoSets
 from fastgan.recipes.gan import GANSection
 from fastgan.recipes.points import PointsSection
 from fastgan.recipes.python import PythonSection
 from fastgan.tasks import Source, Task
+from fastgan.train.folder import refuse_inside
 from fastgan.train.keys import key_of
 from fastgan.train.sections import Section, checked
 from fastgan.train.settings import GameSettings, RunSettings
@@ -52,7 +54,12 @@ class Recipe(Section):
             UserError: parts do not go together, or a network cannot be built.
         """
         with self.own_weights():
-            return self.task.build(self.data.shape, classes, self.run.batch_size)
+            try:
+                return self.task.build(self.data.shape, classes, self.run.batch_size)
+            except UserError:
+                raise
+            except UNBUILDABLE as error:
+                raise UserError(f"task cannot be built: {one_line(error)}") from error
 
     @contextmanager
     def own_weights(self) -> Iterator[None]:
@@ -67,12 +74,7 @@ class Recipe(Section):
 
     def check_out(self, out: Path) -> None:
         """Raises UserError where pictures would be written into the data."""
-        for name, path in self.data.paths().items():
-            folder = Path(path).expanduser()
-            if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
-                raise UserError(
-                    f"--out is {str(out)!r}, inside {name}; expected a folder elsewhere, as it will hold pictures"
-                )
+        refuse_inside(out, self.data.paths())
 
 
 class GANRecipe(Recipe):
@@ -121,6 +123,8 @@ KINDS: dict[str, type[Recipe]] = {
 """What `task.kind` may be."""
 
 NOTHING: Mapping[str, str] = {}
+UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
+"""What PyYAML raises of text that is no YAML, of values such as the date 2024-13-45, and of brackets in brackets."""
 
 
 def names() -> list[str]:
@@ -144,30 +148,32 @@ def read(source: str | Path, changes: Sequence[str] = (), data: Mapping[str, str
 
 def resolved(sections: Mapping[str, Any], changes: Sequence[str] = (), data: Mapping[str, str] = NOTHING) -> Recipe:
     """The recipe of sections as they are in YAML, with changes as for `read`."""
-    values = {name: dict(section) if isinstance(section, Mapping) else section for name, section in sections.items()}
+    values: dict[str, Any] = {}
+    for name, section in sections.items():
+        values[str(name)] = dict(section) if isinstance(section, Mapping) else section
     for change in changes:
         _change(values, change)
     if data:
-        values["data"] = {**values.get("data", {}), **data}
+        values["data"] = {**(values["data"] if isinstance(values.get("data"), dict) else {}), **data}
     task = values.get("task")
     kind = task.get("kind") if isinstance(task, Mapping) else None
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise wrong("task.kind", kind, nearest(str(kind), KINDS))
     return checked(KINDS[kind], values)
 
 
 def _sections(source: str | Path) -> Mapping[str, Any]:
-    path = Path(source)
+    path = expanded(source, "--config")
     if path.suffix not in (".yaml", ".yml"):
         if str(source) not in names():
             raise UserError(f"RECIPE is {str(source)!r}, expected {nearest(str(source), names())}, or a .yaml file")
         path = FOLDER / f"{source}.yaml"
     try:
-        found = yaml.safe_load(path.expanduser().read_text(encoding="utf-8"))
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"the recipe {str(source)!r} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"the recipe {str(source)!r} is no YAML: {' '.join(str(error).split())}") from error
+    except UNREADABLE as error:
+        raise UserError(f"the recipe {str(source)!r} is no YAML: {one_line(error)}") from error
     if not isinstance(found, Mapping):
         raise UserError(f"the recipe {str(source)!r} holds {type(found).__name__}, expected the sections of a recipe")
     return found
@@ -183,7 +189,7 @@ def _change(values: dict[str, Any], change: str) -> None:
         raise UserError(f"{path} is no setting, expected a section {nearest(sections[0], Recipe.model_fields)}")
     try:
         value = yaml.safe_load(text) if text else ""
-    except yaml.YAMLError:
+    except UNREADABLE:
         value = text
     place: Any = values
     for section in sections:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from fastgan.errors import UserError
-from fastgan.recipes.recipe import NOTHING, PythonRecipe, Recipe, resolved
+from fastgan.errors import UserError, one_line
+from fastgan.files import expanded
+from fastgan.recipes.recipe import NOTHING, UNREADABLE, PythonRecipe, Recipe, resolved
 from fastgan.train.folder import RECIPE
 from fastgan.train.run import Run
 from fastgan.train.session import Outcome, carry_out, facts_of
@@ -22,7 +23,7 @@ def start(
     Raises:
         UserError: the data cannot be read, parts do not go together, or as `carry_out`.
     """
-    folder = Path(out).expanduser()
+    folder = expanded(out, "--out")
     recipe.check_out(folder)
     return carry_out(run_of(recipe), folder, recipe.written(), resume=resume, start=checkpoint, quiet=quiet)
 
@@ -52,13 +53,13 @@ def kept_recipe(
     Raises:
         UserError: there is none, it is damaged, or its task is made by a function that was not named.
     """
-    path = Path(out).expanduser() / RECIPE
+    path = expanded(out, "--out") / RECIPE
     try:
         sections = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"--out is {str(out)!r}, which holds no {RECIPE}; expected the folder of a run") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    except (OSError, *UNREADABLE) as error:
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(sections, dict) or "task" not in sections:
         raise UserError(f"{path} names no task: go on with the run by fit(resume=True), as it was started")
     return named_by_user(resolved(sections, changes, data), function)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from fastgan import losses
-from fastgan.errors import UserError
+from fastgan.affine import NotAffineError
+from fastgan.errors import UserError, one_line
 from fastgan.models.critic_norms import ReferencedCritic
 from fastgan.nn import InstanceNoise, PackedCritic, statistics_of
-from fastgan.penalties import Penalty, critic_loss, differentiable_critic_loss
+from fastgan.penalties import NotSmoothError, Penalty, critic_loss, differentiable_critic_loss
 from fastgan.tasks.class_names import labels_of
 from fastgan.tasks.conditioning import UNCONDITIONAL, Conditioning
 from fastgan.tasks.grid import image_grid
@@ -154,10 +155,13 @@ class GAN(Task):
             total = differentiable_critic_loss(critic, real, fake, loss, penalties, *told)
             yield self._penalised(total, now)
         else:
-            total = critic_loss(
-                critic, real, fake, loss=loss, penalties=penalties, labels=told.real, fake_labels=told.fake,
-                method=self.penalty_method,
-            )  # fmt: skip
+            try:
+                total = critic_loss(
+                    critic, real, fake, loss=loss, penalties=penalties, labels=told.real, fake_labels=told.fake,
+                    method=self.penalty_method,
+                )  # fmt: skip
+            except (NotAffineError, NotSmoothError) as error:
+                raise UserError(f"task.penalty_method is {self.penalty_method!r}: {one_line(error)}") from error
             self.remark = f"gradient of the penalties: {how(total)}"
             yield self._penalised(total, now)
 
@@ -329,7 +333,7 @@ def read_loss(loss: str | losses.Loss) -> losses.Loss:
 
 def how(total: Any) -> str:
     """How the gradient of the penalties was computed, in words."""
-    name = {"one_pass": "one pass", "double_backward": "double backward"}[total.method]
+    name = total.method.replace("_", " ")
     return name if total.reason is None else f"{name}, because {total.reason}"
 
 

@@ -42,6 +42,14 @@ class Part(NamedTuple):
     keep: Mapping[str, Tensor] = {}
 
 
+def together(parts: Iterable[Part]) -> Part:
+    """Terms as one, in one graph, with all that they log and keep."""
+    found = list(parts)
+    log = {name: value for part in found for name, value in part.log.items()}
+    keep = {name: value for part in found for name, value in part.keep.items()}
+    return Part(torch.stack([part.loss for part in found]).sum(), log, keep)
+
+
 class Now(NamedTuple):
     """The present moment of a run.
 
@@ -228,9 +236,9 @@ class Task(nn.Module, ABC):
         """The terms of what a side minimises."""
         return self.critic_parts(batch, now) if side == "critic" else self.generator_parts(batch, now)
 
-    def forward(self, side: Side, batch: Batch, now: Now) -> Tensor:
-        """What a side minimises, as one graph; for whoever evaluates the task at other parameters."""
-        return torch.stack([part.loss for part in self.parts(side, batch, now)]).sum()
+    def forward(self, side: Side, batch: Batch, now: Now) -> Part:
+        """What a side minimises, as one term; for whoever evaluates the task at other parameters."""
+        return together(self.parts(side, batch, now))
 
     def train(self, mode: bool = True) -> "Task":
         """As nn.Module's, but for the averages, which stay in evaluation mode."""

@@ -54,6 +54,7 @@ def path_length(generator: StyledGenerator, z: Tensor, mean: Tensor, decay: floa
     images = generator.synthesis(ws)
     y = torch.randn_like(images) / (images.shape[2] * images.shape[3]) ** 0.5
     (g,) = torch.autograd.grad((images * y).sum(), ws, create_graph=True)
+    g = g.to(torch.promote_types(g.dtype, mean.dtype))  # autocast's halves are summed and averaged in float32
     lengths = g.square().sum(2).mean(1).sqrt()
-    moved = torch.lerp(mean, lengths.detach().mean(), decay)
+    moved = torch.lerp(mean.to(lengths), lengths.detach().mean(), decay)
     return PathLength((lengths - moved).square().mean(), moved, lengths.detach())

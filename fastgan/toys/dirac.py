@@ -115,9 +115,7 @@ def trajectory(recipe: DiracRecipe, steps: int = 500, start: tuple[float, float]
     generator, critic = Point(start[0]), nn.Linear(1, 1, bias=False, dtype=torch.float64)
     with torch.no_grad():
         critic.weight.fill_(start[1])
-    game = games.parse(recipe.game)(
-        SGD(critic.parameters(), lr=recipe.lr), SGD(generator.parameters(), lr=recipe.lr)
-    )
+    game = games.parse(recipe.game)(SGD(critic.parameters(), lr=recipe.lr), SGD(generator.parameters(), lr=recipe.lr))
     noise = recipe.noise * quantiles(recipe.points)
     z = torch.zeros(len(noise), 1, dtype=torch.float64)
 

@@ -1,6 +1,7 @@
 """The averaged networks, which are the ones that sample."""
 
 import torch
+from torch import Tensor
 
 from fastgan.tasks import Task
 
@@ -16,8 +17,12 @@ def move_averages(task: Task, decay: float, step: int) -> None:
     """
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for name, network in task.averages.items():
-        averaged, current = network.state_dict(), task.generators[name].state_dict()
-        floating = [key for key, value in current.items() if value.is_floating_point()]
-        torch._foreach_lerp_([averaged[key] for key in floating], [current[key] for key in floating], weight)
-        for key in current.keys() - floating:  # batch norm counts its batches
-            averaged[key].copy_(current[key])
+        current = task.generators[name]
+        parameters: list[Tensor] = list(network.parameters())
+        if parameters:
+            torch._foreach_lerp_(parameters, list(current.parameters()), weight)
+        for here, there in zip(network.buffers(), current.buffers(), strict=True):
+            if here.is_floating_point():  # averages of batch norm; masks may be infinite, and stay as they are
+                here.copy_(torch.where(here == there, here, torch.lerp(here, there, weight)))
+            else:  # batch norm counts its batches
+                here.copy_(there)

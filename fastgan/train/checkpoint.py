@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fastgan.errors import UserError
-from fastgan.files import atomic_file, remove_partial
+from fastgan.files import atomic_file, expanded, remove_partial
 
 FORMAT = "fastgan checkpoint 2"
 FOLDER = "checkpoints"
@@ -35,7 +35,7 @@ def write_checkpoint(run: Path, header: dict[str, Any], tensors: dict[str, Tenso
     Raises:
         UserError: the file cannot be written.
     """
-    on_cpu = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    on_cpu = _apart({name: value.detach().cpu().contiguous() for name, value in tensors.items()})
     header = {**header, "format": FORMAT}
     header["sha256"] = _digest(on_cpu, header)
     path = run / FOLDER / f"step-{header['step']:08d}.safetensors"
@@ -69,7 +69,7 @@ def find_checkpoint(path: str | Path, argument: str) -> Path:
     Raises:
         UserError: there is none; the message starts with `argument`.
     """
-    given = Path(path).expanduser()
+    given = expanded(path, argument)
     if given.is_file():
         return given
     if not given.is_dir():
@@ -100,6 +100,17 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if header.pop("sha256", None) != _digest(tensors, header):
         raise UserError(f"{path} is damaged: it does not match its checksum; the run's older ones may still be good")
     return tensors, header
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, those that share memory, as tied weights do, in memory of their own: safetensors takes no others."""
+    places: set[int] = set()
+    found = {}
+    for name, value in tensors.items():
+        place = value.untyped_storage().data_ptr()
+        found[name] = value.clone() if place in places else value
+        places.add(place)
+    return found
 
 
 def _digest(tensors: dict[str, Tensor], header: dict[str, Any]) -> str:

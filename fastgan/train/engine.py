@@ -6,9 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from fastgan.errors import UserError, shown
 from fastgan.games.player import frozen
 from fastgan.losses import Players
 from fastgan.tasks import Batch, Now, Part, Side, Task
+from fastgan.tasks.task import together
 from fastgan.train.keys import key_of
 from fastgan.train.reader import Reader
 
@@ -61,14 +63,14 @@ class TaskEngine:
 
     def batch(self) -> Batch:
         """New data and new draws."""
-        return self._drawn(self.reader.next())
+        return self._kept(self.reader.next())
 
     def again(self, batch: Batch) -> Batch:
         """The same data and new draws."""
-        return self._drawn(self._data[batch.key])
+        return self._kept(self._data[batch.key])
 
     def epoch(self) -> Iterable[Batch]:
-        """All data once, in batches of the usual size; the reader stays where it is."""
+        """All data once, in batches of the usual size, whose logs do not count; the reader stays where it is."""
         return map(self._drawn, self.reader.epoch())
 
     def gradient(self, side: Side, batch: Batch) -> Tensor:
@@ -78,8 +80,7 @@ class TaskEngine:
             p.grad = None
         opponent = self.task.side("generator" if side == "critic" else "critic")
         total = torch.zeros([], device=self.device)
-        logs: list[dict[str, Tensor]] = []
-        kept: list[dict[str, Tensor]] = []
+        told: list[Part] = []
         with torch.enable_grad(), frozen(opponent.parameters()):
             for chunk in self._chunks_of(batch):
                 log: dict[str, Tensor] = {}
@@ -90,11 +91,10 @@ class TaskEngine:
                     total = total + part.loss.detach() / self.chunks
                     log.update(part.log)
                     keep.update(part.keep)
-                logs.append(log)
-                kept.append(keep)
+                told.append(Part(total, log, keep))
         if self.clip:
             torch.nn.utils.clip_grad_norm_(own, self.clip)
-        self._remember(side, total, logs, kept)
+        self._remember(side, batch, total, told)
         return total
 
     def losses(self, batch: Batch) -> Players:
@@ -103,21 +103,24 @@ class TaskEngine:
         found = {}
         for side in ("critic", "generator"):
             seed_layers(batch.key, self.device)
-            parts = list(self.parts(side, batch, now))
-            found[side] = torch.stack([part.loss for part in parts]).sum()
-            log = {name: value for part in parts for name, value in part.log.items()}
-            keep = {name: value for part in parts for name, value in part.keep.items()}
-            self._remember(side, found[side].detach(), [log], [keep])
+            whole = together(checked(side, part) for part in self.parts(side, batch, now))
+            found[side] = whole.loss
+            self._remember(side, batch, whole.loss.detach(), [whole])
         return Players(found["critic"], found["generator"])
 
     # --- how ---
+
+    def _kept(self, data: dict[str, Tensor]) -> Batch:
+        """A batch of the step's own, whose data may be asked for again."""
+        batch = self._drawn(data)
+        self._data[batch.key] = data
+        return batch
 
     def _drawn(self, data: dict[str, Tensor]) -> Batch:
         call, self._calls = self._calls, self._calls + 1
         random = torch.Generator().manual_seed(key_of(self.seed, "draw", self.now.step, call))
         tensors = {**data, **self.task.draw(data, random)}
         key = key_of(self.seed, "layers", self.now.step, call)
-        self._data[key] = data
         return Batch({name: value.to(self.device, non_blocking=True) for name, value in tensors.items()}, key)
 
     def _chunks_of(self, batch: Batch) -> Iterator[Batch]:
@@ -132,10 +135,11 @@ class TaskEngine:
         for index in range(self.chunks):
             yield Batch({name: piece[index] for name, piece in pieces.items()}, key_of(batch.key, index))
             for buffer, start, sum_of in zip(buffers, before, moved, strict=True):
-                sum_of += buffer.detach() - start
+                # Infinite where they stay so, in a mask, they have not moved.
+                sum_of += torch.where(buffer == start, 0.0, buffer.double() - start.double())
                 buffer.copy_(start)
         for buffer, start, sum_of in zip(buffers, before, moved, strict=True):
-            buffer.copy_(start + sum_of / self.chunks)
+            buffer.copy_(start.double() + sum_of / self.chunks)
 
     def _evaluated_parts(self, side: Side, batch: Batch) -> Iterator[Part]:
         """The parts of a side's loss, each computed under autocast where the precision says so."""
@@ -146,18 +150,42 @@ class TaskEngine:
                 part = next(parts, None)
             if part is None:
                 return
-            yield part
+            yield checked(side, part)
 
-    def _remember(
-        self, side: Side, total: Tensor, logs: list[dict[str, Tensor]], kept: list[dict[str, Tensor]]
-    ) -> None:
-        """Of the evaluations of a side in a step the first one counts: it is of the parameters where the step began."""
-        if side in self._evaluated:
+    def _remember(self, side: Side, batch: Batch, total: Tensor, told: list[Part]) -> None:
+        """Of a side's evaluations on the step's own data the first one counts: its parameters are where the step began.
+
+        Args:
+            side, batch: what was evaluated.
+            total: the loss.
+            told: what each chunk logged and kept.
+        """
+        if side in self._evaluated or batch.key not in self._data:
             return
         self._evaluated.add(side)
-        self.log.update({name: torch.stack([log[name] for log in logs]).mean(0) for name in logs[0]})
+        self.log.update({name: torch.stack([part.log[name] for part in told]).mean(0) for name in told[0].log})
         self.log.setdefault(side, total)
-        self.kept.update({name: torch.cat([keep[name] for keep in kept]) for name in kept[0]})
+        self.kept.update({name: torch.cat([part.keep[name] for part in told]) for name in told[0].keep})
+
+
+def checked(side: Side, part: Part) -> Part:
+    """A part as it is.
+
+    Raises:
+        UserError: its loss is no scalar with a graph, or something in its log is no detached scalar or is called step.
+    """
+    if not isinstance(part, Part):
+        raise UserError(f"{side}_parts yields {type(part).__name__}, expected fastgan.tasks.Part(loss)")
+    if part.loss.ndim or not part.loss.requires_grad:
+        shape = list(part.loss.shape)
+        raise UserError(f"{side}_parts yields a loss of shape {shape}, expected a scalar that requires gradients")
+    for name, value in part.log.items():
+        if name == "step" or not isinstance(value, Tensor) or value.ndim or value.requires_grad:
+            raise UserError(
+                f"{side}_parts logs {name!r}: {shown(value)}, expected detached scalar tensors under names other than "
+                "step"
+            )
+    return part
 
 
 def seed_layers(key: int, device: torch.device) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from fastgan.errors import UserError
+from fastgan.files import expanded
 from fastgan.tasks import Task
+from fastgan.train.folder import refuse_inside
 from fastgan.train.run import Run
 from fastgan.train.sections import checked, nearest
 from fastgan.train.session import carry_out
@@ -47,8 +49,11 @@ def fit(
         for _ in made:
             pass
         return made
+    folder = expanded(out, "out")
+    sets = data if isinstance(data, Mapping) else {"data": data}
+    refuse_inside(folder, {str(name): str(of) for name, of in sets.items() if isinstance(of, (str, Path))})
     recipe = {"game": game.model_dump(mode="json"), "run": run.model_dump(mode="json")}
-    return carry_out(made, Path(out).expanduser(), recipe, resume=resume, quiet=quiet).run
+    return carry_out(made, folder, recipe, resume=resume, quiet=quiet).run
 
 
 def split_settings(settings: Mapping[str, Any]) -> tuple[GameSettings, RunSettings]:

@@ -1,13 +1,15 @@
 """A run's folder: whether a run may begin there, and from which checkpoint it goes on."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fastgan.data import BUILT_IN, MIXTURES
 from fastgan.errors import UserError
-from fastgan.files import atomic_file, remove_partial
+from fastgan.files import TEMPORARY, atomic_file, expanded, remove_partial
 from fastgan.train.checkpoint import FOLDER, list_checkpoints, step_of
 from fastgan.train.lock import NAME as LOCK
 from fastgan.train.records import LOG, SECONDS, split_lines
@@ -26,7 +28,7 @@ def open_folder(out: Path, resume: bool) -> None:
             raise UserError(f"--out is {str(out)!r}, which {_is_no_folder(out)}; expected the folder of a run")
         out.mkdir(parents=True, exist_ok=True)
         # One that was killed before its first checkpoint is simply started anew.
-        others = [path for path in out.iterdir() if path.name != LOCK]
+        others = [path for path in out.iterdir() if path.name != LOCK and path.suffix != TEMPORARY]
         if others and not (out / RECIPE).exists() and not list_checkpoints(out):
             raise UserError(f"--out is {str(out)!r}, which is not empty and holds no run; expected a new folder")
     except OSError as error:
@@ -44,8 +46,7 @@ def newest(out: Path, start: Path | None) -> Path | None:
 
     Args:
         out: the run's folder.
-        start: a checkpoint of it; what is newer, checkpoints and log lines, is set aside, in a folder of its own below
-            `aside/`. None for the newest.
+        start: a checkpoint of it; None for the newest.
 
     Raises:
         UserError: `start` is no checkpoint of this run.
@@ -57,13 +58,13 @@ def newest(out: Path, start: Path | None) -> Path | None:
     if chosen is None:
         known = ", ".join(str(path) for path in found) or "none there is"
         raise UserError(f"--from is {str(start)!r}, expected a checkpoint of the run in {str(out)!r}: {known}")
-    _set_aside(out, chosen)
     return chosen
 
 
-def _set_aside(out: Path, chosen: Path) -> None:
-    newer = [path for path in list_checkpoints(out) if step_of(path) > step_of(chosen)]
-    lines = {name: split_lines(out / name, step_of(chosen)) for name in (LOG, SECONDS)}
+def set_aside(out: Path, step: int) -> None:
+    """Moves checkpoints and log lines of later steps into a folder of their own below `aside/`."""
+    newer = [path for path in list_checkpoints(out) if step_of(path) > step]
+    lines = {name: split_lines(out / name, step) for name in (LOG, SECONDS)}
     if not newer and not any(later for _, later in lines.values()):
         return
     number = 1
@@ -76,6 +77,21 @@ def _set_aside(out: Path, chosen: Path) -> None:
             file.writelines(later)
     for path in newer:
         shutil.move(path, place / FOLDER / path.name)
+
+
+def refuse_inside(out: Path, data: Mapping[str, str]) -> None:
+    """Raises UserError where pictures would be written into the data.
+
+    Args:
+        out: the run's folder.
+        data: by the names of their settings, what may be the paths of folders.
+    """
+    for name, path in data.items():
+        folder = expanded(path, name)
+        if path not in {**BUILT_IN, **MIXTURES} and folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"--out is {str(out)!r}, inside {name}; expected a folder elsewhere, as it will hold pictures"
+            )
 
 
 def write_recipe(out: Path, recipe: dict[str, Any]) -> None:

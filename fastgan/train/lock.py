@@ -19,7 +19,7 @@ def locked(run: Path) -> Iterator[None]:
     Raises:
         UserError: another process trains there; the message names it.
     """
-    with open(run / NAME, "a+", encoding="utf-8") as file:
+    with open(run / NAME, "a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -67,13 +67,22 @@ class Records:
 
 
 def split_lines(log: Path, step: int) -> tuple[list[bytes], list[bytes]]:
-    """The lines of a log up to a step, and those after it; the last one of a run that was killed may be cut off."""
+    """The lines of a log up to a step, and those after it.
+
+    The last one of a run that was killed may be cut off, and is dropped; any other that cannot be read stays in its
+    place.
+    """
     lines = log.read_bytes().splitlines(keepends=True) if log.exists() else []
-    for index, line in enumerate(lines):
-        try:
-            written_at = json.loads(line)["step"]
-        except (ValueError, KeyError, TypeError):
-            return lines[:index], lines[index:]
-        if written_at > step:
-            return lines[:index], lines[index:]
-    return lines, []
+    if lines and _step_of(lines[-1]) is None:
+        lines.pop()
+    first = next((i for i, line in enumerate(lines) if (_step_of(line) or 0) > step), len(lines))
+    return lines[:first], lines[first:]
+
+
+def _step_of(line: bytes) -> int | None:
+    """The step that a line is of; None where it does not say."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None

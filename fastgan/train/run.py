@@ -16,7 +16,7 @@ from fastgan.train.keys import key_of
 from fastgan.train.reader import Reader
 from fastgan.train.schedules import value_at
 from fastgan.train.settings import GameSettings, RunSettings
-from fastgan.train.state import load_tensors, tensors_of
+from fastgan.train.state import load_tensors, not_finite, tensors_of
 from fastgan.train.unrolled import unrolled_parts
 
 
@@ -48,6 +48,7 @@ class Run(Iterator[Step]):
     Attributes:
         step: steps taken.
         log: scalars of the last step by name, on the device, those of lazy parts as they were last.
+        infinite: buffers that are not finite from the start, as a mask of -inf.
 
     Raises:
         UserError: something does not go together; the message names section.key.
@@ -59,6 +60,7 @@ class Run(Iterator[Step]):
         check(task, sources, game, settings)
         task.prepare(sources, torch.Generator().manual_seed(key_of(settings.seed, "prepare")))
         task.to(self.device).train()
+        self.infinite = frozenset(not_finite({f"task.{name}": value for name, value in task.named_buffers()}))
         self.game = game.build(task.critics, task.generators)
         for player in self.game.players:
             side: Side = player.who

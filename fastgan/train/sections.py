@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, PlainValidator, ValidationError
 
-from fastgan.errors import UserError, nearest
+from fastgan.errors import UserError, nearest, shown
 from fastgan.train.schedules import Number, Schedule, ends, real
 
 
@@ -71,7 +71,7 @@ def _said(kind: type[BaseModel], error: Any, place: str) -> str:
     if error["type"] == "missing":
         return f"{name} is missing"
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-    return f"{name} is {error['input']!r}, {message}"
+    return f"{name} is {shown(error['input'])}, {message}"
 
 
 def _names(kind: Any, path: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from fastgan.errors import UserError
 from fastgan.train.schedules import value_at
 from fastgan.train.sections import Real, Section, moving
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class GameSettings(Section):

@@ -3,6 +3,7 @@
 Random numbers are not in it: they are functions of the seed and the step (`fastgan.train.keys`).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -74,8 +75,10 @@ def _empty(memories: dict[str, Any]) -> dict[str, Any]:
     return {name: {} if name == "memory" else _empty(inner) for name, inner in memories.items()}
 
 
-def not_finite(tensors: dict[str, Tensor]) -> str | None:
-    """The name of a tensor that is not finite; None where all are."""
+def not_finite(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names of tensors that are not finite."""
     named = {name: value for name, value in tensors.items() if value.is_floating_point()}
+    if not named:
+        return []
     finite = torch.stack([value.isfinite().all().cpu() for value in named.values()])
-    return None if finite.all() else list(named)[int(finite.int().argmin())]
+    return [name for name, good in zip(named, finite.tolist(), strict=True) if not good]

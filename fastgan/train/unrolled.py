@@ -33,13 +33,12 @@ def unrolled_parts(task: Task, game: Game, steps: int) -> Parts:
         buffers = {name: buffer.clone() for name, buffer in task.named_buffers()}
         ahead = steps_ahead(
             critics,
-            lambda moved: functional_call(task, {**moved, **buffers}, ("critic", batch, now._replace(twice=True))),
+            lambda moved: functional_call(task, {**moved, **buffers}, ("critic", batch, now._replace(twice=True))).loss,
             steps,
             _next_steps(task, game),
         )
         of_critics = {name: buffer for name, buffer in buffers.items() if name.startswith("critics.")}
-        value = functional_call(task, {**ahead, **of_critics}, ("generator", batch, now))
-        yield Part(value, {"generator": value.detach()})
+        yield functional_call(task, {**ahead, **of_critics}, ("generator", batch, now))
 
     return parts
 

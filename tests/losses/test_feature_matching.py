@@ -71,7 +71,7 @@ def test_the_critic_plays_by_its_logit_and_the_generator_matches_the_rest(game, 
 
 def test_by_name():
     assert parse("feature_matching").name == "feature_matching:nonsaturating"
-    with pytest.raises(ValueError, match="'none', expected .*nonsaturating"):
+    with pytest.raises(ValueError, match=r"'none', expected .*nonsaturating"):
         parse("feature_matching:none")
 
 

@@ -86,7 +86,7 @@ def test_names(logits):
             ValueError, match=f"'{text}', expected a number and an objective, as in label_smoothing:0.9"
         ):
             parse(text)
-    with pytest.raises(ValueError, match="'nothing', expected .*nonsaturating"):
+    with pytest.raises(ValueError, match=r"'nothing', expected .*nonsaturating"):
         parse("label_smoothing:0.9:nothing")
 
 

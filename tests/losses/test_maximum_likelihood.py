@@ -46,5 +46,5 @@ def test_the_slopes_of_one_sample(logit):
 def test_the_plain_form_by_its_name():
     assert parse("maximum_likelihood:plain") is plain_maximum_likelihood
     assert parse("label_smoothing:0.9:maximum_likelihood:plain").name == "label_smoothing:0.9:maximum_likelihood:plain"
-    with pytest.raises(ValueError, match="'maximum_likelihood:fancy', expected .*nonsaturating"):
+    with pytest.raises(ValueError, match=r"'maximum_likelihood:fancy', expected .*nonsaturating"):
         parse("maximum_likelihood:fancy")

@@ -106,10 +106,18 @@ def test_a_folder_named_like_a_number_stays_text(tmp_path):
         ("digits-dcgan", "run.steps", "'run.steps' is no setting, expected section.key=value"),
         ("digits-dcgan", "task.kind=gann", "task.kind is 'gann', expected 'gan', or another of"),
         ("digits-dcgan", "task.critic.kind=dcgam", "task.critic.kind is 'dcgam', expected 'dcgan', or another of"),
-        ("digits-dcgan", "task.critic.widht=3", "task.critic.widht is no setting of dcgan, expected 'width', or another of"),
-        ("digits-dcgan", "task.critic.width=wide", "task.critic cannot be built: "),
+        (
+            "digits-dcgan",
+            "task.critic.widht=3",
+            "task.critic.widht is no setting of dcgan, expected 'width', or another of",
+        ),
+        ("digits-dcgan", "task.critic.width=wide", "task.critic.width is 'wide', expected a number"),
         ("digits-dcgan", "task.loss=hnge", "task.loss is 'hnge', expected 'hinge', or another of"),
-        ("digits-dcgan", "game.kind=extragradiant", "game.kind is 'extragradiant', expected 'extragradient', or another of"),
+        (
+            "digits-dcgan",
+            "game.kind=extragradiant",
+            "game.kind is 'extragradiant', expected 'extragradient', or another of",
+        ),
         ("digits-dcgan", "run.steps=0", "run.steps is 0, expected greater than or equal to 1"),
         ("digits-dcgan", "run.steps=1.5", "run.steps is 1.5, expected a valid integer"),
         ("digits-dcgan", "run.seed=-1", "run.seed is -1, expected greater than or equal to 0"),
@@ -123,6 +131,26 @@ def test_a_folder_named_like_a_number_stays_text(tmp_path):
         ("digits-dcgan", "data.resolution=12", "task.generator cannot be built: "),
         ("digits-dcgan", "data.channels=2", "data.channels is 2, expected 1 or 3"),
         ("digits-dcgan", "run=3", "'run=3' is no setting, expected section.key=value"),
+        ("digits-dcgan", "data.image=2024-13-45", "--data is '2024-13-45', which does not exist"),
+        ("digits-dcgan", "task.loss=!!int abc", "task.loss is '!!int abc', expected "),
+        ("digits-dcgan", f"run.steps={'9' * 5000}", "run.steps is "),
+        ("digits-dcgan", f"run.steps={'9' * 400}", "run.steps is "),
+        ("digits-dcgan", f"game.lr={'9' * 400}", "game.lr is "),
+        ("digits-dcgan", f"task.penalty_every={10**20}", "task.penalty_every is 100000000000000000000, expected less"),
+        ("digits-dcgan", "task.kind={a: 1}", "task.kind is {'a': 1}, expected one of"),
+        ("digits-dcgan", "task.generator.width=-1", "task.generator cannot be built: "),
+        ("digits-dcgan", "task.generator.width=1000000000", "task.generator cannot be built: "),
+        ("digits-dcgan", "task.critic.noise=loud", "task.critic.noise is 'loud', expected a number"),
+        ("digits-dcgan", "data.channels=1.0", "data.channels is 1.0, expected 1 or 3"),
+        ("digits-dcgan", "data.resolution=1000000", "data.resolution is 1000000, expected a size such as 64"),
+        ("digits-dcgan", f"data.image={'x' * 5000}", "--data is 'xxx"),
+        ("digits-dcgan", "task.penalty_method=nope", "task.penalty_method is 'nope', expected one of auto, one_pass"),
+        ("points", "task.width=10000000", "task cannot be built: "),
+        ("cycle-gan-small", "data.resolution=6", "data.resolution is 6x6, "),
+        ("cycle-gan-small", "data.resolution=13", "data.resolution is 13x13, "),
+        ("cycle-gan-small", "data.resolution=34", "data.resolution is 34x34, expected multiples of 4"),
+        ("cycle-gan-small", "data.resolution=2", "data.resolution is 2x2, too small for these networks"),
+        ("cycle-gan-small", "task.critic.halvings=0x10", "data.resolution is 32x32, too small for these networks"),
         ("cycle-gan-small", "data.c=x", "data.c is no setting, expected "),
         ("points", "data.image=rings", "the data are 'rings', expected one of ring, grid"),
     ],
@@ -132,6 +160,38 @@ def test_what_is_refused(name, change, message):
         recipes.run_of(recipes.read(name, [change]))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("digits-resnet", ["task.penalty_method=directional"], "task.penalty_method is 'directional': "),
+        ("digits-dcgan", ["task.penalty=r1:1", "task.penalty_method=one_pass"], "task.penalty_method is 'one_pass': "),
+    ],
+)
+def test_methods_that_a_critic_does_not_allow(name, changes, message):
+    with pytest.raises(UserError) as caught:
+        next(recipes.run_of(narrow(name, *changes)))
+    assert message in str(caught.value)
+
+
+def test_every_method_of_the_penalties():
+    for name, method, told in (
+        ("digits-resnet", "one_pass", "one pass"),
+        ("digits-resnet", "double_backward", "double backward"),
+        ("digits-resnet", "random_probe", "random probe"),
+    ):
+        run = recipes.run_of(narrow(name, f"task.penalty_method={method}"))
+        next(run)
+        assert run.task.remark == f"gradient of the penalties: {told}"
+
+
+def test_stylegan2_in_bfloat16_with_path_lengths():
+    run = recipes.run_of(narrow("stylegan2", "run.precision=bfloat16", "run.steps=2"))
+    *_, last = run
+    assert last.log["penalty_path_length"].isfinite()
+    assert run.task.path_length_mean > 0
 
 
 def test_files_that_are_no_recipes(tmp_path):

@@ -138,9 +138,7 @@ def test_every_method_under_every_optimiser(name, game, monkeypatch):
 @pytest.mark.parametrize("name", ["plain", UNROLLED, "minibatch discrimination", "packing"])
 def test_every_objective(loss, name):
     if loss in ("ebgan", "began", "feature_matching:hinge"):
-        with pytest.raises(
-            UserError, match=f"^task.loss is '{loss}', expected an objective of logits or of features"
-        ):
+        with pytest.raises(UserError, match=f"^task.loss is '{loss}', expected an objective of logits or of features"):
             made(name, f"task.loss={loss}")
         return
     first_order = name == UNROLLED

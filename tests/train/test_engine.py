@@ -6,12 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from fastgan.errors import UserError
 from fastgan.losses import hinge
 from fastgan.penalties import R1, WGANGP
-from fastgan.tasks import GAN, Now
+from fastgan.tasks import GAN, Now, Part
 from fastgan.train import fit
 from fastgan.train.engine import TaskEngine, numbers_on_cpu
 from fastgan.train.reader import Reader
+from fastgan.train.run import Run
+from fastgan.train.settings import GameSettings, RunSettings
 from fastgan.train.sources import sources_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -194,3 +197,104 @@ def test_a_step_is_the_bare_loop_s(data):
     for ours, theirs in ((run.task.generators, net), (run.task.critics, judge), (run.task.averages, average)):
         for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
             torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
+
+
+class Masked(nn.Module):
+    """Layers whose buffers are infinite, whole numbers, and truth values."""
+
+    def __init__(self):
+        super().__init__()
+        self.latent_dim, self.layer = 5, nn.Linear(5, 16)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+        self.register_buffer("hidden", torch.tensor([torch.inf]), persistent=False)
+        self.register_buffer("seen", torch.tensor(False))
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, z):
+        self.seen |= True
+        self.calls += 1
+        return (self.layer(z) * self.mask.softmax(0)[0]).tanh().view(-1, 1, 4, 4)
+
+
+@pytest.mark.parametrize("chunks", [1, 2])
+def test_infinite_masks_and_truth_values_stay_what_they_are(data, tmp_path, chunks):
+    torch.manual_seed(0)
+    settings = {"steps": 3, "batch_size": BATCH, "device": "cpu", "chunks": chunks, "quiet": True}
+    run = fit(GAN(Masked(), critic(), "hinge"), data.float(), tmp_path / "run", **settings)
+    for network in (run.task.generators["generator"], run.task.averages["generator"]):
+        assert network.mask.tolist() == [0.0, -torch.inf]
+        assert network.hidden.tolist() == [torch.inf]
+        assert network.seen
+    assert run.task.generators["generator"].calls == 2 * 3  # once for each side
+
+
+def test_weights_that_are_shared_are_saved_and_move_once(data, tmp_path):
+    """Two names of one tensor, in a network and in its average."""
+
+    def tied():
+        torch.manual_seed(0)
+        made = Generator()
+        made.layers[2] = nn.Linear(8, 16)
+        made.other = made.layers[2]
+        return made
+
+    settings = {"batch_size": BATCH, "device": "cpu", "quiet": True, "log_every": 1}
+    torch.manual_seed(1)
+    judge = critic()
+    runs = [
+        fit(GAN(make(), copy.deepcopy(judge), "hinge"), data.float(), tmp_path / name, steps=4, **settings)
+        for name, make in (("tied", tied), ("again", tied))
+    ]
+    one = runs[0].task
+    assert one.averages["generator"].other.weight is one.averages["generator"].layers[2].weight
+    plain = tied()
+    del plain.other
+    apart = fit(GAN(plain, copy.deepcopy(judge), "hinge"), data.float(), None, steps=4, **settings).task
+    for name, value in apart.averages.state_dict().items():
+        assert torch.equal(value, one.averages.state_dict()[name]), name
+    fit(GAN(tied(), copy.deepcopy(judge), "hinge"), data.float(), tmp_path / "parts", steps=2, **settings)
+    parts = fit(
+        GAN(tied(), copy.deepcopy(judge), "hinge"), data.float(), tmp_path / "parts", steps=4, resume=True, **settings
+    )
+    for name, value in runs[1].tensors().items():
+        assert torch.equal(value, parts.tensors()[name]), name
+
+
+def test_a_snapshot_s_batches_are_neither_logged_nor_kept(data):
+    """Variance reduction: what a step logs is of the step's own batch."""
+    task = GAN(Generator(), critic(), "hinge").double()
+    settings = RunSettings(steps=2, batch_size=BATCH, device="cpu")
+    run = Run(task, sources_of(data, task.needs), GameSettings(kind="variance-reduced"), settings)
+    for step in run:
+        assert step.log["critic"] == step.losses.critic
+        assert step.log["generator"] == step.losses.generator
+        assert len(run.engine._data) == 1  # data of an epoch are not held
+
+
+class Telling(GAN):
+    """A GAN with one more term."""
+
+    def generator_parts(self, batch, now):
+        yield from super().generator_parts(batch, now)
+        yield self.more(next(self.generators.parameters()).sum())
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (lambda x: 3.0, "generator_parts yields float, expected fastgan.tasks.Part"),
+        (
+            lambda x: Part(x * torch.ones(2)),
+            r"generator_parts yields a loss of shape \[2\], expected a scalar that requ",
+        ),
+        (lambda x: Part(x.detach()), r"generator_parts yields a loss of shape \[\], expected a scalar that requires"),
+        (lambda x: Part(x, {"step": x.detach()}), "generator_parts logs 'step': .* under names other than step"),
+        (lambda x: Part(x, {"size": x}), "generator_parts logs 'size': .*, expected detached scalar tensors"),
+        (lambda x: Part(x, {"size": 3.0}), "generator_parts logs 'size': 3.0, expected detached scalar tensors"),
+    ],
+)
+def test_terms_that_are_none(data, more, message):
+    task = Telling(Generator(), critic(), "hinge")
+    task.more = more
+    with pytest.raises(UserError, match=message):
+        fit(task, data.float(), steps=1, batch_size=BATCH, device="cpu")

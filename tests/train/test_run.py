@@ -16,7 +16,7 @@ from fastgan import recipes
 from fastgan.errors import UserError
 from fastgan.models import DCGANCritic, DCGANGenerator
 from fastgan.tasks import GAN
-from fastgan.train import fit
+from fastgan.train import fit, session
 from fastgan.train.checkpoint import list_checkpoints, read_checkpoint
 from fastgan.train.run import Run
 from tests.rotation import in_turn
@@ -278,6 +278,84 @@ def test_going_on_from_an_older_checkpoint_sets_the_newer_aside(run_in, tmp_path
         run_in("run", resume=True, checkpoint=tmp_path / "elsewhere.safetensors")
 
 
+@pytest.mark.parametrize("wrong", ["steps", "setting", "checkpoint"])
+def test_what_cannot_go_on_from_an_older_checkpoint_sets_nothing_aside(run_in, tmp_path, wrong):
+    run_in("run", "run.save_every=2", "run.keep=9")
+    old = tmp_path / "run" / "checkpoints" / "step-00000002.safetensors"
+    change = {"steps": "run.steps=2", "setting": "game.lr=5"}.get(wrong, "run.steps=9")
+    if wrong == "checkpoint":
+        old.write_bytes(old.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"run.steps is 2|game.lr is 5|not a whole safetensors"):
+        run_in("run", "run.save_every=2", "run.keep=9", change, resume=True, checkpoint=old)
+    assert [path.stem[-1] for path in list_checkpoints(tmp_path / "run")] == ["2", "4", "6"]
+    assert not (tmp_path / "run" / "aside").exists()
+    assert run_in("run", "run.steps=8", resume=True).run.step == 8
+
+
+def test_lines_of_the_log_that_cannot_be_read_stay_where_they_are(run_in, tmp_path):
+    run_in("run")
+    log = tmp_path / "run" / "log.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    lines[1:3] = ["garbage\n", '{"step": "x"}\n']
+    log.write_text("".join(lines))
+    run_in("run", "run.steps=8", resume=True)
+    again = log.read_text().splitlines(keepends=True)
+    assert again[:6] == lines
+    assert [json.loads(line)["step"] for line in again[6:]] == [7, 8]
+
+
+def test_a_folder_in_which_only_a_lock_was_made_is_started_anew(run_in, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "lock").write_text("")
+    (tmp_path / "run" / "recipe.yaml.partial").write_text("ta")
+    assert run_in("run").run.step == 6
+
+
+def test_another_run_that_ended_in_between_is_seen(run_in, tmp_path, monkeypatch):
+    """Between the first look at the folder and its lock another process trains there from start to end."""
+    real, taken = session.locked, []
+
+    def late(out):
+        if not taken:
+            taken.append(True)
+            run_in("run")
+        return real(out)
+
+    monkeypatch.setattr(session, "locked", late)
+    with pytest.raises(UserError, match=r"--out is '.*run', which holds a run at step 6; expected a new folder"):
+        run_in("run", "run.steps=3")
+    assert [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()] == [
+        1, 2, 3, 4, 5, 6,
+    ]  # fmt: skip
+
+
+def test_a_lock_that_cannot_be_had_is_one_line(run_in, tmp_path):
+    run_in("run", "run.steps=2")
+    (tmp_path / "run" / "lock").unlink()
+    (tmp_path / "run" / "lock").mkdir()
+    with pytest.raises(UserError, match=r"--out is '.*run', which cannot be written: Is a directory"):
+        run_in("run", resume=True)
+
+
+def test_data_that_lie_elsewhere_by_now(run_in, tmp_path):
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        for index in range(20):
+            Image.new("L", (8, 8), 10 * index).save(tmp_path / place / f"{index}.png")
+    run_in("run", f"data.image={tmp_path / 'one'}", "run.steps=2")
+    again = run_in("run", f"data.image={tmp_path / 'other'}", resume=True)
+    assert again.run.step == 6
+    Image.new("L", (8, 8), 255).save(tmp_path / "other" / "3.png")
+    with pytest.raises(UserError, match=r"data.image is|differ in name, size or content"):
+        run_in("run", f"data.image={tmp_path / 'other'}", "run.steps=8", resume=True)
+
+
+def test_a_folder_called_like_built_in_data_is_no_data(run_in, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    assert run_in("digits/run", "run.steps=1").run.step == 1
+
+
 @pytest.mark.parametrize("what", ["checkpoint", "picture", "log"])
 def test_a_full_disk_leaves_no_partial_file_and_the_last_checkpoint(run_in, monkeypatch, what, tmp_path):
     run_in("run", "run.steps=2")
@@ -405,3 +483,59 @@ def test_fit_without_a_folder_writes_nothing(tmp_path, monkeypatch):
         fit(GAN(*networks()), "digits", steps=1, learning_rate=1)
     with pytest.raises(UserError, match=r"batchsize is no setting, expected 'batch_size', or another of"):
         fit(GAN(*networks()), "digits", steps=1, batchsize=1)
+
+
+@pytest.mark.parametrize("shape", [(40, 2), (40, 3, 2), (40,), (40, 2, 1, 4, 4)])
+def test_fit_takes_tensors_of_samples_of_any_shape(shape, tmp_path, generator):
+    data = torch.rand(shape, generator=generator)
+    flat = data[0].numel()
+
+    class Makes(torch.nn.Module):
+        latent_dim = 3
+
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(3, flat)
+
+        def forward(self, z):
+            return self.layer(z).view(len(z), *shape[1:])
+
+    class Judges(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(flat, 1)
+
+        def forward(self, x):
+            return self.layer(x.reshape(len(x), -1))
+
+    torch.manual_seed(0)
+    makes, judges = Makes(), Judges()
+    run = fit(GAN(makes, judges, "hinge"), data, steps=2, batch_size=8, device="cpu")
+    assert {row.tobytes() for row in run.engine.batch().tensors["image"].numpy()} <= {
+        row.tobytes() for row in data.numpy()
+    }
+    assert run.task.sample(5).shape == (5, *shape[1:])
+
+
+def test_what_fit_is_not_given_as_data(tmp_path):
+    settings = {"steps": 1, "batch_size": 4, "device": "cpu", "quiet": True}
+    for data, message in (
+        (None, "data.image is None, expected a name, a folder, a tensor or a Source"),
+        ([1, 2], r"data.image is \[1, 2\], expected a name, a folder, a tensor or a Source"),
+        (torch.zeros(0, 1, 8, 8), r"data.image is a tensor of shape \[0, 1, 8, 8\], expected samples"),
+        (torch.zeros(9, 1, 8, 8, dtype=torch.int64), "data.image is a tensor of torch.int64, expected floating"),
+        (torch.zeros(9, 3, 8, 8), r"data.image has samples of shape \[3, 8, 8\], expected \[1, 8, 8\]"),
+        ({"a": "digits"}, "the data are a, expected image"),
+        ("~nosuchuser/photos", "--data is '~nosuchuser/photos', which is no path"),
+    ):
+        with pytest.raises(UserError, match=message):
+            fit(GAN(*networks(), "hinge"), data, **settings)
+    data = torch.rand(9, 1, 8, 8)
+    fit(GAN(*networks(), "hinge"), data, tmp_path / "run", **settings)
+    with pytest.raises(UserError, match=r"data.image differ"):
+        fit(GAN(*networks(), "hinge"), 1 - data, tmp_path / "run", resume=True, **{**settings, "steps": 2})
+    (tmp_path / "photos").mkdir()
+    for index in range(5):
+        Image.new("L", (8, 8), 40 * index).save(tmp_path / "photos" / f"{index}.png")
+    with pytest.raises(UserError, match=r"--out is '.*photos/run', inside data; expected a folder elsewhere"):
+        fit(GAN(*networks(), "hinge"), tmp_path / "photos", tmp_path / "photos" / "run", **settings)

@@ -126,6 +126,20 @@ def test_both_critics_of_a_cyclegan_can_be_unrolled():
     both_players_move(recipe_of("cycle-gan-small", resolution=16, batch_size=2, unroll=2, **networks))
 
 
+def test_path_lengths_are_regularised_beside():
+    """What the task follows moves, as it does without."""
+    small = {
+        "generator": "{kind: stylegan2, z_dim: 8, w_dim: 8, mapping_layers: 1, width: 32, max_width: 4}",
+        "critic": "{kind: stylegan2, width: 32, max_width: 4}",
+    }
+    settings = {"resolution": 8, "batch_size": 4, "penalty": "", "penalty_every": 1, "path_length": 2.0, **small}
+    for unroll in (0, 1):
+        run = begun(recipe_of("stylegan2-small", path_length_every=1, unroll=unroll, **settings))
+        step = next(run)
+        assert step.log["penalty_path_length"] > 0
+        assert run.task.path_length_mean == step.log["path_length_mean"] > 0
+
+
 def both_players_move(recipe):
     run = begun(recipe)
     before = [p.detach().clone() for p in run.game.parameters]
