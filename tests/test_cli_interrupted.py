@@ -31,7 +31,8 @@ def test_no_traceback(seed, tmp_path):
 
 def test_who_ignores_the_signal_goes_on_ignoring_it(tmp_path):
     """As behind nohup, or in the background of a script."""
-    code = "import signal, subprocess, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.exit(subprocess.call(sys.argv[1:]))"
+    ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    code = f"import signal, subprocess, sys; {ignoring}; sys.exit(subprocess.call(sys.argv[1:]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code, COMMAND, "recipes"], stdout=subprocess.PIPE, text=True, start_new_session=True
     )

@@ -7,6 +7,7 @@ from fastgan.data.image_folder import folder
 from fastgan.data.images import Images, Resolution
 from fastgan.data.mixtures import MIXTURES, MixtureSource
 from fastgan.data.stacked_digit_images import STACKED_DIGITS, stacked_digits, stacked_labels
+from fastgan.data.tensor_samples import TensorSource
 from fastgan.data.texture_patches import dahlia, pagoda, textures
 
 DIGITS = "digits"
@@ -45,6 +46,7 @@ __all__ = [
     "Images",
     "MixtureSource",
     "Resolution",
+    "TensorSource",
     "dahlia",
     "digit_labels",
     "digits",

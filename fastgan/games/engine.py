@@ -14,8 +14,9 @@ class Engine(Protocol):
 
     A game moves parameters and asks; what the losses are, where data come from, on which device, in which precision and
     in how many parts they are computed is the engine's business. One batch, that is one `batch.key`, always gives the
-    same loss at the same parameters: what networks and penalties draw inside is the same as well. `Closures` is an
-    engine for loops of your own.
+    same gradient at the same parameters, and the same losses: what networks and penalties draw inside is the same as
+    well, but `gradient` and `losses` may evaluate a penalty in different ways, with draws of their own. `Closures` is
+    an engine for loops of your own.
     """
 
     def batch(self) -> Batch:
