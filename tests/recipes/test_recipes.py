@@ -211,3 +211,44 @@ def test_files_that_are_no_recipes(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="cannot be read: No such file or directory"):
         recipes.read(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in NARROW if name not in ("points", "stylegan2") and "cycle" not in name]
+)
+@pytest.mark.parametrize("loss", ["nonsaturating", "relativistic_pairing", "feature_matching", "began", "mmd"])
+def test_a_single_sample_or_pack(name, loss):
+    """Batch norm over one image's pixels, minibatch layers without others: whatever is not refused takes a step."""
+    for size in (("run.batch_size=1",), ("run.batch_size=3", "task.pack=3"), ("run.batch_size=2",)):
+        try:
+            run = recipes.run_of(narrow(name, f"task.loss={loss}", "task.penalty=", "task.penalty_every=1", *size))
+        except UserError as error:
+            assert loss in ("mmd", "began")
+            assert loss != "began" or name == "stylegan2-small" or "pack" in size[-1], error  # noqa: PT017
+            assert loss != "mmd" or size != ("run.batch_size=2",), error  # noqa: PT017 (all but a few go on)
+            continue
+        assert all(value.isfinite().all() for value in next(run).log.values())
+
+
+@pytest.mark.parametrize("loss", ["mmd", "mmd:gaussian", "sliced_wasserstein"])
+def test_samples_that_are_compared_are_two_or_more(loss):
+    for changes, message in (
+        (("run.batch_size=1",), f"run.batch_size is 1, expected at least 2: {loss} compares samples with each other"),
+        (("task.pack=8",), f"run.batch_size is 8, expected at least 16: {loss} compares packs with each other"),
+        (("run.chunks=8",), f"run.batch_size is 8, in chunks of 1, expected at least 2: {loss} compares samples"),
+    ):
+        with pytest.raises(UserError) as caught:
+            recipes.run_of(narrow("digits-dcgan", f"task.loss={loss}", *changes))
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in NARROW if name != "points" and "cycle" not in name])
+def test_spectral_norm_where_a_layer_takes_it(name):
+    """Either the run is refused or its critic can be made: one is normalised where its layers are torch's."""
+    try:
+        task = narrow(name, "task.spectral_norm=true").build({})
+    except UserError as error:
+        assert "stylegan2" in name
+        assert str(error).startswith("task.spectral_norm is True, expected none for stylegan2")  # noqa: PT017
+        return
+    assert any("parametrizations" in key for key in task.critics.state_dict())
