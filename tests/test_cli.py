@@ -309,5 +309,5 @@ def test_a_recipe_is_shown_with_every_key_explained(tmp_path):
 
 
 def test_help_fits_a_screen():
-    for command in ("train", "recipes", "play", "evaluate", "features"):
+    for command in ("train", "recipes", "sample", "play", "evaluate", "features", "bench", "info"):
         assert len(call(command, "--help")[1].splitlines()) <= 50, command

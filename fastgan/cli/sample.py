@@ -16,40 +16,30 @@ if TYPE_CHECKING:
 @app.command(no_args_is_help=True)
 def sample(
     checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(help="The PNG to write; with --interpolate a GIF if it ends in .gif.")] = Path(
-        "grid.png"
-    ),
+    out: Annotated[Path, typer.Option(help="The .png, or .gif of a tour.")] = Path("grid.png"),
     n: Annotated[
-        int | None, typer.Option(min=1, max=4096, help="How many images, or of each kind. (default: 64, or 8)")
+        int | None, typer.Option(min=1, max=4096, metavar="N", help="Images, or rows. (default: 64, 8)")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Random seed of the latents.")] = 0,
-    psi: Annotated[
-        str, typer.Option(help="Truncation of a StyleGAN2: 1 for none, 0 for the mean; several for a row of each.")
-    ] = "1",
-    mix: Annotated[bool, typer.Option("--mix", help="Cross the coarse styles of n images with the fine of n.")] = False,
-    interpolate: Annotated[
-        bool, typer.Option("--interpolate", help="A tour from each of n images to the next: a strip, or a film.")
-    ] = False,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed of the latents.")] = 0,
+    psi: Annotated[str, typer.Option(help="Truncation of a StyleGAN2, or several: 0.5,1.")] = "1",
+    mix: Annotated[bool, typer.Option("--mix", help="Cross styles of n images.")] = False,
+    interpolate: Annotated[bool, typer.Option("--interpolate", help="A tour of n images.")] = False,
     interpolation: Annotated[
         str | None,
-        typer.Option(
-            help="How --interpolate goes in z: spherical or linear. (default: spherical; of a StyleGAN2 in w)"
-        ),
+        typer.Option(help="spherical or linear in z. (StyleGAN2: in w)"),
     ] = None,
     neighbours: Annotated[
         int | None,
         typer.Option(
             min=1,
             max=64,
-            help="A row for each of n images, with so many of the nearest training images; says how near those are.",
+            metavar="N",
+            help="With N nearest training images.",
         ),
     ] = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Of a class-conditional generator: a class by its name, or several for a row of each, with commas "
-            "between them or the option repeated."
-        ),
+        typer.Option(help="A class by its name; several for a row of each."),
     ] = None,
     device: Device = "auto",
     task: TaskFunction = None,
@@ -60,12 +50,9 @@ def sample(
 
     \b
       fastgan sample runs/digits --n 64 --seed 0 --out grid.png
-      fastgan sample runs/classes --label 0,1,2,3 --out classes.png
       fastgan sample runs/animals --label "cat, small" --label dog --out animals.png
       fastgan sample runs/digits --neighbours 5 --n 8 --out neighbours.png
-      fastgan sample runs/digits --interpolate --interpolation linear --out tour.gif
       fastgan sample runs/textures --psi 0.4,0.7,1 --out psi.png
-      fastgan sample runs/textures --mix --n 6 --out mixing.png
       fastgan sample runs/textures --interpolate --n 4 --out tour.gif
     """
     from fastgan.recipes import load
