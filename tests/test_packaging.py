@@ -43,7 +43,7 @@ def test_sdist_has_every_source_and_nothing_that_was_built(source, tmp_path):
     shipped = [path for folder in SHIPPED for path in (source / folder).rglob("*") if path.is_file()]
     assert len(shipped) > 300
     assert {str(path.relative_to(source)) for path in shipped} <= inside
-    assert sdist.stat().st_size < 600_000, "more than sources: they are 511 kB, what is built from them several MB"
+    assert sdist.stat().st_size < 700_000, "more than sources: they are 609 kB, what is built from them several MB"
 
 
 @pytest.mark.thorough  # it compiles everything

@@ -107,7 +107,7 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     places: set[int] = set()
     found = {}
     for name, value in tensors.items():
-        place = value.untyped_storage().data_ptr()
+        place = value.untyped_storage()._cdata
         found[name] = value.clone() if place in places else value
         places.add(place)
     return found

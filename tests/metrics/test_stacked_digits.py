@@ -46,7 +46,7 @@ def test_the_digits_are_drawn_independently():
 
 @pytest.mark.parametrize(("resolution", "channels"), [(8, 1), (16, 3), ((8, 16), 3)])
 def test_other_shapes_are_refused(resolution, channels):
-    with pytest.raises(UserError, match=r"'stacked-digits', images of 3x8x8; the run expects .*: give --channels 3"):
+    with pytest.raises(UserError, match=r"'stacked-digits', images of 3x8x8; the run expects .*: give data.channels=3"):
         stacked_digits(resolution, channels)
 
 
